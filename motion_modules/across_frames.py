@@ -1,0 +1,66 @@
+"""Group norms across the frames of a clip, as v1 motion modules were trained with.
+
+In guoyww/AnimateDiff with `use_inflated_groupnorm: false`, the UNet's ResBlock norms and its output norm see all
+frames at once (45 norms); the norms of spatial and temporal transformers see each frame alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+# In transformer_options: where the last layer leaves its features for `output_across_frames`.
+FEATURES_KEY = "fast_animatediff_features"
+
+
+def norm_across_frames(norm: nn.GroupNorm, x: Tensor, frames: int) -> Tensor:
+    """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips."""
+    bf, c, h, w = x.shape
+    clips = x.reshape(bf // frames, frames, c, h, w).transpose(1, 2).reshape(bf // frames, c, frames * h, w)
+    return norm(clips).view(bf // frames, c, frames, h, w).transpose(1, 2).reshape(bf, c, h, w)
+
+
+def resblock_across_frames(block: ResBlock, x: Tensor, emb: Tensor, frames: int) -> Tensor:
+    """An SD1.5 ResBlock (no resampling, no scale-shift norm) with both norms across the frames."""
+    first_norm, *first_layers = block.in_layers
+    second_norm, *second_layers = block.out_layers
+    h = norm_across_frames(first_norm, x, frames)
+    for layer in first_layers:
+        h = layer(h)
+    h = h + block.emb_layers(emb).type(h.dtype)[:, :, None, None]
+    h = norm_across_frames(second_norm, h, frames)
+    for layer in second_layers:
+        h = layer(h)
+    return block.skip_connection(x) + h
+
+
+def output_across_frames(
+    executor: Callable,
+    x: Tensor,
+    timesteps: Tensor,
+    context: Tensor | None,
+    y: Tensor | None,
+    control: dict | None,
+    transformer_options: dict,
+    **kwargs: Any,
+) -> Tensor:
+    """DIFFUSION_MODEL wrapper: the UNet's output layers once more, with their norm across the frames.
+
+    The host has no hook between the last block and the output norm, so the last layer's features are kept
+    and the plain output is dropped: one small convolution (to 4 channels) too many.
+    """
+    features: list[Tensor] = []
+    transformer_options = {**transformer_options, FEATURES_KEY: features}
+    output = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
+    if not features:
+        return output
+    frames = x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
+    norm, *layers = executor.class_obj.out
+    h = norm_across_frames(norm, features.pop().type(x.dtype), frames)
+    for layer in layers:
+        h = layer(h)
+    return h

@@ -1,0 +1,216 @@
+"""Puts a motion module on a host model. The only file that knows ModelPatcher's hooks.
+
+The UNet is left as it is. One patch is called in place of each residual and attention layer, calls that layer and then
+the temporal transformer that belongs behind it; the motion module travels as an additional model, so that the
+host loads, offloads, clones and copies it to other GPUs together with the UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comfy.context_windows import create_prepare_sampling_wrapper
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from comfy.model_base import ModelType
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
+from .lora import MotionLora, apply_motion_lora
+from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
+from .schedule import make_sampling, sigmas_table
+from .windows import WindowsIfNeeded, check_frames
+
+KEY = "fast_animatediff"
+TORCH_COMPILE_KWARGS = "torch_compile_kwargs"  # in model_options: set by the host's compile nodes
+LAYER_PATCH = "forward_timestep_embed_patch"
+
+# Names of the beta schedules that Apply Motion Module offers: (table, original steps of a consistency table).
+BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
+    "sqrt_linear (AnimateDiff)": ("sqrt_linear", None),
+    "linear (SD1.5)": ("linear", None),
+    "lcm 100 (AnimateLCM)": ("sqrt_linear", 100),
+    "lcm 50 (LCM-LoRA)": ("sqrt_linear", 50),
+    "lcm 50 linear (AnimateDiff-Evolved)": ("linear", 50),
+}
+
+
+@dataclass(frozen=True)
+class MotionState:
+    """What the layers of one UNet call need, handed down in transformer_options."""
+
+    module: MotionModule
+    strength: float | Tensor
+    motion_scale: float
+
+
+@dataclass(frozen=True)
+class HandDown:
+    """APPLY_MODEL wrapper: gives this device's motion module to the layers of one UNet call.
+
+    first_sigma, last_sigma: the module acts where first_sigma >= sigma >= last_sigma.
+    """
+
+    strength: float
+    motion_scale: float
+    first_sigma: float
+    last_sigma: float
+
+    def __call__(
+        self,
+        executor: Callable,
+        x: Tensor,
+        sigma: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: dict | None = None,
+        transformer_options: dict | None = None,
+        **conds: Any,
+    ) -> Tensor:
+        options = dict(transformer_options or {})
+        patcher = executor.class_obj.current_patcher
+        (motion_module,) = patcher.get_additional_models_with_key(KEY)
+        frames = frames_of_clip(x, options)
+        check_frames(frames, motion_module.model.config)
+        strength = self._strength_at(sigma, is_compiled=TORCH_COMPILE_KWARGS in patcher.model_options)
+        if not isinstance(strength, float) or strength > 0.0:
+            options[KEY] = MotionState(motion_module.model, strength, self.motion_scale)
+        options["ad_params"] = window_params(frames, options.get("context_window"))
+        return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
+
+    def _strength_at(self, sigma: Tensor, is_compiled: bool) -> float | Tensor:
+        """A tensor where torch.compile would freeze a number that changes from step to step.
+
+        The host's compile node drops the guards on everything in transformer_options.
+        """
+        if self.strength == 0.0 or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
+            return self.strength
+        level = sigma.flatten()[0]
+        active = (level <= self.first_sigma) & (level >= self.last_sigma)
+        return active.float() * self.strength if is_compiled else float(active) * self.strength
+
+
+def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
+    """Frames of each clip in a batch (b * f, ...): the host stacks b conditions and says how many."""
+    return x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
+
+
+def window_params(frames: int, window: Any | None) -> dict[str, Any]:
+    """What other packs read from `ad_params`: IPAdapter and ControlNet nodes pick their frames by it."""
+    if window is None:
+        return {"full_length": frames, "context_length": None, "sub_idxs": None}
+    return {
+        "full_length": window.total_frames,
+        "context_length": window.context_length,
+        "sub_idxs": list(window.index_list),
+    }
+
+
+def motion_layer(
+    layer: torch.nn.Module,
+    x: Tensor,
+    emb: Tensor,
+    context: Tensor | None,
+    transformer_options: dict,
+    *host_arguments: Any,
+) -> Tensor:
+    """Called by the host in place of each ResBlock and SpatialTransformer: the layer, then its motion layer."""
+    state: MotionState | None = transformer_options.get(KEY)
+    is_attention = isinstance(layer, SpatialTransformer)
+    frames = frames_of_clip(x, transformer_options)
+    following = _following_patch(layer, transformer_options)
+    if following:
+        x = following(layer, x, emb, context, transformer_options, *host_arguments)
+    elif is_attention:
+        x = layer(x, context, transformer_options)
+        if "transformer_index" in transformer_options:
+            transformer_options["transformer_index"] += 1
+    elif state and state.module.config.family.norm_across_frames:
+        x = resblock_across_frames(layer, x, emb, frames)
+    else:
+        x = layer(x, emb)
+    if state is None:
+        return x
+    block = transformer_options["block"]
+    levels = len(state.module.config.channels)
+    transformer = state.module.at(block)
+    if transformer is not None and is_attention == follows_attention(block, levels):
+        x = transformer(x, frames, state.strength, state.motion_scale)
+    if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
+        transformer_options[FEATURES_KEY].append(x)
+    return x
+
+
+def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Callable | None:
+    """Another pack's patch for this layer: the host calls only the first that matches, so ours passes it on."""
+    for layer_type, patch in transformer_options["patches"][LAYER_PATCH]:
+        if patch is not motion_layer and isinstance(layer, layer_type):
+            return patch
+    return None
+
+
+def apply_motion_module(
+    model: ModelPatcher,
+    motion_module: ModelPatcher,
+    strength: float = 1.0,
+    loras: tuple[MotionLora, ...] = (),
+    motion_scale: float = 1.0,
+    beta_schedule: str = "auto",
+    start_percent: float = 0.0,
+    end_percent: float = 1.0,
+) -> ModelPatcher:
+    """A clone of an SD1.5 model that renders its batch as the frames of one clip.
+
+    Errors: ValueError where the model is no SD1.5, its widths are not the module's, or it has a module already.
+    """
+    config: MotionModuleConfig = motion_module.model.config
+    _check_model(model, config)
+    motion_module = motion_module.clone()
+    for lora in loras:
+        motion_module = apply_motion_lora(motion_module, lora)
+    patched = model.clone()
+    patched.set_additional_models(KEY, [motion_module])
+    table, lcm_steps = BETA_SCHEDULES.get(beta_schedule, ("sqrt_linear", config.family.lcm_steps))
+    sampling = make_sampling(sigmas_table(table), lcm_steps, model.model.model_type == ModelType.V_PREDICTION)
+    patched.add_object_patch("model_sampling", sampling)
+    first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
+    hand_down = HandDown(strength, motion_scale, first_sigma, sampling.percent_to_sigma(end_percent))
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, hand_down)
+    if config.family.norm_across_frames:
+        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, WindowsIfNeeded(config))
+    create_prepare_sampling_wrapper(patched)
+    patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
+    patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
+    patches.insert(0, patches.pop())
+    return patched
+
+
+def motion_config(model: ModelPatcher) -> MotionModuleConfig | None:
+    """The config of the motion module on a model, None where it has none."""
+    patchers = model.get_additional_models_with_key(KEY)
+    return patchers[0].model.config if patchers else None
+
+
+def _check_model(model: ModelPatcher, config: MotionModuleConfig) -> None:
+    applied = motion_config(model)
+    if applied:
+        raise ValueError(
+            f"This model has a motion module already ({applied.file_name}). Connect the model from before that node."
+        )
+    kind = type(model.model.model_config).__name__
+    if not isinstance(model.model.diffusion_model, UNetModel):
+        raise ValueError(f"{config.file_name} needs an SD1.5 checkpoint, but this model is {kind}.")
+    unet = model.model.model_config.unet_config
+    channels = tuple(unet["model_channels"] * factor for factor in unet["channel_mult"])
+    if channels != config.channels:
+        raise ValueError(
+            f"{config.file_name} fits a UNet with channels {config.channels} (an SD1.5 checkpoint has 320, 640, 1280, "
+            f"1280), but this model is {kind} with {channels}. Load a checkpoint that the motion module was made for."
+        )

@@ -1,0 +1,169 @@
+"""Motion module files: reading them safely, telling the families apart, building the module.
+
+Formats: guoyww/AnimateDiff (original), diffusers MotionAdapter, ByteDance/AnimateDiff-Lightning, wangfuyun/AnimateLCM,
+Lightricks/LongAnimateDiff. All hold the same block layout.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+
+from . import families
+from .families import Family
+from .keys import StateDict, describe, is_motion_key, original_name, unwrap
+from .model import MotionModule, MotionModuleConfig
+
+log = logging.getLogger(__name__)
+
+LORA_FOLDER_ADVICE = (
+    "it is a motion LoRA. Put it into models/animatediff_motion_lora and load it with Motion LoRA."
+)
+
+
+def read_weights(path: str) -> StateDict:
+    """Reads .safetensors, or .ckpt and the like without running their code (weights_only).
+
+    Errors: ValueError naming the file where it is missing, cut short or not a weights file.
+    """
+    name = Path(path).name
+    if not Path(path).is_file():
+        raise ValueError(
+            f"{name} is not there any more. Refresh the page (R) to read the model folders again."
+        )
+    try:
+        return unwrap(comfy.utils.load_torch_file(path, safe_load=True))
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{name} is no plain weights file: it asks to run code or is no pickle at all. It was not loaded. "
+            "Download a .safetensors version from its publisher."
+        ) from error
+    except (SafetensorError, ValueError, RuntimeError, EOFError, AttributeError, OSError) as error:
+        size = Path(path).stat().st_size
+        raise ValueError(
+            f"{name} can't be read; it has {size:,} bytes and is probably cut short or damaged. Download it again."
+        ) from error
+
+
+def read_motion_module(path: str) -> tuple[MotionModuleConfig, StateDict]:
+    """Reads a file of any known layout. Returns what it is, and its weights under the original key names.
+
+    Errors: ValueError that says what the file seems to be and where it belongs.
+    """
+    name = Path(path).name
+    weights = read_weights(path)
+    motion = {original_name(key): value for key, value in weights.items() if is_motion_key(key)}
+    if any("lora" in key for key in motion):
+        raise ValueError(f"{name} is no motion module: {LORA_FOLDER_ADVICE}")
+    if not motion or any(key.startswith("img_encoder.") for key in weights):
+        raise ValueError(f"{name} is no motion module: {describe(weights)}")
+    if "conv_in.weight" in weights and weights["conv_in.weight"].shape[1] == 9:
+        raise ValueError(f"{name} is PIA, an image-to-video module that this pack can't run.")
+    table_lengths = {value.shape[1] for key, value in motion.items() if key.endswith(".pe")}
+    motion = {key: value for key, value in motion.items() if not key.endswith(".pe")}
+    return describe_module(name, motion, table_lengths), motion
+
+
+def describe_module(name: str, motion: StateDict, table_lengths: set[int]) -> MotionModuleConfig:
+    """Derives the config from weights under original names.
+
+    Args:
+        table_lengths: lengths of the position tables in the file; empty where it has none.
+    """
+    channels = _channels(name, motion)
+    if len(channels) == 3:
+        raise ValueError(
+            f"{name} is a motion module for SDXL (3 levels). This pack runs SD1.5 motion modules."
+        )
+    if len(channels) != 4:
+        raise ValueError(
+            f"{name} has {len(channels)} levels of motion layers; SD1.5 motion modules have 4. It is incomplete."
+        )
+    has_mid_block = any(key.startswith("mid_block.") for key in motion)
+    family = _family(name, has_mid_block, max(table_lengths, default=0))
+    positions = max(table_lengths, default=64 if family.lcm_steps else family.frames)
+    return MotionModuleConfig(name, family, channels, positions, has_mid_block)
+
+
+def _channels(name: str, motion: StateDict) -> tuple[int, ...]:
+    pattern = re.compile(r"down_blocks\.(\d+)\.motion_modules\.0\.temporal_transformer\.norm\.weight")
+    found = {int(m[1]): value.shape[0] for key, value in motion.items() if (m := pattern.fullmatch(key))}
+    if sorted(found) != list(range(len(found))):
+        raise ValueError(f"{name} has motion layers for levels {sorted(found)} only; it is incomplete.")
+    return tuple(found[level] for level in range(len(found)))
+
+
+def _family(name: str, has_mid_block: bool, table_length: int) -> Family:
+    """The signs, strongest first: file name (Lightning is a plain v2 inside), position table, mid block."""
+    lowered = name.lower()
+    if has_mid_block and "lightning" in lowered:
+        steps = re.search(r"(\d+)[-_ ]?step", lowered)
+        return families.lightning(int(steps[1]) if steps else 0)
+    if has_mid_block and (table_length == 0 or "animatelcm" in lowered):
+        return families.ANIMATE_LCM
+    if has_mid_block and table_length > 32:
+        return families.LONG_32 if table_length <= 64 else families.LONG_64
+    if has_mid_block:
+        return families.V2
+    return families.V1 if table_length == 24 else families.V3
+
+
+def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """Loads a motion module as a host model patcher; its `model` is a MotionModule.
+
+    The signature is the host's: it calls this again where it needs a fresh copy (several GPUs, torch.compile).
+    """
+    config, weights = read_motion_module(path)
+    device = comfy.model_management.get_torch_device()
+    offload_device = comfy.model_management.unet_offload_device()
+    dtype = _weight_dtype(device, weights)
+    module = MotionModule(config, dtype, offload_device, comfy.ops.manual_cast).eval().requires_grad_(False)
+    comfy.model_management.archive_model_dtypes(module)
+    # Looked up now: the host's main.py puts the dynamic class in this place.
+    patcher_class = (
+        comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    )
+    patcher = patcher_class(module, load_device=device, offload_device=offload_device)
+    _assign(module, weights, config.file_name, assign=patcher.is_dynamic())
+    patcher.cached_patcher_init = (load_motion_module, (path,))
+    log.info(
+        "%s: %s, %d positions, %s",
+        config.file_name,
+        config.family.name,
+        config.positions,
+        str(dtype).split(".")[-1],
+    )
+    return patcher
+
+
+def _weight_dtype(device: torch.device, weights: StateDict) -> torch.dtype:
+    """The type that the host would give an SD1.5 UNet here; never 8 bits, which are too few for motion weights."""
+    parameters = sum(value.numel() for value in weights.values())
+    dtype = comfy.model_management.unet_dtype(device=device, model_params=parameters)
+    if dtype.itemsize > 1:
+        return dtype
+    return comfy.model_management.unet_manual_cast(dtype, device) or torch.float16
+
+
+def _assign(module: MotionModule, weights: StateDict, name: str, assign: bool) -> None:
+    expected = {key: value.shape for key, value in module.state_dict().items()}
+    missing = sorted(expected.keys() - weights.keys())
+    unknown = sorted(weights.keys() - expected.keys())
+    wrong = sorted(key for key in expected.keys() & weights.keys() if expected[key] != weights[key].shape)
+    for what, keys in (("lacks", missing), ("has unknown", unknown), ("has wrongly sized", wrong)):
+        if keys:
+            raise ValueError(
+                f"{name} {what} weights: {len(keys)} of {len(expected)}, the first is '{keys[0]}'. "
+                "It is incomplete or of a kind that this pack doesn't know."
+            )
+    module.load_state_dict(weights, assign=assign)

@@ -1,0 +1,101 @@
+"""Key names: from every published layout to the original one, and what a stranger's file seems to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+_WRAPPERS = ("module.", "base_model.model.", "unet.")
+_MOTION_KEY = re.compile(r"^(down_blocks|up_blocks|mid_block)\.(\d+\.)?motion_modules\.\d+\.")
+# diffusers MotionAdapter to original, in this order.
+_DIFFUSERS_NAMES = (
+    (re.compile(r"(motion_modules\.\d+\.)(?!temporal_transformer\.)"), r"\1temporal_transformer."),
+    (re.compile(r"\.norm([12])\."), lambda m: f".norms.{int(m[1]) - 1}."),
+    (re.compile(r"\.norm3\."), ".ff_norm."),
+    (re.compile(r"\.attn([12])\."), lambda m: f".attention_blocks.{int(m[1]) - 1}."),
+)
+
+
+def unwrap(weights: dict) -> StateDict:
+    """The tensors of a file without the wrappers that training code leaves: `state_dict`, `module.`, `unet.`."""
+    weights = weights.get("state_dict", weights)
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    for prefix in _WRAPPERS:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
+    return tensors
+
+
+def is_motion_key(key: str) -> bool:
+    return _MOTION_KEY.match(key) is not None
+
+
+def original_name(key: str) -> str:
+    """The key's name in the original layout; a key that has it already is returned as it is."""
+    for pattern, name in _DIFFUSERS_NAMES:
+        key = pattern.sub(name, key)
+    return key
+
+
+def describe(keys: Iterable[str]) -> str:
+    """What a file with these keys seems to be, and where it belongs: the second half of an error message."""
+    keys = list(keys)
+    for found, description in _KINDS:
+        if any(found in key for key in keys):
+            return description
+    first = f"its first key is '{keys[0]}'" if keys else "it holds no tensors"
+    return f"its keys are not known ({first}). Check that the download is the right file."
+
+
+# Searched in this order: the first text found in any key decides.
+_KINDS = (
+    (
+        "img_encoder.",
+        "it is AnimateLCM-I2V, an image-to-video module that this pack can't run. Use AnimateLCM_sd15_t2v.",
+    ),
+    (
+        "temporal_attentions.",
+        "it is a HotshotXL module for SDXL. This pack runs SD1.5 motion modules; choose one of those.",
+    ),
+    (
+        "qkv_merge",
+        "it is a CameraCtrl encoder, which this pack can't run. For camera moves use the Motion LoRA node.",
+    ),
+    (
+        "controlnet_cond_embedding",
+        "it is a SparseCtrl or ControlNet file. Put it into models/controlnet and load it with a ControlNet node.",
+    ),
+    (
+        "control_model.",
+        "it is a ControlNet. Put it into models/controlnet and load it with core's Load ControlNet Model node.",
+    ),
+    (
+        "input_hint_block",
+        "it is a ControlNet. Put it into models/controlnet and load it with core's Load ControlNet Model node.",
+    ),
+    (
+        "model.diffusion_model.",
+        "it is a checkpoint. Put it into models/checkpoints and load it with core's Load Checkpoint node.",
+    ),
+    (
+        "lora",
+        "it is a LoRA for the image model (such as the v3 domain adapter). Put it into models/loras "
+        "and load it with core's Load LoRA node.",
+    ),
+    (
+        "motion_modules.",
+        "it is a motion module. Put it into models/animatediff_models and load it with Load Motion Module.",
+    ),
+    (
+        "first_stage_model.",
+        "it is a VAE. Put it into models/vae and load it with core's Load VAE node.",
+    ),
+    (
+        "decoder.conv_in.",
+        "it is a VAE. Put it into models/vae and load it with core's Load VAE node.",
+    ),
+)

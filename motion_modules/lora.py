@@ -1,0 +1,117 @@
+"""Motion LoRAs: small low-rank changes to a motion module, most often a camera movement.
+
+Layouts: guoyww/AnimateDiff (`processor.to_q_lora.down`), its diffusers copies, peft (`to_q.lora_A`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.lora
+from comfy.model_patcher import ModelPatcher
+
+from .checkpoint import read_weights
+from .keys import StateDict, describe, is_motion_key, original_name
+
+log = logging.getLogger(__name__)
+
+_PARTS = (
+    (
+        re.compile(r"(_lora|\.lora)\.down\.weight$|\.lora_down\.weight$|\.lora_A(\.\w+)?\.weight$"),
+        "lora_down.weight",
+    ),
+    (
+        re.compile(r"(_lora|\.lora)\.up\.weight$|\.lora_up\.weight$|\.lora_B(\.\w+)?\.weight$"),
+        "lora_up.weight",
+    ),
+    (re.compile(r"(_lora)?\.alpha$"), "alpha"),
+)
+
+
+@dataclass(frozen=True)
+class MotionLora:
+    """One motion LoRA and how strongly it acts; negative strength reverses the movement.
+
+    weights: `<layer>.lora_up.weight`, `<layer>.lora_down.weight` and, where the file has it, `<layer>.alpha`,
+    with the layer's name in the original layout.
+    """
+
+    file_name: str
+    weights: StateDict
+    strength: float
+
+    @property
+    def layers(self) -> list[str]:
+        ends = (".lora_up.weight", ".lora_down.weight", ".alpha")
+        return sorted({key.removesuffix(end) for key in self.weights for end in ends if key.endswith(end)})
+
+
+def load_motion_lora(path: str, strength: float) -> MotionLora:
+    """Reads a motion LoRA of any known layout.
+
+    Errors: ValueError that says what the file seems to be and where it belongs.
+    """
+    name = Path(path).name
+    weights = read_weights(path)
+    renamed = {_host_name(key): value for key, value in weights.items() if is_motion_key(key)}
+    lora = MotionLora(name, {key: value for key, value in renamed.items() if key}, strength)
+    if not lora.weights:
+        raise ValueError(f"{name} is no motion LoRA: {describe(weights)}")
+    for layer in lora.layers:
+        for part in ("lora_up.weight", "lora_down.weight"):
+            if f"{layer}.{part}" not in lora.weights:
+                raise ValueError(f"{name} lacks {part} of '{layer}'; it is incomplete. Download it again.")
+    if len(lora.weights) < len(weights):
+        others = sorted(key for key in weights if not (is_motion_key(key) and _host_name(key)))
+        log.warning("%s: %d weights are not for a motion module: %s", name, len(others), ", ".join(others))
+    return lora
+
+
+def _host_name(key: str) -> str | None:
+    """The key as the host's LoRA loader reads it, None where it is no part of a LoRA."""
+    for pattern, part in _PARTS:
+        layer, found = pattern.subn("", key)
+        if found:
+            layer = re.sub(r"\.processor(?=\.|$)", "", layer)
+            layer = re.sub(r"\.to_out$", ".to_out.0", layer)
+            return f"{original_name(layer + '.').removesuffix('.')}.{part}"
+    return None
+
+
+def apply_motion_lora(motion_module: ModelPatcher, lora: MotionLora) -> ModelPatcher:
+    """A clone of the motion module with W + strength * alpha / rank * (up @ down), kept in low-rank form.
+
+    Layers that the module doesn't have (mid block on v1 and v3) are named in one warning.
+    Errors: ValueError where no layer fits, or the widths differ.
+    """
+    config = motion_module.model.config
+    module_weights = motion_module.model.state_dict()
+    missing = [layer for layer in lora.layers if f"{layer}.weight" not in module_weights]
+    present = {layer: f"{layer}.weight" for layer in lora.layers if layer not in missing}
+    if not present:
+        raise ValueError(
+            f"{lora.file_name} fits no layer of {config.file_name}; its first is '{missing[0]}'."
+        )
+    for layer, key in present.items():
+        found = (
+            lora.weights[f"{layer}.lora_up.weight"].shape[0],
+            lora.weights[f"{layer}.lora_down.weight"].shape[1],
+        )
+        if found != tuple(module_weights[key].shape):
+            raise ValueError(
+                f"{lora.file_name} changes {found} weights of '{layer}', {config.file_name} has "
+                f"{tuple(module_weights[key].shape)} there. The LoRA was made for another motion module."
+            )
+    if missing:
+        log.warning(
+            "%s: %d of %d layers are not in %s (%s): %s",
+            *(lora.file_name, len(missing), len(lora.layers), config.file_name, config.family.name),
+            ", ".join(missing),
+        )
+    patched = motion_module.clone()
+    patches = comfy.lora.load_lora(lora.weights, present, log_missing=False)
+    patched.add_patches(patches, strength_patch=lora.strength)
+    return patched

@@ -1,0 +1,100 @@
+"""Context windows: clips longer than a motion module renders well, in overlapping windows of frames.
+
+The windows are the host's own (comfy/context_windows.py, after FreeNoise, arXiv 2310.15169); frames are its dim 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from comfy.context_windows import (
+    IndexListContextHandler,
+    create_prepare_sampling_wrapper,
+    create_sampler_sample_wrapper,
+    get_matching_context_schedule,
+    get_matching_fuse_method,
+)
+from comfy.model_patcher import ModelPatcher
+
+from .model import MotionModuleConfig
+
+log = logging.getLogger(__name__)
+
+
+def make_windows(
+    context_length: int,
+    context_overlap: int,
+    context_schedule: str = "standard_static",
+    fuse_method: str = "pyramid",
+    context_stride: int = 1,
+    closed_loop: bool = False,
+    freenoise: bool = False,
+) -> IndexListContextHandler:
+    """The host's window handler over frames. Lengths are in frames.
+
+    Its causal fix is for video models with causal attention: it would make windows one frame longer
+    (Comfy-Org/ComfyUI pull 13563).
+    """
+    if context_overlap >= context_length:
+        raise ValueError(
+            f"context_overlap {context_overlap} must be smaller than context_length {context_length}; a quarter is usual."
+        )
+    return IndexListContextHandler(
+        context_schedule=get_matching_context_schedule(context_schedule),
+        fuse_method=get_matching_fuse_method(fuse_method),
+        context_length=context_length,
+        context_overlap=context_overlap,
+        context_stride=context_stride,
+        closed_loop=closed_loop,
+        freenoise=freenoise,
+        dim=0,
+        causal_window_fix=False,
+    )
+
+
+def set_windows(model: ModelPatcher, windows: IndexListContextHandler) -> ModelPatcher:
+    """A clone of the model that samples longer clips in these windows."""
+    patched = model.clone()
+    patched.model_options["context_handler"] = windows
+    create_prepare_sampling_wrapper(patched)
+    if windows.freenoise:
+        create_sampler_sample_wrapper(patched)
+    return patched
+
+
+def check_frames(frames: int, config: MotionModuleConfig) -> None:
+    """Errors: ValueError where one UNet call holds more frames than the module has positions."""
+    if frames > config.positions:
+        raise ValueError(
+            f"{config.file_name} ({config.family.name}) attends to at most {config.positions} frames, this window has "
+            f"{frames}. Set context_length to {config.family.window} (core's Context Windows node: and switch "
+            "causal_window_fix off), or remove the Context Windows node: longer clips get windows by themselves."
+        )
+
+
+@dataclass(frozen=True)
+class WindowsIfNeeded:
+    """OUTER_SAMPLE wrapper: sets windows for this run if the clip needs them and the user chose none."""
+
+    config: MotionModuleConfig
+
+    def __call__(self, executor: Callable, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        model_options = executor.class_obj.model_options  # the guider's copy for this run
+        family = self.config.family
+        frames = noise.shape[0]
+        if frames == 1:
+            log.warning(
+                "One frame has no motion. Set num_frames of Empty Video Latent (or the batch size) to 16."
+            )
+        if frames > min(family.frames, self.config.positions) and "context_handler" not in model_options:
+            log.info(
+                "%d frames are more than %s renders at once: context windows of %d frames, overlap %d.",
+                *(frames, self.config.file_name, family.window, family.overlap),
+            )
+            model_options["context_handler"] = make_windows(family.window, family.overlap)
+        return executor(noise, *arguments, **options)

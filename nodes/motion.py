@@ -1,0 +1,303 @@
+"""Loading motion modules and motion LoRAs, putting them on a model, windows for long clips."""
+
+from __future__ import annotations
+
+import folder_paths
+from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from comfy_api.v0_0_2 import io
+
+from ..motion_modules.adapter import BETA_SCHEDULES, apply_motion_module
+from ..motion_modules.checkpoint import load_motion_module
+from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES
+from ..motion_modules.lora import load_motion_lora
+from ..motion_modules.windows import make_windows, set_windows
+
+CATEGORY = "Fast AnimateDiff/motion"
+
+# Names of our own, so that another pack's motion model can't be plugged in by mistake.
+MotionModuleType = io.Custom("FAD_MOTION_MODULE")
+MotionLoraType = io.Custom("FAD_MOTION_LORA")
+
+
+class LoadMotionModule(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_LoadMotionModule",
+            display_name="Load Motion Module",
+            category=CATEGORY,
+            description="Loads an AnimateDiff motion module for SD1.5: v1, v2, v3, Lightning, AnimateLCM or "
+            "LongAnimateDiff, in the original or the diffusers layout.",
+            search_aliases=[
+                "animatediff",
+                "animate diff loader",
+                "motion model",
+                "mm_sd15",
+                "animatelcm",
+                "lightning",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "motion_module",
+                    options=folder_paths.get_filename_list(MOTION_MODULES),
+                    tooltip="A file from models/animatediff_models. The family is read from the file; "
+                    "mm_sd15_v2 suits most checkpoints.",
+                ),
+            ],
+            outputs=[
+                MotionModuleType.Output(
+                    "motion_module_out", "motion_module", tooltip="For Apply Motion Module."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, motion_module: str) -> io.NodeOutput:
+        return io.NodeOutput(load_motion_module(_path(MOTION_MODULES, motion_module)))
+
+
+class MotionLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_MotionLora",
+            display_name="Motion LoRA",
+            category=CATEGORY,
+            description="Adds a camera movement or another trained motion to the motion module. Chain several by "
+            "connecting one to the next.",
+            search_aliases=[
+                "animatediff lora",
+                "camera motion",
+                "zoom",
+                "pan",
+                "tilt",
+                "rolling",
+                "motion lora loader",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "motion_lora",
+                    options=folder_paths.get_filename_list(MOTION_LORAS),
+                    tooltip="A file from models/animatediff_motion_lora. The published camera LoRAs were made for "
+                    "v2 modules.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-2.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How strong the motion is; 0.7 to 1 is usual, a negative value reverses it.",
+                ),
+                MotionLoraType.Input(
+                    "previous",
+                    optional=True,
+                    tooltip="Another Motion LoRA whose motion is added to this one.",
+                ),
+            ],
+            outputs=[MotionLoraType.Output("motion_lora", tooltip="For Apply Motion Module.")],
+        )
+
+    @classmethod
+    def execute(cls, motion_lora: str, strength: float, previous: tuple = ()) -> io.NodeOutput:
+        return io.NodeOutput((*previous, load_motion_lora(_path(MOTION_LORAS, motion_lora), strength)))
+
+
+class ApplyMotionModule(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_ApplyMotionModule",
+            display_name="Apply Motion Module",
+            category=CATEGORY,
+            description="Makes an SD1.5 model render its batch as the frames of one clip. The result is an ordinary "
+            "model: any sampler, LoRA or ControlNet works with it.",
+            search_aliases=["animatediff", "apply animatediff", "use evolved sampling", "motion"],
+            inputs=[
+                io.Model.Input("model", tooltip="An SD1.5 model, with its LoRAs if there are any."),
+                MotionModuleType.Input("motion_module", tooltip="From Load Motion Module."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much the motion module acts: 1 as trained; 0 leaves the image model alone, "
+                    "so that the frames have nothing to do with each other.",
+                ),
+                MotionLoraType.Input(
+                    "motion_lora", optional=True, tooltip="Camera movements from Motion LoRA."
+                ),
+                io.Float.Input(
+                    "motion_scale",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="Sharpens (above 1) or blurs the attention between frames; 1.1 to 1.3 gives more motion.",
+                ),
+                io.Combo.Input(
+                    "beta_schedule",
+                    options=["auto", *BETA_SCHEDULES],
+                    default="auto",
+                    advanced=True,
+                    tooltip="The noise schedule. auto takes the one that the motion module was trained with; "
+                    "AnimateDiff Sampler changes to the lcm kind by itself.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="The part of sampling at which the motion module starts to act; 0 is the first step.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="The part of sampling at which the motion module stops; 1 is the last step.",
+                ),
+            ],
+            outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        motion_module: io.Model.Type,
+        strength: float,
+        motion_scale: float,
+        beta_schedule: str,
+        start_percent: float,
+        end_percent: float,
+        motion_lora: tuple = (),
+    ) -> io.NodeOutput:
+        patched = apply_motion_module(
+            model,
+            motion_module,
+            strength,
+            motion_lora,
+            motion_scale,
+            beta_schedule,
+            start_percent,
+            end_percent,
+        )
+        return io.NodeOutput(patched)
+
+
+class ContextWindows(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_ContextWindows",
+            display_name="Context Windows (AnimateDiff)",
+            category=CATEGORY,
+            description="Renders long clips in overlapping windows of frames. Clips too long for the motion module "
+            "get windows without this node; it is for choosing how.",
+            search_aliases=[
+                "animatediff context",
+                "sliding window",
+                "long video",
+                "freenoise",
+                "loop",
+                "context options",
+            ],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The model to sample in windows, before or after Apply Motion Module."
+                ),
+                io.Int.Input(
+                    "context_length",
+                    default=16,
+                    min=2,
+                    max=128,
+                    tooltip="Frames in one window: 16 is what most motion modules were trained on; "
+                    "at most their positions (24 for v1, 32 for v2 and v3).",
+                ),
+                io.Int.Input(
+                    "context_overlap",
+                    default=4,
+                    min=0,
+                    max=64,
+                    tooltip="Frames that neighbouring windows share. More hides seams better and takes longer.",
+                ),
+                io.Combo.Input(
+                    "context_schedule",
+                    options=[
+                        ContextSchedules.STATIC_STANDARD,
+                        ContextSchedules.UNIFORM_STANDARD,
+                        ContextSchedules.UNIFORM_LOOPED,
+                        ContextSchedules.BATCHED,
+                    ],
+                    default=ContextSchedules.STATIC_STANDARD,
+                    tooltip="Where the windows lie: the same at each step (standard_static), moving from step to step "
+                    "(standard_uniform), around the end (looped_uniform), or side by side (batched).",
+                ),
+                io.Combo.Input(
+                    "fuse_method",
+                    options=ContextFuseMethods.LIST_STATIC,
+                    default=ContextFuseMethods.PYRAMID,
+                    tooltip="How overlapping windows are mixed; pyramid trusts the middle of a window most.",
+                ),
+                io.Boolean.Input(
+                    "closed_loop",
+                    default=False,
+                    tooltip="Lets the last window meet the first, for a clip that loops. Needs looped_uniform.",
+                ),
+                io.Boolean.Input(
+                    "freenoise",
+                    default=False,
+                    tooltip="Repeats the first window's noise, shuffled, along the clip: a steadier scene.",
+                ),
+                io.Int.Input(
+                    "context_stride",
+                    default=1,
+                    min=1,
+                    max=8,
+                    advanced=True,
+                    tooltip="With the uniform schedules: also windows over every 2nd, 4th, ... frame, up to this many "
+                    "kinds.",
+                ),
+            ],
+            outputs=[io.Model.Output("model", tooltip="The model, sampled in windows.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        context_length: int,
+        context_overlap: int,
+        context_schedule: str,
+        fuse_method: str,
+        closed_loop: bool,
+        freenoise: bool,
+        context_stride: int,
+    ) -> io.NodeOutput:
+        windows = make_windows(
+            context_length,
+            context_overlap,
+            context_schedule,
+            fuse_method,
+            context_stride,
+            closed_loop,
+            freenoise,
+        )
+        return io.NodeOutput(set_windows(model, windows))
+
+
+def _path(folder: str, name: str) -> str:
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        raise ValueError(f"{name} is not in models/{folder}. Put it there and refresh the page (R).")
+    return path
+
+
+NODES: list[type[io.ComfyNode]] = [LoadMotionModule, MotionLora, ApplyMotionModule, ContextWindows]

@@ -1,0 +1,204 @@
+"""The latent of an empty clip, and the sampler."""
+
+from __future__ import annotations
+
+import torch
+
+import comfy.model_management
+from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
+from comfy_api.v0_0_2 import io
+
+from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, SamplerSettings, sample
+
+CATEGORY = "Fast AnimateDiff/sampling"
+
+# The hosted service's presets, (width, height).
+VIDEO_SIZES = {
+    "square 512x512": (512, 512),
+    "square_hd 1024x1024": (1024, 1024),
+    "portrait_4_3 768x1024": (768, 1024),
+    "portrait_16_9 576x1024": (576, 1024),
+    "landscape_4_3 1024x768": (1024, 768),
+    "landscape_16_9 1024x576": (1024, 576),
+}
+CUSTOM_SIZE = "custom"
+LATENT_PIXELS = 8
+
+
+class EmptyVideoLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_EmptyVideoLatent",
+            display_name="Empty Video Latent",
+            category=CATEGORY,
+            description="An empty clip to sample from a prompt. The frames are the latent's batch.",
+            search_aliases=[
+                "empty latent video",
+                "empty latent image",
+                "text to video",
+                "animatediff latent",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "video_size",
+                    options=[*VIDEO_SIZES, CUSTOM_SIZE],
+                    default="square 512x512",
+                    tooltip="Width x height. SD1.5 renders about 512x512 best; much larger sizes repeat the subject.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=64,
+                    max=4096,
+                    step=LATENT_PIXELS,
+                    tooltip="Width in pixels where video_size is custom; a multiple of 8.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=64,
+                    max=4096,
+                    step=LATENT_PIXELS,
+                    tooltip="Height in pixels where video_size is custom; a multiple of 8.",
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=16,
+                    min=1,
+                    max=4096,
+                    tooltip="Frames of the clip. 16 is what motion modules were trained on; more than 32 are "
+                    "rendered in context windows.",
+                ),
+            ],
+            outputs=[io.Latent.Output("latent", tooltip="For the latent_image of a sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, video_size: str, width: int, height: int, num_frames: int) -> io.NodeOutput:
+        width, height = VIDEO_SIZES.get(video_size, (width, height))
+        for name, value in (("width", width), ("height", height)):
+            if value % LATENT_PIXELS:
+                below = value // LATENT_PIXELS * LATENT_PIXELS
+                raise ValueError(
+                    f"{name} {value} is not a multiple of 8; use {below} or {below + LATENT_PIXELS}."
+                )
+        samples = torch.zeros(
+            (num_frames, 4, height // LATENT_PIXELS, width // LATENT_PIXELS),
+            device=comfy.model_management.intermediate_device(),
+            dtype=comfy.model_management.intermediate_dtype(),
+        )
+        return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": LATENT_PIXELS})
+
+
+class Sampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_Sampler",
+            display_name="AnimateDiff Sampler",
+            category=CATEGORY,
+            description="Samples a clip as the motion module was trained for. Unlike KSampler's denoise, strength "
+            "shortens the run: 25 steps at 0.7 are 17.",
+            search_aliases=["animatediff ksampler", "turbo", "lcm", "lightning", "video to video", "denoise"],
+            inputs=[
+                io.Model.Input("model", tooltip="A model from Apply Motion Module."),
+                io.Conditioning.Input("positive", tooltip="The prompt: what to show."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The negative prompt. It has no effect where cfg is 1."
+                ),
+                io.Latent.Input(
+                    "latent_image",
+                    tooltip="The frames: an Empty Video Latent, or a video through VAE Encode.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed and settings give the same clip.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=25,
+                    min=1,
+                    max=1000,
+                    tooltip="25 for ordinary motion modules, 4 to 12 with AnimateLCM or LCM-LoRA, "
+                    "and for Lightning the number in its file name.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=7.5,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="How closely to follow the prompt: 7 to 8 for ordinary motion modules, 1 to 2 for turbo "
+                    "ones. At 1 each step takes half the time.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How far a video is re-animated: 0.7 keeps its composition, 0 returns it unchanged, "
+                    "1 is for an empty latent.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="auto",
+                    tooltip="auto reads it from the motion module. Choose lcm for LCM-LoRA on an ordinary module.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=["auto", *SAMPLER_NAMES],
+                    default="auto",
+                    advanced=True,
+                    tooltip="auto is euler, and lcm in lcm mode.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=["auto", *OWN_SCHEDULERS, *SCHEDULER_NAMES],
+                    default="auto",
+                    advanced=True,
+                    tooltip="Which noise levels to visit. auto takes the mode's own: linspace, lcm or trailing, "
+                    "spaced as diffusers does.",
+                ),
+                io.Float.Input(
+                    "cfg_until",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="The part of the steps that use guidance; the rest run at cfg 1 in half the time. "
+                    "Lower is faster and follows the negative prompt less.",
+                ),
+            ],
+            outputs=[io.Latent.Output("latent", tooltip="The sampled frames, for VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        positive: io.Conditioning.Type,
+        negative: io.Conditioning.Type,
+        latent_image: io.Latent.Type,
+        seed: int,
+        steps: int,
+        cfg: float,
+        strength: float,
+        mode: str,
+        sampler_name: str,
+        scheduler: str,
+        cfg_until: float,
+    ) -> io.NodeOutput:
+        settings = SamplerSettings(seed, steps, cfg, strength, mode, sampler_name, scheduler, cfg_until)
+        return io.NodeOutput(sample(model, positive, negative, latent_image, settings))
+
+
+NODES: list[type[io.ComfyNode]] = [EmptyVideoLatent, Sampler]

@@ -1,0 +1,48 @@
+"""Puts the real host on the path and loads this checkout the way the host does, under the alias `fast_animatediff`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
+
+
+def use_host() -> None:
+    """Makes the host importable; chooses the processor before `comfy.model_management` is first imported."""
+    if not (COMFYUI / "comfy").is_dir():
+        raise RuntimeError(
+            f"ComfyUI was not found in {COMFYUI}. Run `python3 dev.py test`, or set COMFYUI_PATH."
+        )
+    sys.path.insert(0, str(COMFYUI))
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    import nodes  # noqa: F401  # the host's own `nodes`, before anything can shadow it
+
+
+def load_pack() -> None:
+    """Loads the checkout like the host does, by path, but under a name that tests can import from."""
+    spec = importlib.util.spec_from_file_location(
+        "fast_animatediff", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fast_animatediff"] = module
+    spec.loader.exec_module(module)
+    asyncio.run(start_extension(module))
+
+
+async def start_extension(module: ModuleType) -> None:
+    extension = await module.comfy_entrypoint()
+    await extension.on_load()
+
+
+use_host()
+load_pack()

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import logging
+
+import components
+import pytest
+import torch
+
+import comfy.sample
+import comfy.samplers
+from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from fast_animatediff.motion_modules import families
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.windows import make_windows, set_windows
+
+SCHEDULES = [
+    ContextSchedules.STATIC_STANDARD,
+    ContextSchedules.UNIFORM_STANDARD,
+    ContextSchedules.UNIFORM_LOOPED,
+    ContextSchedules.BATCHED,
+]
+
+
+def run(model, frames, steps=2, cfg=4.0, latent=None):
+    """Samples with the host's own KSampler and returns (frames, lengths of the clips that each UNet call held)."""
+    lengths = []
+
+    def remember(h, options):
+        lengths.append(h.shape[0] // len(options["cond_or_uncond"]))
+        return h
+
+    watched = model.clone()
+    watched.set_model_input_block_patch_after_skip(remember)
+    samples = comfy.sample.sample(
+        watched,
+        components.noise(frames),
+        steps,
+        cfg,
+        "euler",
+        "simple",
+        components.conditioning(3),
+        components.conditioning(5),
+        torch.zeros(frames, 4, 8, 8) if latent is None else latent,
+        seed=1,
+        disable_pbar=True,
+    )
+    return samples, set(lengths)
+
+
+@pytest.mark.parametrize("total", [17, 24, 33, 64])
+@pytest.mark.parametrize(("length", "overlap"), [(16, 4), (16, 0), (8, 6), (12, 3)])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_windows_cover_each_frame_with_positive_weight_and_never_exceed_their_length(
+    total, length, overlap, schedule
+):
+    handler = make_windows(length, overlap, schedule)
+    x = torch.zeros(total, 4, 1, 1)
+    weight = torch.zeros(total)
+    for handler._step in range(3):
+        windows = handler.get_context_windows(None, x, {})
+        for window in windows:
+            assert len(window.index_list) <= length and len(set(window.index_list)) == len(window.index_list)
+            weights = handler.fuse_method.func(
+                len(window.index_list),
+                full_length=total,
+                idxs=window.index_list,
+                context_overlap=overlap,
+                handler=handler,
+            )
+            weight[window.index_list] += torch.tensor(weights, dtype=torch.float32)
+    assert (weight > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "frames", "expected"),
+    [
+        (families.V1, 24, 24),
+        (families.V1, 25, 16),
+        (families.V2, 32, 32),
+        (families.V2, 33, 16),
+        (families.V3, 64, 16),
+        (families.LONG_32, 64, 64),
+        (families.LONG_32, 65, 32),
+        (families.ANIMATE_LCM, 32, 32),
+        (families.ANIMATE_LCM, 33, 16),
+    ],
+)
+def test_clips_longer_than_the_module_renders_well_get_windows_by_themselves(family, frames, expected):
+    positions = 64 if family == families.ANIMATE_LCM else family.frames
+    applied = apply_motion_module(
+        components.sd15_model(), components.motion_module(family, positions=positions)
+    )
+    samples, lengths = run(applied, frames, steps=1)
+    assert lengths == {expected} and samples.shape[0] == frames and torch.isfinite(samples).all()
+
+
+def test_automatic_windows_equal_the_hosts_node_set_to_frames():
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    chosen = set_windows(applied, make_windows(16, 4))
+    assert torch.equal(run(applied, 40)[0], run(chosen, 40)[0])
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_windows_of_the_user_win_whichever_node_comes_first(order):
+    model, module = components.sd15_model(), components.motion_module()
+    if order == "before":
+        model = apply_motion_module(set_windows(model, make_windows(8, 2)), module)
+    else:
+        model = set_windows(apply_motion_module(model, module), make_windows(8, 2))
+    assert run(model, 20)[1] == {8}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("fuse", ContextFuseMethods.LIST_STATIC)
+def test_every_schedule_and_fuse_method_renders(schedule, fuse):
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    windows = make_windows(8, 2, schedule, fuse, context_stride=2, closed_loop=True, freenoise=True)
+    samples, _ = run(set_windows(applied, windows), 20)
+    assert samples.shape[0] == 20 and torch.isfinite(samples).all()
+
+
+def test_a_window_longer_than_the_positions_says_what_to_set():
+    applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
+    with pytest.raises(ValueError, match="at most 24 frames, this window has 30.*context_length to 16"):
+        run(set_windows(applied, make_windows(30, 4)), 40)
+
+
+def test_overlap_must_be_smaller_than_the_window():
+    with pytest.raises(ValueError, match="context_overlap 16 must be smaller than context_length 16"):
+        make_windows(16, 16)
+
+
+def test_other_packs_read_the_windows_frames_from_ad_params():
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    seen = []
+    applied.set_model_input_block_patch(lambda h, options: seen.append(options["ad_params"]) or h)
+    run(applied, 40, steps=1)
+    windows = [params["sub_idxs"] for params in seen]
+    assert windows[0] == list(range(16)) and {frame for window in windows for frame in window} == set(
+        range(40)
+    )
+    assert seen[0]["full_length"] == 40 and seen[0]["context_length"] == 16
+
+
+def test_one_frame_runs_with_a_warning(caplog):
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    with caplog.at_level(logging.WARNING):
+        samples, _ = run(applied, 1)
+    assert samples.shape[0] == 1 and "One frame has no motion" in caplog.text
