@@ -11,6 +11,7 @@ StateDict = dict[str, Tensor]
 
 _WRAPPERS = ("module.", "base_model.model.", "unet.")
 _MOTION_KEY = re.compile(r"^(down_blocks|up_blocks|mid_block)\.(\d+\.)?motion_modules\.\d+\.")
+_ATTENTIONS = ("attention_blocks.0", "attention_blocks.1", "attn1", "attn2")
 # diffusers MotionAdapter to original, in this order.
 _DIFFUSERS_NAMES = (
     (re.compile(r"(motion_modules\.\d+\.)(?!temporal_transformer\.)"), r"\1temporal_transformer."),
@@ -39,6 +40,30 @@ def original_name(key: str) -> str:
     for pattern, name in _DIFFUSERS_NAMES:
         key = pattern.sub(name, key)
     return key
+
+
+def dotted_name(layer: str) -> str:
+    """A layer's name with its dots where webui LoRAs have underscores; any other name is returned as it is.
+
+    Those files name layers `down_blocks_0_motion_modules_0_temporal_transformer_proj_in`, some after `lora_unet_`.
+    """
+    return _underscored_layers().get(layer.removeprefix("lora_unet_"), layer)
+
+
+def _underscored_layers() -> dict[str, str]:
+    places = [f"down_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(2)]
+    places += [f"up_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(3)]
+    places += ["mid_block.motion_modules.0"]
+    block = "transformer_blocks.0"
+    attention = [f"{block}.{a}.to_{p}" for a in _ATTENTIONS for p in ("q", "k", "v", "out", "out.0")]
+    layers = ["proj_in", "proj_out", f"{block}.ff.net.0.proj", f"{block}.ff.net.2", *attention]
+    names = [
+        f"{place}.{stem}{layer}"
+        for place in places
+        for stem in ("temporal_transformer.", "")
+        for layer in layers
+    ]
+    return {name.replace(".", "_"): name for name in names}
 
 
 def describe(keys: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Motion LoRAs: small low-rank changes to a motion module, most often a camera movement.
 
-Layouts: guoyww/AnimateDiff (`processor.to_q_lora.down`), its diffusers copies, peft (`to_q.lora_A`).
+Layouts: guoyww/AnimateDiff (`processor.to_q_lora.down`), its diffusers copies, peft (`to_q.lora_A`), and the webui's
+with underscores (`attention_blocks_0_to_q.lora_down`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import comfy.lora
 from comfy.model_patcher import ModelPatcher
 
 from .checkpoint import read_weights
-from .keys import StateDict, describe, is_motion_key, original_name
+from .keys import StateDict, describe, dotted_name, is_motion_key, original_name
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def load_motion_lora(path: str, strength: float) -> MotionLora:
     """
     name = Path(path).name
     weights = read_weights(path)
-    renamed = {_host_name(key): value for key, value in weights.items() if is_motion_key(key)}
+    renamed = {_host_name(key): value for key, value in weights.items()}
     lora = MotionLora(name, {key: value for key, value in renamed.items() if key}, strength)
     if not lora.weights:
         raise ValueError(f"{name} is no motion LoRA: {describe(weights)}")
@@ -65,18 +66,20 @@ def load_motion_lora(path: str, strength: float) -> MotionLora:
             if f"{layer}.{part}" not in lora.weights:
                 raise ValueError(f"{name} lacks {part} of '{layer}'; it is incomplete. Download it again.")
     if len(lora.weights) < len(weights):
-        others = sorted(key for key in weights if not (is_motion_key(key) and _host_name(key)))
+        others = sorted(key for key in weights if not _host_name(key))
         log.warning("%s: %d weights are not for a motion module: %s", name, len(others), ", ".join(others))
     return lora
 
 
 def _host_name(key: str) -> str | None:
-    """The key as the host's LoRA loader reads it, None where it is no part of a LoRA."""
+    """The key as the host's LoRA loader reads it, None where it is no part of a motion LoRA."""
     for pattern, part in _PARTS:
         layer, found = pattern.subn("", key)
-        if found:
-            layer = re.sub(r"\.processor(?=\.|$)", "", layer)
-            layer = re.sub(r"\.to_out$", ".to_out.0", layer)
+        if not found:
+            continue
+        layer = re.sub(r"[._]processor(?=[._]|$)", "", layer)
+        layer = re.sub(r"\.to_out$", ".to_out.0", dotted_name(layer))
+        if is_motion_key(layer):
             return f"{original_name(layer + '.').removesuffix('.')}.{part}"
     return None
 

@@ -32,10 +32,10 @@ def sigmas_table(beta_schedule: str) -> Tensor:
 
 
 class TableSampling(ModelSamplingDiscrete):
-    """Discrete sampling over a table of noise levels that registers no buffers.
+    """Discrete sampling over a table of noise levels that has no buffers and takes none.
 
     Under dynamic VRAM the host backs up buffers by their path and restores them into whichever object is there
-    next (Comfy-Org/ComfyUI issue 16490), so a patched schedule would end up in the base model and the reverse.
+    next (Comfy-Org/ComfyUI issue 16490), so that a patched schedule ended up in the base model and the reverse.
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -45,6 +45,9 @@ class TableSampling(ModelSamplingDiscrete):
         self.linear_start, self.linear_end, self.zsnr = BETA_START, BETA_END, False
         self.sigma_data = 1.0
         self.set_sigmas(table)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Leaves out the other object's table that the host would put here."""
 
     def set_sigmas(self, sigmas: Tensor) -> None:
         self.sigmas = sigmas.float()

@@ -22,6 +22,9 @@ def use_host() -> None:
             f"ComfyUI was not found in {COMFYUI}. Run `python3 dev.py test`, or set COMFYUI_PATH."
         )
     sys.path.insert(0, str(COMFYUI))
+    import comfy_aimdo.control
+
+    comfy_aimdo.control.init()  # before the host is imported, as its main.py does
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()

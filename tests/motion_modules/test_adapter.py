@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import comfy_aimdo.control
 import components
 import pytest
 import torch
@@ -211,6 +212,44 @@ def test_base_and_applied_keep_their_noise_levels_in_turns_on_one_checkpoint():
     assert torch.equal(predict(base, x), first[0]) and torch.equal(predict(applied, x), first[1])
     assert base.get_model_object("model_sampling").sigma_max.item() == pytest.approx(14.615, abs=1e-3)
     assert applied.get_model_object("model_sampling").sigma_max.item() == pytest.approx(25.146, abs=1e-3)
+
+
+class DynamicOnCpu(comfy.model_patcher.ModelPatcherDynamic):
+    """The host's dynamic VRAM patcher, which hands over to the plain one where the device is the CPU."""
+
+    def __new__(cls, *arguments, **options):
+        return object.__new__(cls)
+
+
+def test_under_dynamic_vram_base_and_applied_take_turns_without_mixing_their_schedules():
+    if not comfy_aimdo.control.init():
+        pytest.skip("comfy-aimdo has no library for this operating system")
+    x, module = components.noise(FRAMES), components.motion_module()
+    plain = components.sd15_model()
+    expected = predict(plain, x), predict(apply_motion_module(plain, module), x)
+    base = components.sd15_model(patcher_class=DynamicOnCpu)
+    applied = apply_motion_module(
+        base, DynamicOnCpu(components.motion_module().model, components.CPU, components.CPU)
+    )
+    assert applied.is_dynamic() and applied.get_nested_additional_models()[0].is_dynamic()
+    for _ in range(2):
+        assert torch.equal(predict(base, x), expected[0])
+        assert torch.equal(predict(applied, x), expected[1])
+    assert base.get_model_object("model_sampling").sigma_max.item() == pytest.approx(14.615, abs=1e-3)
+    assert applied.get_model_object("model_sampling").sigma_max.item() == pytest.approx(25.146, abs=1e-3)
+
+
+def test_under_low_vram_weights_are_patched_when_they_are_used(tmp_path):
+    lora = load_motion_lora(components.save(components.motion_lora(), tmp_path / "zoom.safetensors"), 0.8)
+    x, base = components.noise(FRAMES), components.sd15_model()
+    expected = predict(apply_motion_module(base, components.motion_module(), loras=(lora,)), x)
+    applied = apply_motion_module(base, components.motion_module(), loras=(lora,))
+    (motion,) = applied.get_nested_additional_models()
+    comfy.model_management.load_models_gpu([applied, motion])
+    motion.unpatch_model(components.CPU)
+    motion.load(components.CPU, lowvram_model_memory=10_000)
+    assert motion.model.model_lowvram and motion.lowvram_patch_counter() > 0
+    assert torch.allclose(predict(applied, x), expected, atol=1e-5)
 
 
 def test_start_and_end_percent_limit_where_the_module_acts():

@@ -29,11 +29,21 @@ def as_peft(lora, adapter=""):
     return renamed
 
 
+def as_webui(lora, prefix=""):
+    renamed = {}
+    for key, value in lora.items():
+        layer, part = key.replace(".processor", "").removesuffix(".weight").rsplit("_lora.", 1)
+        renamed[f"{prefix}{layer.replace('.', '_')}.lora_{part}.weight"] = value
+    return renamed
+
+
 LAYOUTS = {
     "original": lambda lora: lora,
     "diffusers": as_diffusers,
     "peft": as_peft,
     "peft with adapter name": lambda lora: as_peft(lora, ".default"),
+    "webui": as_webui,
+    "webui with prefix": lambda lora: as_webui(lora, "lora_unet_"),
     "module prefix": lambda lora: {f"module.{key}": value for key, value in lora.items()},
 }
 

@@ -1,0 +1,286 @@
+"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `test`, `ui`, `models` or `bench`.
+
+Standard library only. Everything lands in `.venv/` and `.dev/` of the checkout; whatever is done outside is printed.
+`COMFYUI_PATH` names a ComfyUI of your own to use instead of the one that is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from bootstrap.host import BASE, find_host, link_into, link_into_base
+from bootstrap.programs import (
+    DEV,
+    DISK_GB,
+    ISOLATED,
+    LINUX,
+    PYTHON,
+    ROOT,
+    VENV,
+    SetupError,
+    pip,
+    probe,
+    run,
+    run_quietly,
+)
+
+# For the downloaded host a combination seen to run: the three have to match, and pip alone may pick three that do not.
+# A ComfyUI of your own gets the newest. A torch >= 2.7 that is in .venv already (for another CUDA, for ROCm) is kept.
+TESTED_TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
+ANY_TORCH = ["torch>=2.7", "torchvision", "torchaudio"]
+TORCH_WORKS = """import torch, torchaudio, torchvision
+assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7); print(torch.__version__)"""
+
+# Exact where a version decides a result: ruff's formatting, diffusers as the numeric oracle (0.42 needs Python 3.11).
+# Of comfy-cli only the workflow converter is used. It needs pathspec; the other 24 dependencies stay out.
+TEST_TOOLS = ["pytest>=8,<10", "hypothesis>=6,<7", "ruff==0.17.5", "pathspec>=1,<2"]
+TEST_TOOLS += ["diffusers==0.42.1; python_version >= '3.11'", "diffusers==0.41.0; python_version < '3.11'"]
+CONVERTER = ["--no-deps", "comfy-cli==1.23.0"]
+PLAYWRIGHT = "playwright-core@1.65.1"
+
+VENV_ADVICE = (
+    "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
+)
+USAGE = """usage: python3 dev.py COMMAND [arguments]
+
+  demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
+  ui              the ComfyUI page with this pack and the tiny models
+  test [pytest]   ruff and every test; with arguments only pytest, for example: test tests/video -k gif
+  models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
+  bench [NAME]    runs benchmarks/NAME.py; without a name, says which there are
+
+The first call installs into .venv and .dev of this checkout; later calls start at once."""
+
+
+# ---- setting up
+
+
+def setup(tests: bool = False) -> dict[str, str]:
+    """.venv, host, packages and links. Returns the environment for the programs that use them."""
+    if not (VENV / "stamps" / "torch").is_file():
+        free = shutil.disk_usage(ROOT).free / 1e9
+        if free < DISK_GB:
+            raise SetupError(f"The disk of {ROOT} has {free:.1f} GB free; about {DISK_GB} GB are needed.")
+        print(f"Setting up .venv and .dev: about {DISK_GB} GB and some minutes, once")
+    DEV.mkdir(exist_ok=True)
+    own = os.environ.get("COMFYUI_PATH")
+    python, host = make_venv(), find_host(own)
+    install("torch", ANY_TORCH if own else TESTED_TORCH, python)
+    install("ComfyUI requirements", [], python, host / "requirements.txt")
+    if tests:  # with the host's requirements beside them, so that no tool can move what the host needs
+        install("test tools", TEST_TOOLS, python, host / "requirements.txt")
+        install("workflow converter", CONVERTER, python)
+    link_into_base()
+    if own:
+        (host / "custom_nodes").mkdir(exist_ok=True)
+        print(link_into(host / "custom_nodes", ROOT))
+    return child_environment(COMFYUI_PATH=str(host), FAD_DEV_BASE=str(BASE))
+
+
+def make_venv() -> str:
+    """Makes .venv with the running Python, unless a working one is there; returns its version, such as `3.11`."""
+    describe = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    if probe(describe) is None:
+        command = [sys.executable, "-m", "venv", "--clear", VENV]
+        if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
+            run_quietly(".venv", command)
+        elif importlib.util.find_spec("venv") and importlib.util.find_spec(
+            "pip"
+        ):  # Debian without python3-venv
+            run_quietly(".venv", [*command, "--without-pip"])
+            pip("pip", ["--python", PYTHON, "install", "pip"], python=[sys.executable, "-m"])
+        else:
+            raise SetupError(
+                f"This Python ({sys.executable}) can't make a virtual environment. {VENV_ADVICE}"
+            )
+    version = probe(describe)
+    if version is None:
+        raise SetupError(f".venv was made, but its Python or its pip does not start. {VENV_ADVICE}")
+    return version
+
+
+def install(title: str, packages: list[str], python: str, reads: Path | None = None) -> None:
+    """One pip call for a group of packages; none if the same was asked for last time. `reads`: a requirements file."""
+    stamp = VENV / "stamps" / title.replace(" ", "-")
+    key = fingerprint(python, *packages, reads.read_text(encoding="utf-8") if reads else "")
+    if stamp.is_file() and stamp.read_text() == key:
+        return
+    kept = probe(TORCH_WORKS) if title == "torch" else None
+    if kept:
+        print(f"  torch: {kept} is in .venv already and is kept")
+    else:
+        pip(title, ["install", *packages, *(["-r", reads] if reads else [])])
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(key)
+
+
+def fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Without PYTHONPATH: with the checkout on it, our `nodes/` would hide the host's module of that name."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **more}
+    env.pop("PYTHONPATH", None)
+    return env
+
+
+# ---- what the browser tests need
+
+
+def browser_environment() -> dict[str, str]:
+    """CHROMIUM and NODE_PATH for the browser tests. If they can't be had: a loud line, under CI an error."""
+    tools = find_browser_tools()
+    if None in tools.values() and LINUX and os.geteuid() == 0 and shutil.which("apt-get"):
+        apt_install([package for package, found in tools.items() if not found])
+        tools = find_browser_tools()
+    missing = [package for package, found in tools.items() if not found]
+    if not missing and not install_playwright(tools["npm"]):
+        missing = [PLAYWRIGHT]
+    if not missing:
+        return {"CHROMIUM": tools["chromium"], "NODE_PATH": str(DEV / "node_modules")}
+    advice = f"{' and '.join(missing)} not found. Install it (CHROMIUM can name a browser elsewhere), then run again."
+    if os.environ.get("CI") == "true":
+        raise SetupError(f"The browser tests can't run: {advice}")
+    print(f"\n*** THE BROWSER TESTS WILL BE SKIPPED: {advice} ***\n")
+    return {}
+
+
+def install_playwright(npm: str) -> bool:
+    """Whether playwright-core of the wanted version is in .dev, after an attempt to put it there."""
+    package, version = PLAYWRIGHT.split("@")
+    described = DEV / "node_modules" / package / "package.json"
+    if described.is_file() and json.loads(described.read_text(encoding="utf-8"))["version"] == version:
+        return True
+    flags = ["--prefix", DEV, "--no-save", "--no-audit", "--no-fund"]
+    try:
+        run_quietly(PLAYWRIGHT, [npm, "install", *flags, PLAYWRIGHT])
+    except SetupError as error:
+        print(error)
+        return False
+    return True
+
+
+def find_browser_tools() -> dict[str, str | None]:
+    """Programs by the name of the Debian package that has them."""
+    return {"chromium": find_chromium(), "nodejs": shutil.which("node"), "npm": shutil.which("npm")}
+
+
+def find_chromium() -> str | None:
+    """A Chromium or Chrome that starts: CHROMIUM, then the usual names, then the usual places."""
+    names = [
+        os.environ.get("CHROMIUM", ""),
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ]
+    places = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]
+    places += [os.path.expandvars(r"%ProgramFiles%\Google\Chrome\Application\chrome.exe")]
+    for found in filter(None, map(shutil.which, names + places)):
+        # On Ubuntu it may be a stub that only asks for snap. Elsewhere --version may open a window.
+        if not LINUX or subprocess.run([found, "--version"], capture_output=True).returncode == 0:
+            return found
+    return None
+
+
+def apt_install(packages: list[str]) -> None:
+    """A failure is only shown: the caller looks whether the programs are there."""
+    print(f"installing {', '.join(packages)} on this system with apt-get, for the browser tests")
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    try:
+        run_quietly("apt-get update", ["apt-get", "update"], env)
+        run_quietly(
+            "apt-get install", ["apt-get", "install", "-y", "--no-install-recommends", *packages], env
+        )
+    except SetupError as error:
+        print(error)
+
+
+# ---- commands
+
+
+def demo(arguments: list[str]) -> int:
+    return run_script("tiny/demo.py", arguments, setup())
+
+
+def ui(arguments: list[str]) -> int:
+    return run_script("tiny/ui.py", arguments, setup())
+
+
+def test(arguments: list[str]) -> int:
+    env = setup(tests=True)
+    env.update(browser_environment())
+    if not arguments:
+        for check in (["check", "."], ["format", "--check", "."]):
+            if run([*ISOLATED, "ruff", *check], env):
+                print(f"ruff {' '.join(check)} found something; the tests were not run")
+                return 1
+    named = any(Path(argument.split("::")[0]).exists() for argument in arguments)
+    return run(
+        [*ISOLATED, "pytest", "-c", "tests/pytest.ini", *([] if named else ["tests"]), *arguments], env
+    )
+
+
+def models(arguments: list[str]) -> int:
+    """Needs huggingface_hub only: who just fetches weights should not have to install torch."""
+    DEV.mkdir(exist_ok=True)
+    install("huggingface hub", ["huggingface_hub"], make_venv())
+    return run_script("workflows/download.py", arguments, child_environment())
+
+
+def bench(arguments: list[str]) -> int:
+    names = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
+    name, *rest = arguments or ["run"]
+    if name not in names:
+        print(
+            f"usage: python3 dev.py bench NAME [arguments], with NAME one of: {', '.join(names) or '(none yet)'}"
+        )
+        return 2
+    return run_script(f"benchmarks/{name}.py", rest, setup())
+
+
+COMMANDS = {"demo": demo, "ui": ui, "test": test, "models": models, "bench": bench}
+
+
+def run_script(script: str, arguments: list[str], env: dict[str, str]) -> int:
+    """By file path, never `-m`: that would put the checkout's root on the path, and our `nodes/` over the host's."""
+    if not (ROOT / script).is_file():
+        raise SetupError(f"{script} is not in this checkout.")
+    return run([PYTHON, ROOT / script, *arguments], env)
+
+
+def terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")  # like Ctrl-C, except that nobody told the child
+
+
+def main(arguments: list[str]) -> int:
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
+    if not arguments or arguments[0] not in COMMANDS:
+        print(USAGE)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        if sys.version_info < (3, 10):  # noqa: UP036
+            raise SetupError(
+                f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})."
+            )
+        return COMMANDS[arguments[0]](arguments[1:])
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
