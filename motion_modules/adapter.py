@@ -16,10 +16,11 @@ from torch import Tensor
 
 from comfy.context_windows import create_prepare_sampling_wrapper
 from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
 from .lora import MotionLora, apply_motion_lora
@@ -204,11 +205,14 @@ def _check_model(model: ModelPatcher, config: MotionModuleConfig) -> None:
         raise ValueError(
             f"This model has a motion module already ({applied.file_name}). Connect the model from before that node."
         )
-    kind = type(model.model.model_config).__name__
-    if not isinstance(model.model.diffusion_model, UNetModel):
+    model_config = model.model.model_config
+    kind = type(model_config).__name__
+    if not isinstance(model_config, SD15):
         raise ValueError(f"{config.file_name} needs an SD1.5 checkpoint, but this model is {kind}.")
-    unet = model.model.model_config.unet_config
-    channels = tuple(unet["model_channels"] * factor for factor in unet["channel_mult"])
+    channels = tuple(
+        model_config.unet_config["model_channels"] * factor
+        for factor in model_config.unet_config["channel_mult"]
+    )
     if channels != config.channels:
         raise ValueError(
             f"{config.file_name} fits a UNet with channels {config.channels} (an SD1.5 checkpoint has 320, 640, 1280, "

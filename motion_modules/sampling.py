@@ -19,6 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from .adapter import motion_config
 from .families import Family
 from .schedule import (
+    TRAIN_STEPS,
     LcmSampling,
     TableSampling,
     last_steps,
@@ -79,10 +80,12 @@ def mode_of(model: ModelPatcher) -> str:
 def with_sampling_for(model: ModelPatcher, mode: str) -> ModelPatcher:
     """The model with a schedule of the mode's kind on the same noise table; itself if it has one.
 
-    A consistency table has the motion module's original steps, or LCM-LoRA's 50.
+    A consistency table has the motion module's original steps, or LCM-LoRA's 50. A schedule that another node
+    put there with a table of its own (core's ModelSamplingDiscrete set to lcm) is kept.
     """
     current = model.get_model_object("model_sampling")
-    if isinstance(current, LcmSampling) == (mode == "lcm"):
+    is_foreign = not isinstance(current, TableSampling) and len(current.sigmas) != TRAIN_STEPS
+    if is_foreign or isinstance(current, LcmSampling) == (mode == "lcm"):
         return model
     config = motion_config(model)
     lcm_steps = None

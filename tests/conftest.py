@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +46,12 @@ def load_pack() -> None:
 async def start_extension(module: ModuleType) -> None:
     extension = await module.comfy_entrypoint()
     await extension.on_load()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files anew instead of comparing"
+    )
 
 
 use_host()

@@ -11,6 +11,7 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
+import comfy.supported_models
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from fast_animatediff.motion_modules import families
@@ -376,6 +377,16 @@ def test_a_module_of_another_width_is_refused_with_both_widths():
     module = components.motion_module(channels=(320, 640, 1280, 1280)[:1] + (64, 128, 128))
     with pytest.raises(ValueError, match=r"channels \(320, 64, 128, 128\).*SD15 with \(32, 64, 128, 128\)"):
         apply_motion_module(components.sd15_model(), module)
+
+
+@pytest.mark.parametrize("kind", ["SD20", "SDXL"])
+def test_a_model_of_another_kind_is_named(kind):
+    model = components.sd15_model()
+    model.model.model_config = getattr(comfy.supported_models, kind)(components.sd15_config())
+    with pytest.raises(
+        ValueError, match=f"test.safetensors needs an SD1.5 checkpoint, but this model is {kind}"
+    ):
+        apply_motion_module(model, components.motion_module())
 
 
 def test_the_motion_weights_are_counted_and_loaded_by_the_host():

@@ -77,6 +77,14 @@ def test_standard_mode_on_a_consistency_module_leaves_its_table():
     assert sampling.sigma_max.item() == pytest.approx(25.146, abs=1e-3)
 
 
+def test_a_consistency_table_from_cores_node_is_kept():
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(applied(families.V2), "lcm", zsnr=False)
+    assert with_sampling_for(model, "lcm") is model
+    assert Run(model, steps=4, cfg=1.0, mode="lcm", scheduler="simple").timesteps == [999, 759, 499, 259]
+
+
 def test_without_a_motion_module_it_samples_the_image_model():
     assert Run(components.sd15_model(), steps=4).timesteps == [999, 666, 333, 0]
 

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import components
+import pytest
+import torch
+
+import folder_paths
+from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
+from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows, LoadMotionModule, MotionLora
+from fast_animatediff.nodes.sampling import EmptyVideoLatent, Sampler
+
+
+@pytest.fixture
+def model_folders(tmp_path, monkeypatch):
+    """A user's model folders with one motion module and one motion LoRA in them."""
+    for key in (MOTION_MODULES, MOTION_LORAS):
+        (tmp_path / key).mkdir()
+        entry = ([str(tmp_path / key)], folder_paths.supported_pt_extensions)
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, key, entry)
+    components.save(components.original_weights(), tmp_path / MOTION_MODULES / "mm_sd15_v2.safetensors")
+    components.save(components.motion_lora(), tmp_path / MOTION_LORAS / "zoom.safetensors")
+    (tmp_path / MOTION_MODULES / "readme.txt").write_text("not a model")
+    return tmp_path
+
+
+def options(node, name):
+    (found,) = (socket for socket in node.define_schema().inputs if socket.id == name)
+    return found.options
+
+
+def test_the_combos_list_the_users_weights_and_nothing_else(model_folders):
+    assert options(LoadMotionModule, "motion_module") == ["mm_sd15_v2.safetensors"]
+    assert options(MotionLora, "motion_lora") == ["zoom.safetensors"]
+
+
+def test_from_files_to_a_sampled_clip(model_folders):
+    motion_module = LoadMotionModule.execute("mm_sd15_v2.safetensors").args[0]
+    first = MotionLora.execute("zoom.safetensors", 1.0).args[0]
+    both = MotionLora.execute("zoom.safetensors", -0.5, previous=first).args[0]
+    assert [lora.strength for lora in both] == [1.0, -0.5]
+    model = ApplyMotionModule.execute(
+        components.sd15_model(), motion_module, 1.0, 1.0, "auto", 0.0, 1.0, motion_lora=both
+    ).args[0]
+    model = ContextWindows.execute(model, 8, 2, "standard_static", "pyramid", False, False, 1).args[0]
+    latent = EmptyVideoLatent.execute("custom", 64, 64, 12).args[0]
+    cond, uncond = components.conditioning(3), components.conditioning(5)
+    result = Sampler.execute(model, cond, uncond, latent, 1, 2, 3.0, 1.0, "auto", "auto", "auto", 1.0).args[0]
+    assert result["samples"].shape == (12, 4, 8, 8) and torch.isfinite(result["samples"]).all()
+
+
+@pytest.mark.parametrize(
+    ("video_size", "expected"),
+    [
+        ("square 512x512", (64, 64)),
+        ("portrait_16_9 576x1024", (128, 72)),
+        ("landscape_4_3 1024x768", (96, 128)),
+        ("custom", (11, 9)),
+    ],
+)
+def test_presets_and_custom_sizes(video_size, expected):
+    latent = EmptyVideoLatent.execute(video_size, 72, 88, 5).args[0]
+    assert latent["samples"].shape == (5, 4, *expected)
+
+
+def test_a_size_that_is_no_multiple_of_8_is_told_its_neighbours():
+    with pytest.raises(ValueError, match="height 500 is not a multiple of 8; use 496 or 504"):
+        EmptyVideoLatent.execute("custom", 512, 500, 16)
+
+
+def test_a_file_that_went_away_is_named(model_folders):
+    (model_folders / MOTION_MODULES / "mm_sd15_v2.safetensors").unlink()
+    with pytest.raises(ValueError, match="mm_sd15_v2.safetensors is not in models/animatediff_models"):
+        LoadMotionModule.execute("mm_sd15_v2.safetensors")
+
+
+def test_folders_that_the_user_configured_are_kept_and_searched_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, MOTION_MODULES, ([str(tmp_path)], set()))
+    register_model_folders()
+    paths, extensions = folder_paths.folder_names_and_paths[MOTION_MODULES]
+    assert paths[0] == str(tmp_path) and len(paths) == 2 and ".safetensors" in extensions
+
+
+def test_registering_leaves_the_hosts_shared_extensions_as_they_are():
+    before = set(folder_paths.supported_pt_extensions)
+    register_model_folders()
+    assert folder_paths.supported_pt_extensions == before
+    assert folder_paths.folder_names_and_paths["checkpoints"][1] is folder_paths.supported_pt_extensions
