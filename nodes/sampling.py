@@ -9,18 +9,12 @@ from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.v0_0_2 import io
 
 from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, SamplerSettings, sample
+from ..video import SIZES
 
 CATEGORY = "Fast AnimateDiff/sampling"
 
-# The hosted service's presets, (width, height).
-VIDEO_SIZES = {
-    "square 512x512": (512, 512),
-    "square_hd 1024x1024": (1024, 1024),
-    "portrait_4_3 768x1024": (768, 1024),
-    "portrait_16_9 576x1024": (576, 1024),
-    "landscape_4_3 1024x768": (1024, 768),
-    "landscape_16_9 1024x576": (1024, 576),
-}
+# The hosted service's presets, label to (width, height).
+VIDEO_SIZES = {label: size for label, size in SIZES.items() if size}
 CUSTOM_SIZE = "custom"
 LATENT_PIXELS = 8
 

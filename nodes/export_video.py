@@ -1,0 +1,162 @@
+"""Frames into a video file in the output folder, with the workflow inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.v0_0_2 import Input, InputImpl, Types, io, ui
+
+from ..video import (
+    DEFAULT_QUALITY,
+    FORMATS,
+    QUALITIES,
+    Export,
+    exact_rate,
+    export_video,
+    front_end_tags,
+    play_order,
+    write_errors,
+)
+from .host_progress import host_progress
+
+CATEGORY = "Fast AnimateDiff/video"
+
+
+class ExportVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_ExportVideo",
+            display_name="Export Video",
+            category=CATEGORY,
+            description="Writes images as a video file with the workflow inside: dropping the file on the page brings "
+            "the graph back.",
+            search_aliases=[
+                "save video",
+                "video combine",
+                "images to video",
+                "save mp4",
+                "save gif",
+                "create video",
+            ],
+            inputs=export_inputs(),
+            outputs=[io.Video.Output("video", tooltip="The written video, for nodes that go on with it.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images: Input.Image,
+        fps: float,
+        format: str,
+        quality: str,
+        filename_prefix: str,
+        crf: int,
+        ping_pong: bool,
+        loop_count: int,
+        audio: Mapping[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
+        height, width = images.shape[1:3]
+        with write_errors(Path(filename_prefix).name):
+            folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+                filename_prefix, folder_paths.get_output_directory(), width, height
+            )
+        tags = workflow_tags(cls.hidden)
+        path = export_video(
+            images, Path(folder), name, counter, settings, audio=audio, tags=tags, progress=host_progress()
+        )
+        return io.NodeOutput(as_video(path, images, settings), ui=preview(path, subfolder))
+
+
+def workflow_tags(hidden: io.HiddenHolder | None) -> dict[str, str]:
+    """The workflow and prompt of this run, or nothing when the host keeps metadata out of files."""
+    if args.disable_metadata or hidden is None:
+        return {}
+    return front_end_tags(hidden.prompt, hidden.extra_pnginfo)
+
+
+def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
+    """The written file as a VIDEO; the frames themselves for WebP, which the host can't read back as one."""
+    if settings.format != "webp":
+        return InputImpl.VideoFromFile(str(path))
+    order = play_order(len(images), settings.ping_pong)
+    shown = images[order] if settings.ping_pong else images
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=shown[..., :3], frame_rate=settings.fps)
+    )
+
+
+def preview(path: Path, subfolder: str) -> ui.PreviewVideo:
+    """What the node shows. The page plays a GIF as a picture only when a PNG is in the list."""
+    names = [path.name, path.with_suffix(".png").name] if path.suffix == ".gif" else [path.name]
+    return ui.PreviewVideo([ui.SavedResult(name, subfolder, io.FolderType.output) for name in names])
+
+
+def export_inputs() -> list[io.Input]:
+    """The inputs of Export Video; their order is saved in workflow files."""
+    return [
+        io.Image.Input("images", tooltip="The frames to write, in order."),
+        io.Float.Input(
+            "fps",
+            default=8.0,
+            min=0.01,
+            max=120.0,
+            step=0.01,
+            tooltip="Frames per second; connect the fps of the loader to keep the speed of the source.",
+        ),
+        io.Combo.Input(
+            "format",
+            options=list(FORMATS),
+            default="mp4",
+            tooltip="mp4 (H.264) plays everywhere; webm (AV1, or VP9 for images with transparency) is smaller; gif and webp "
+            "are animated pictures without sound. A gif gets a png beside it that carries the workflow.",
+        ),
+        io.Combo.Input(
+            "quality",
+            options=list(QUALITIES),
+            default=DEFAULT_QUALITY,
+            tooltip="Higher quality makes larger files; high is hard to tell from the frames themselves.",
+        ),
+        io.String.Input(
+            "filename_prefix",
+            default="video/FastAnimateDiff",
+            tooltip="Folder and beginning of the name inside the output folder; %date:yyyy-MM-dd% and values of other "
+            "nodes can be used, as in Save Image.",
+        ),
+        io.Int.Input(
+            "crf",
+            default=-1,
+            min=-1,
+            max=63,
+            advanced=True,
+            tooltip="The video encoder's own quality number, lower is better: up to 51 for mp4, 63 for webm. -1 takes it "
+            "from quality; gif and webp don't use it.",
+        ),
+        io.Boolean.Input(
+            "ping_pong",
+            default=False,
+            advanced=True,
+            tooltip="Plays the frames forth and back, so that the end meets the beginning.",
+        ),
+        io.Int.Input(
+            "loop_count",
+            default=0,
+            min=0,
+            max=1000,
+            advanced=True,
+            tooltip="How often a gif or webp plays; 0 is for ever. mp4 and webm leave that to the player.",
+        ),
+        io.Audio.Input(
+            "audio", optional=True, tooltip="Sound for the video; it is cut where the frames end."
+        ),
+    ]
+
+
+NODES: list[type[io.ComfyNode]] = [ExportVideo]

@@ -1,0 +1,278 @@
+"""Frames out of a video file or of the host's VIDEO type, picked by time."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+import torch
+
+import comfy.model_management
+import folder_paths
+from comfy_api.v0_0_2 import Input, InputImpl, io
+
+from ..video import (
+    FIT,
+    SIZES,
+    Clip,
+    Limits,
+    Selection,
+    Source,
+    TensorSource,
+    exact_rate,
+    exact_seconds,
+    file_head,
+    is_animated_image,
+    load_clip,
+    open_source,
+)
+from .host_progress import host_progress
+
+CATEGORY = "Fast AnimateDiff/video"
+VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".gif")
+IMAGE_EXTENSIONS = (".webp", ".png", ".apng")
+MAX_SECONDS = 100_000.0
+
+
+class LoadVideoFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_LoadVideoFrames",
+            display_name="Load Video Frames",
+            category=CATEGORY,
+            description="Loads the first seconds of a video, GIF, animated WebP or PNG as images at the frame rate you "
+            "choose: each image is the frame on screen at that moment.",
+            search_aliases=[
+                "load video",
+                "import video",
+                "video to images",
+                "gif",
+                "force fps",
+                "frame load cap",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=input_videos(),
+                    upload=io.UploadType.video,
+                    tooltip="A video or animation from the input folder; upload one with the button or drop it here.",
+                ),
+                *selection_inputs(),
+            ],
+            outputs=clip_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls, file: str, first_n_seconds: float, fps: float, start_seconds: float, size: str, max_frames: int
+    ) -> io.NodeOutput:
+        selection = Selection(
+            exact_rate(fps), exact_seconds(first_n_seconds), exact_seconds(start_seconds), max_frames
+        )
+        with open_source(contained_path(file), display_name(file), free_memory()) as source:
+            return decode(source, selection, size)
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, file: str, first_n_seconds: float, fps: float, start_seconds: float, size: str, max_frames: int
+    ) -> str:
+        status = os.stat(contained_path(file))
+        return f"{status.st_mtime_ns}:{status.st_size}"
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        if not folder_paths.exists_annotated_filepath(file):
+            return f"{display_name(file)} is not in the input folder. Choose or upload the video again."
+        return True
+
+
+class SampleVideoFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_SampleVideoFrames",
+            display_name="Sample Video Frames",
+            category=CATEGORY,
+            description="Takes images at the frame rate you choose from a VIDEO, such as that of Load Video or Trim "
+            "Video, without decoding the rest of it.",
+            search_aliases=[
+                "video to images",
+                "get video components",
+                "extract frames",
+                "resample fps",
+                "force fps",
+            ],
+            inputs=[
+                io.Video.Input(
+                    "video", tooltip="The video to take frames from; trims made before this node count."
+                ),
+                *selection_inputs(),
+            ],
+            outputs=clip_outputs(),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        video: Input.Video,
+        first_n_seconds: float,
+        fps: float,
+        start_seconds: float,
+        size: str,
+        max_frames: int,
+    ) -> io.NodeOutput:
+        selection = trimmed_selection(
+            video, exact_rate(fps), exact_seconds(first_n_seconds), exact_seconds(start_seconds), max_frames
+        )
+        with video_source(video) as source:
+            return decode(source, selection, size)
+
+
+def selection_inputs() -> list[io.Input]:
+    """The widgets that both loaders share; their order is saved in workflow files."""
+    return [
+        io.Float.Input(
+            "first_n_seconds",
+            default=3.0,
+            min=0.0,
+            max=MAX_SECONDS,
+            step=0.1,
+            tooltip="How many seconds of the video to take, counted from start_seconds; 0 takes all of it.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=8.0,
+            min=0.0,
+            max=120.0,
+            step=0.01,
+            tooltip="Images per second of video: frames are dropped or repeated to match, the speed stays the same. "
+            "AnimateDiff was trained at 8; 0 takes every frame of the source.",
+        ),
+        io.Float.Input(
+            "start_seconds",
+            default=0.0,
+            min=0.0,
+            max=MAX_SECONDS,
+            step=0.1,
+            advanced=True,
+            tooltip="Where in the video to start, in seconds after its first frame.",
+        ),
+        io.Combo.Input(
+            "size",
+            options=list(SIZES),
+            default=FIT,
+            advanced=True,
+            tooltip="'fit' keeps the shape of the video and brings it to about the area that SD1.5 was trained on. A "
+            "preset fills its size and crops what is left over at the sides. 'source' keeps the video's own size.",
+        ),
+        io.Int.Input(
+            "max_frames",
+            default=0,
+            min=0,
+            max=Limits().max_frames,
+            advanced=True,
+            tooltip="Stops after this many images; 0 is no cap.",
+        ),
+    ]
+
+
+def clip_outputs() -> list[io.Output]:
+    """The outputs that both loaders share."""
+    return [
+        io.Image.Output("images", tooltip="The selected frames, in order."),
+        io.Float.Output("fps", tooltip="The frame rate of the images, for Export Video."),
+        io.Int.Output("frame_count", tooltip="The number of images."),
+        io.Audio.Output("audio", tooltip="The sound of the same span; nothing when the video has none."),
+        io.Mask.Output("mask", tooltip="Where the video is transparent; the images show black there."),
+    ]
+
+
+def decode(source: Source, selection: Selection, size: str) -> io.NodeOutput:
+    """Runs the selection and returns it as the host's types."""
+    clip = load_clip(
+        source,
+        selection,
+        size,
+        limits=free_memory(),
+        dtype=comfy.model_management.intermediate_dtype(),
+        device=comfy.model_management.intermediate_device(),
+        progress=host_progress(),
+    )
+    audio = source.audio(clip.start, clip.seconds)
+    return io.NodeOutput(clip.images, float(clip.fps), len(clip.images), audio, host_mask(clip))
+
+
+def host_mask(clip: Clip) -> torch.Tensor:
+    """The clip's transparency, or the host's small empty mask when it has none."""
+    if clip.mask is not None:
+        return clip.mask
+    return torch.zeros((len(clip.images), 64, 64), dtype=clip.images.dtype, device=clip.images.device)
+
+
+def trimmed_selection(
+    video: Input.Video, fps: Fraction, seconds: Fraction, start: Fraction, max_frames: int
+) -> Selection:
+    """The selection inside the part of the video that trims left over."""
+    begin, length = (exact_seconds(value) for value in video.get_active_trim_window())
+    if length:
+        rest = length - start
+        if rest <= 0:
+            raise ValueError(
+                f"start_seconds is {float(start):g}, but the video was trimmed to {float(length):g} s. Lower it."
+            )
+        seconds = min(seconds, rest) if seconds else rest
+    return Selection(fps, seconds, begin + start, max_frames)
+
+
+def video_source(video: Input.Video) -> Source:
+    """Frames in memory are used as they are; everything else is read from its file or buffer."""
+    if isinstance(video, InputImpl.VideoFromComponents):
+        parts = video.get_components()
+        return TensorSource(parts.images, parts.frame_rate, parts.audio)
+    file = video.get_stream_source()
+    return open_source(file, os.path.basename(file) if isinstance(file, str) else "The video", free_memory())
+
+
+def free_memory() -> Limits:
+    """Limits with the memory that is free where the images will live."""
+    device = comfy.model_management.intermediate_device()
+    return Limits(max_bytes=comfy.model_management.get_free_memory(device))
+
+
+def input_videos() -> list[str]:
+    """Names of the videos and animations in the input folder, sorted."""
+    with os.scandir(folder_paths.get_input_directory()) as entries:
+        return sorted(entry.name for entry in entries if entry.is_file() and is_video(entry.path))
+
+
+def is_video(path: str) -> bool:
+    """Whether a file can be meant as a video: by its extension, still pictures left out."""
+    extension = os.path.splitext(path)[1].lower()
+    return extension in VIDEO_EXTENSIONS or (
+        extension in IMAGE_EXTENSIONS and is_animated_image(file_head(path))
+    )
+
+
+def contained_path(file: str) -> str:
+    """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
+    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
+    folders = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+    for folder in map(os.path.realpath, folders):
+        if os.path.commonpath((folder, path)) == folder:
+            return path
+    raise ValueError(
+        f"{display_name(file)} lies outside the input, output and temp folders. Upload the video again."
+    )
+
+
+def display_name(file: str) -> str:
+    """The file's name alone, without folder and annotation, for messages."""
+    return os.path.basename(folder_paths.annotated_filepath(file)[0])
+
+
+NODES: list[type[io.ComfyNode]] = [LoadVideoFrames, SampleVideoFrames]

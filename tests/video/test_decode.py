@@ -1,0 +1,295 @@
+"""Pictures come out upright, in shape, in the right colours, whatever the file is like."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import HEIGHT, WIDTH, barcode, constant, numbers, write_video, write_webp
+from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
+from PIL import Image
+
+EVERY = Selection(Fraction(0))
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def load(path: Path, selection: Selection = EVERY, size: str | tuple[int, int] = "source", **options) -> Clip:
+    with open_source(str(path), path.name, options.get("limits")) as source:
+        return load_clip(source, selection, size, **options)
+
+
+def quadrants(height: int = 32, width: int = 64) -> np.ndarray:
+    """Red, green / blue, white."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = RED, GREEN
+    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = BLUE, WHITE
+    return picture
+
+
+def write(path: Path, pictures: list[np.ndarray], pix_fmt: str = "yuv420p", codec: str = "libx264", **stream) -> Path:
+    """Writes pictures at 10 fps, converted with BT.709 unless `matrix` says otherwise."""
+    matrix, source = stream.pop("matrix", 1), "rgba" if pictures[0].shape[2] == 4 else "rgb24"
+    rotation = stream.pop("rotation", None)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=10)
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt = pix_fmt
+        video.options = {"crf": "1", "preset": "ultrafast"} if codec == "libx264" else {"crf": "4", "b": "0"}
+        for name, value in stream.items():
+            setattr(video.codec_context, name, value)
+        if rotation is not None:
+            video.set_display_rotation(rotation)
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format=source)
+            container.mux(video.encode(frame.reformat(format=pix_fmt, dst_colorspace=matrix)))
+        container.mux(video.encode(None))
+    return path
+
+
+def corners(image: torch.Tensor) -> list[tuple[int, ...]]:
+    """The colours at the middle of each quarter, rounded to full channels."""
+    height, width = image.shape[:2]
+    spots = [(y, x) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+    return [tuple(int(value > 0.5) * 255 for value in image[y, x].tolist()) for y, x in spots]
+
+
+def display_matrix(path: Path) -> tuple[int, int, int, int]:
+    """a, b, c, d of the track header: a point (x, y) is shown at (a x + c y, b x + d y)."""
+    data = path.read_bytes()
+    body = data[data.index(b"tkhd") + 4 :]
+    values = np.frombuffer(body[40:76], ">i4") // 65536
+    return values[0], values[1], values[3], values[4]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_clip_filmed_sideways_comes_out_upright(tmp_path, degrees) -> None:
+    path = write(tmp_path / "phone.mp4", [quadrants()] * 3, rotation=degrees)
+    a, b, c, d = display_matrix(path)
+    # Where the display matrix puts each quarter, seen from the middle of the picture.
+    shown = {}
+    for colour, (x, y) in zip((RED, GREEN, BLUE, WHITE), ((-1, -1), (1, -1), (-1, 1), (1, 1)), strict=True):
+        shown[a * x + c * y, b * x + d * y] = colour
+    image = load(path).images[0]
+    assert corners(image) == [shown[spot] for spot in ((-1, -1), (1, -1), (-1, 1), (1, 1))]
+    assert image.shape[:2] == ((32, 64) if degrees == 180 else (64, 32))
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path) -> None:
+    path = write(tmp_path / "dv.mp4", [quadrants()] * 2, sample_aspect_ratio=Fraction(16, 11))
+    assert load(path).images.shape[1:3] == (32, round(64 * 16 / 11))
+
+
+@pytest.mark.parametrize("height, width", [(17, 81), (33, 50), (31, 47)])
+def test_odd_sizes_keep_every_row_and_column(tmp_path, height, width) -> None:
+    picture = np.full((height, width, 3), 40, np.uint8)
+    picture[-1], picture[:, -1] = 220, 220
+    image = load(write(tmp_path / "odd.webm", [picture] * 2, codec="libvpx-vp9")).images[0]
+    assert image.shape[:2] == (height, width)
+    assert image[-1].min() > 0.7 and image[:, -1].min() > 0.7 and image[: height // 2, : width // 2].max() < 0.3
+
+
+@pytest.mark.parametrize("width", [50, 66, 98])
+def test_decoding_twice_gives_the_same_bits(tmp_path, width) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (34, width, 3), np.uint8)
+    path = write(tmp_path / "noise.mp4", [noise] * 4)
+    for size in ("source", (64, 64), (72, 40)):
+        assert torch.equal(load(path, size=size).images, load(path, size=size).images)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv444p", "yuv422p"])
+def test_pixel_formats_agree_on_colours(tmp_path, pix_fmt) -> None:
+    picture = np.broadcast_to(np.array([200, 90, 30], np.uint8), (32, 64, 3)).copy()
+    path = write(tmp_path / "clip.mkv", [picture] * 2, pix_fmt, colorspace=1, color_range=1)
+    assert (load(path).images * 255 - torch.tensor([200.0, 90, 30])).abs().max() < 2.5
+
+
+def test_full_range_video_keeps_black_and_white(tmp_path) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, 32:] = 255
+    image = load(write(tmp_path / "camera.avi", [picture] * 2, "yuvj420p", "mjpeg")).images[0]
+    assert image[:, :28].max() < 0.02 and image[:, 36:].min() > 0.98
+
+
+@pytest.mark.parametrize("matrix, tag", [(1, 1), (5, 5), (5, 6)])
+def test_tagged_video_is_decoded_by_its_tag(tmp_path, matrix, tag) -> None:
+    red = np.broadcast_to(np.array(RED, np.uint8), (48, 64, 3)).copy()
+    path = write(tmp_path / "red.mp4", [red] * 2, matrix=matrix, colorspace=tag, color_range=1)
+    assert (load(path).images * 255 - torch.tensor([255.0, 0, 0])).abs().max() < 3
+
+
+@pytest.mark.parametrize("height, matrix", [(480, 5), (718, 5), (720, 1), (1080, 1)])
+def test_untagged_video_is_decoded_as_browsers_do(tmp_path, height, matrix) -> None:
+    red = np.broadcast_to(np.array(RED, np.uint8), (height, 64, 3)).copy()
+    path = write(tmp_path / "red.mp4", [red] * 2, matrix=matrix)
+    assert (load(path).images * 255 - torch.tensor([255.0, 0, 0])).abs().max() < 3
+
+
+@pytest.mark.parametrize("transfer, name", [(16, "PQ"), (18, "HLG")])
+def test_hdr_video_is_decoded_with_a_warning(tmp_path, caplog, transfer, name) -> None:
+    path = write(tmp_path / "phone.mp4", [quadrants()] * 2, "yuv420p10le", color_trc=transfer, color_primaries=9)
+    assert len(load(path).images) == 2
+    assert "phone.mp4" in caplog.text and name in caplog.text
+
+
+def test_transparent_webm_is_put_on_black_with_a_mask(tmp_path) -> None:
+    picture = np.full((32, 64, 4), 255, np.uint8)
+    picture[:, 32:, 3] = 0
+    clip = load(write(tmp_path / "logo.webm", [picture] * 3, "yuva420p", "libvpx-vp9"))
+    assert clip.images[:, :, :28].min() > 0.95 and clip.images[:, :, 36:].max() < 0.05
+    assert clip.mask.shape == (3, 32, 64)
+    assert clip.mask[:, :, :28].max() < 0.05 and clip.mask[:, :, 36:].min() > 0.95
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_hidden_colours_of_transparent_animations_do_not_bleed(tmp_path, suffix) -> None:
+    """Transparent white beside opaque black must stay black at every size."""
+    first, second = (Image.new("RGBA", (64, 64), (255, 255, 255, 0)) for _ in range(2))
+    first.paste((0, 0, 0, 255), (0, 0, 31, 64))
+    second.paste((0, 0, 0, 255), (0, 0, 31, 60))
+    path = tmp_path / f"sticker{suffix}"
+    exact = {"exact": True, "lossless": True} if suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=[second], duration=100, disposal=2, **exact)
+    for size in ("source", (40, 40), (100, 100)):
+        assert load(path, size=size).images.max() < 0.02
+    mask = load(path).mask
+    assert mask[0, :, :28].max() == 0 and mask[0, :, 36:].min() == 1
+
+
+@pytest.mark.parametrize("milliseconds", [0, 10])
+def test_a_gif_with_zero_delays_plays_at_ten_fps(tmp_path, milliseconds) -> None:
+    frames = [Image.fromarray(barcode(number)) for number in range(8)]
+    path = tmp_path / "old.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds)
+    clip = load(path)
+    assert (numbers(clip.images), clip.fps) == (list(range(8)), 10)
+
+
+def test_a_webp_with_zero_delays_plays_at_ten_fps(tmp_path) -> None:
+    assert load(write_webp(tmp_path / "old.webp", [0] * 8)).fps == 10
+
+
+def test_an_animated_png_leaves_out_its_still_picture(tmp_path) -> None:
+    frames = [Image.fromarray(barcode(number)) for number in range(5)]
+    path = tmp_path / "clip.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=125, default_image=True)
+    clip = load(path, Selection(Fraction(8)))
+    assert numbers(clip.images) == [1, 2, 3, 4]
+
+
+def test_a_gif_of_eight_fps_by_another_program_gives_each_frame_once(tmp_path) -> None:
+    """Delays rounded to 13, 12, 13, 12 hundredths of a second."""
+    times = [Fraction(cs, 100) for cs in (0, 13, 25, 38, 50, 63, 75, 88)]
+    path = write_video(tmp_path / "clip.gif", times)
+    assert numbers(load(path, Selection(Fraction(8), Fraction(1))).images) == list(range(8))
+
+
+def test_every_source_frame_and_the_source_rate_at_fps_zero(tmp_path) -> None:
+    ntsc = Fraction(30000, 1001)
+    for name in ("clip.mp4", "clip.mkv", "clip.ts", "clip.webm"):
+        clip = load(write_video(tmp_path / name, constant(ntsc, Fraction(1))))
+        assert (numbers(clip.images), clip.fps) == (list(range(29)), ntsc)
+        assert clip.seconds == 29 / ntsc
+
+
+@pytest.mark.parametrize("name", ["long.mp4", "long.mkv", "long.ts", "long.webm", "long.gif"])
+@pytest.mark.parametrize("start", [Fraction(1, 2), Fraction(5), Fraction(81, 10)])
+def test_a_late_start_gives_the_same_frames_as_reading_from_the_beginning(tmp_path, name, start) -> None:
+    path = write_video(tmp_path / name, constant(Fraction(25), Fraction(10)), gop_size=40)
+    clip = load(path, Selection(Fraction(10), Fraction(1), start))
+    assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(10)]
+
+
+def test_a_preset_fills_its_size_and_crops_the_sides_evenly(tmp_path) -> None:
+    picture = np.zeros((64, 192, 3), np.uint8)
+    picture[:, 64:128] = 255
+    image = load(write(tmp_path / "wide.mp4", [picture] * 2), size=(64, 64)).images[0]
+    assert image[:, 2:-2].min() > 0.9
+
+
+@pytest.mark.parametrize(
+    "width, height, expected",
+    [(1920, 1080, (680, 384)), (1080, 1920, (384, 680)), (512, 512, (512, 512)), (640, 480, (592, 440))],
+)
+def test_fit_keeps_the_shape_in_multiples_of_eight(tmp_path, width, height, expected) -> None:
+    picture = np.zeros((height, width, 3), np.uint8)
+    images = load(write(tmp_path / "clip.mp4", [picture]), size="fit 512x512 area").images
+    assert (images.shape[2], images.shape[1]) == expected
+
+
+def test_a_size_that_changes_midway_is_scaled_to_the_first(tmp_path) -> None:
+    first = write(tmp_path / "a.ts", [quadrants(32, 64)] * 5)
+    second = write(tmp_path / "b.ts", [quadrants(48, 96)] * 5)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    images = load(joined).images
+    assert images.shape == (10, 32, 64, 3)
+    assert corners(images[9]) == [RED, GREEN, BLUE, WHITE]
+
+
+def test_reading_stops_with_the_span_however_long_the_file_is(tmp_path) -> None:
+    decoded = []
+    path = write_video(tmp_path / "long.mp4", constant(Fraction(25), Fraction(40)), gop_size=25)
+    load(path, Selection(Fraction(8), Fraction(1)), progress=lambda done, total: decoded.append(done))
+    load(path, Selection(Fraction(8), Fraction(1), Fraction(30)), progress=lambda done, total: decoded.append(done))
+    assert len(decoded) < 2 * (25 + 25 + 5)
+
+
+def test_max_frames_is_a_cap(tmp_path) -> None:
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(24), Fraction(2)))
+    assert numbers(load(path, Selection(Fraction(8), Fraction(2), max_frames=5)).images) == [0, 3, 6, 9, 12]
+    assert len(load(path, Selection(Fraction(0), max_frames=7)).images) == 7
+
+
+def test_a_start_after_the_end_is_an_error_that_says_how_long_the_clip_is(tmp_path) -> None:
+    path = write_video(tmp_path / "short.mp4", constant(Fraction(24), Fraction(2)))
+    for start in (Fraction(2), Fraction(60)):
+        with pytest.raises(ValueError, match=r"short\.mp4 has no frame after .* it is 2 s long"):
+            load(path, Selection(Fraction(8), start=start))
+
+
+def test_memory_and_frame_limits_are_checked_before_decoding(tmp_path) -> None:
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(24), Fraction(2)))
+    touched = []
+    needed = 16 * WIDTH * HEIGHT * 3 * 4
+    with pytest.raises(ValueError, match=r"16 frames of 80x16 need .*GB.*max_frames"):
+        load(path, Selection(Fraction(8)), limits=Limits(max_bytes=needed - 1), progress=lambda *_: touched.append(1))
+    with pytest.raises(ValueError, match="16 frames, more than the limit of 15"):
+        load(path, Selection(Fraction(8)), limits=Limits(max_frames=15), progress=lambda *_: touched.append(1))
+    assert not touched
+    assert len(load(path, Selection(Fraction(8)), limits=Limits(max_bytes=needed)).images) == 16
+
+
+def test_half_precision_frames_are_those_of_the_host(tmp_path) -> None:
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(24), Fraction(1)))
+    half = load(path, dtype=torch.float16).images
+    assert half.dtype == torch.float16 and (half.float() - load(path).images).abs().max() < 1e-3
+
+
+def test_a_file_that_understates_its_length_is_still_read_to_the_end(tmp_path, caplog) -> None:
+    """The matroska duration is overwritten with a tenth of the truth."""
+    path = write_video(tmp_path / "clip.mkv", constant(Fraction(24), Fraction(4)))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88") + 3
+    data[at : at + 8] = np.array([400.0], ">f8").tobytes()
+    path.write_bytes(data)
+    assert numbers(load(path, Selection(Fraction(24))).images) == list(range(96))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_progress_reaches_its_total_and_can_cancel(tmp_path) -> None:
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(24), Fraction(2)))
+    calls: list[tuple[int, int]] = []
+    load(path, Selection(Fraction(8), Fraction(1)), progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (8, 8) and calls == sorted(calls)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(path, Selection(Fraction(8)), progress=stop)

@@ -1,0 +1,313 @@
+"""Exported files: exact rates, the right colours, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import barcode, numbers
+from fast_animatediff.video import FORMATS, Clip, Export, Selection, export_video, load_clip, open_source
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+EIGHT = Export(Fraction(8))
+VIDEO_FORMATS = ("mp4", "webm")
+
+
+def bars(frames: int) -> torch.Tensor:
+    return torch.from_numpy(np.stack([barcode(number) for number in range(frames)])).float() / 255
+
+
+def load(path: Path, fps: int = 0) -> Clip:
+    with open_source(str(path), path.name) as source:
+        return load_clip(source, Selection(Fraction(fps)), "source")
+
+
+def photo(height: int = 96, width: int = 128) -> torch.Tensor:
+    """A smooth picture with every hue, some texture and both ends of the scale."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    picture = torch.stack([x, y, 0.5 + 0.5 * torch.sin(9 * x + 5 * y)], -1)
+    picture[: height // 8] = torch.linspace(0, 1, width)[None, :, None]
+    return picture
+
+
+def save(images: torch.Tensor, folder: Path, settings: Export = EIGHT, **options) -> Path:
+    return export_video(images, folder, "clip", 1, settings, **options)
+
+
+def gif_delays(path: Path) -> list[int]:
+    """The delays in hundredths of a second, from the graphic control blocks."""
+    data = path.read_bytes()
+    return [
+        struct.unpack_from("<H", data, at + 4)[0]
+        for at in range(len(data) - 8)
+        if data[at : at + 3] == b"\x21\xf9\x04" and data[at + 7] == 0
+    ]
+
+
+def webp_durations(path: Path) -> list[int]:
+    """The durations in milliseconds, from the frame chunks."""
+    data, at, durations = path.read_bytes(), 12, []
+    while at < len(data):
+        size = struct.unpack_from("<I", data, at + 4)[0]
+        if data[at : at + 4] == b"ANMF":
+            durations.append(int.from_bytes(data[at + 20 : at + 23], "little"))
+        at += 8 + size + size % 2
+    return durations
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_frame_comes_back_once_at_the_same_rate(tmp_path, format) -> None:
+    clip = load(save(bars(17), tmp_path, Export(Fraction(8), format)), fps=8)
+    assert numbers(clip.images[:, :16, :80]) == list(range(17))
+
+
+@pytest.mark.parametrize("rate", [Fraction(8), Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25, 2)], ids=str)
+def test_mp4_keeps_the_rate_exactly(tmp_path, rate) -> None:
+    with av.open(str(save(bars(30), tmp_path, Export(rate)))) as container:
+        stream = container.streams.video[0]
+        assert (stream.average_rate, stream.frames) == (rate, 30)
+        assert stream.duration * stream.time_base == 30 / rate
+
+
+def test_mp4_plays_everywhere(tmp_path) -> None:
+    path = save(bars(8), tmp_path)
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt, codec.profile) == ("h264", "yuv420p", "High")
+
+
+@pytest.mark.parametrize("format", VIDEO_FORMATS)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_video_is_tagged_as_what_it_is(tmp_path, format, alpha) -> None:
+    images = torch.rand(3, 32, 32, 4 if alpha else 3)
+    with av.open(str(save(images, tmp_path, Export(Fraction(8), format)))) as container:
+        frame = next(container.decode(video=0))
+        tags = (frame.colorspace, frame.color_primaries, int(frame.color_trc), frame.color_range)
+        assert tags == (1, 1, 13, 1)
+
+
+@pytest.mark.parametrize("format", VIDEO_FORMATS)
+def test_colours_do_not_drift_over_eight_generations(tmp_path, format) -> None:
+    original = torch.stack([photo(), photo().flip(1), 1 - photo(), torch.full((96, 128, 3), 0.5)])
+    images = original
+    for _ in range(8):
+        images = load(save(images, tmp_path, Export(Fraction(8), format))).images
+    drift = (images - original).mean((0, 1, 2)) * 255
+    assert drift.abs().max() < 1.5
+    assert 10 * torch.log10(1 / ((images - original) ** 2).mean()) > 32
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_plain_colours_come_back(tmp_path, format) -> None:
+    colours = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0], [0.8, 0.35, 0.1]])
+    images = colours[:, None, None].expand(6, 32, 32, 3)
+    back = load(save(images, tmp_path, Export(Fraction(8), format)), fps=8).images[:, 8:24, 8:24].mean((1, 2))
+    # WebP has no wider chroma than video, and its encoder trades more of it.
+    assert (back - colours).abs().max() < (0.03 if format == "webp" else 0.016)
+
+
+def test_levels_are_rounded_and_not_cut(tmp_path) -> None:
+    images = torch.full((1, 16, 16, 3), 99.9 / 255)
+    path = save(images, tmp_path, Export(Fraction(8), "gif"))
+    assert np.array(Image.open(path.with_suffix(".png"))).min() == 100
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("height, width", [(31, 45), (32, 45), (31, 44)])
+def test_odd_sizes_lose_no_row_or_column(tmp_path, format, height, width) -> None:
+    images = torch.full((3, height, width, 3), 0.15)
+    images[:, -1], images[:, :, -1] = 0.85, 0.85
+    back = load(save(images, tmp_path, Export(Fraction(8), format))).images
+    assert back.shape[1] - height in (0, height % 2) and back.shape[2] - width in (0, width % 2)
+    assert back[0, height - 1 :].mean() > 0.7 and back[0, :, width - 1 :].mean() > 0.7
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_one_frame_is_a_clip_too(tmp_path, format) -> None:
+    assert len(load(save(bars(1), tmp_path, Export(Fraction(8), format))).images) == 1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_ping_pong_comes_back_without_repeating_the_ends(tmp_path, format) -> None:
+    clip = load(save(bars(5), tmp_path, Export(Fraction(10), format, ping_pong=True)), fps=10)
+    assert numbers(clip.images[:, :16, :80]) == [0, 1, 2, 3, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("format", ["webm", "webp"])
+def test_transparency_is_kept(tmp_path, format) -> None:
+    images = torch.rand(4, 32, 32, 4, generator=torch.Generator().manual_seed(0))
+    images[..., :16, 3], images[..., 16:, 3] = 1, 0
+    clip = load(save(images, tmp_path, Export(Fraction(8), format)))
+    assert clip.mask[:, :, :12].max() < 0.1 and clip.mask[:, :, 20:].min() > 0.9
+
+
+def test_a_gif_is_transparent_or_not_in_each_pixel(tmp_path) -> None:
+    images = torch.full((3, 16, 16, 4), 0.6)
+    images[0, 8:, :, 3], images[0, :8, :, 3] = 0.2, 0.9
+    mask = load(save(images, tmp_path, Export(Fraction(8), "gif"))).mask
+    assert mask[0, :8].max() == 0 and mask[0, 8:].min() == 1
+
+
+def test_transparent_images_are_put_on_black_in_mp4(tmp_path) -> None:
+    images = torch.ones(2, 32, 32, 4)
+    images[..., 16:, 3] = 0.5
+    back = load(save(images, tmp_path)).images
+    assert back[..., :12, :].min() > 0.97 and (back[..., 20:, :] - 0.5).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("fps, total", [(8, 200), (12, 133), (15, 106), (24, 66), (30, 53), (50, 32)])
+def test_gif_delays_add_up_to_the_rate(tmp_path, fps, total) -> None:
+    delays = gif_delays(save(bars(16), tmp_path, Export(Fraction(fps), "gif")))
+    assert len(delays) == 16 and sum(delays) == total
+    assert max(delays) - min(delays) <= 1
+
+
+def test_a_gif_above_fifty_fps_keeps_its_speed_by_leaving_frames_out(tmp_path) -> None:
+    delays = gif_delays(save(bars(60), tmp_path, Export(Fraction(60), "gif")))
+    assert 98 <= sum(delays) <= 102 and min(delays) == 2
+
+
+@pytest.mark.parametrize("fps, total", [(8, 2000), (15, 1066), (24, 666), (29.97, 533)])
+def test_webp_durations_add_up_to_the_rate(tmp_path, fps, total) -> None:
+    durations = webp_durations(save(bars(16), tmp_path, Export(Fraction(fps), "webp")))
+    assert len(durations) == 16 and abs(sum(durations) - total) <= 1
+
+
+@pytest.mark.parametrize("plays, written", [(0, 0), (1, None), (4, 3)])
+def test_a_gif_plays_as_often_as_asked(tmp_path, plays, written) -> None:
+    data = save(bars(3), tmp_path, Export(Fraction(8), "gif", loop_count=plays)).read_bytes()
+    at = data.find(b"NETSCAPE2.0")
+    assert (None if at < 0 else struct.unpack_from("<H", data, at + 13)[0]) == written
+
+
+@pytest.mark.parametrize("plays", [0, 1, 4])
+def test_a_webp_plays_as_often_as_asked(tmp_path, plays) -> None:
+    assert Image.open(save(bars(3), tmp_path, Export(Fraction(8), "webp", loop_count=plays))).info["loop"] == plays
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_higher_quality_makes_larger_and_truer_files(tmp_path, format) -> None:
+    noise = torch.rand(6, 64, 64, 3, generator=torch.Generator().manual_seed(1)) * 0.2
+    images = photo(64, 64) * 0.8 + noise
+    found = []
+    for quality in ("low", "medium", "high", "maximum"):
+        path = save(images, tmp_path, Export(Fraction(8), format, quality))
+        back = load(path, fps=8).images
+        found.append((((back - images) ** 2).mean().item(), path.stat().st_size))
+    errors, sizes = zip(*found, strict=True)
+    assert list(errors) == sorted(errors, reverse=True)
+    assert format == "gif" or list(sizes) == sorted(sizes)
+
+
+def test_crf_goes_before_quality(tmp_path) -> None:
+    images = torch.rand(4, 64, 64, 3)
+    sizes = [save(images, tmp_path, Export(Fraction(8), crf=crf)).stat().st_size for crf in (-1, 18, 40)]
+    assert sizes[0] == sizes[1] > sizes[2]
+    with pytest.raises(ValueError, match="0 to 51 for mp4, not 60"):
+        Export(Fraction(8), crf=60)
+
+
+def test_an_existing_file_is_never_replaced(tmp_path) -> None:
+    first = save(bars(3), tmp_path)
+    before = first.read_bytes()
+    assert [save(bars(4), tmp_path).name, save(bars(4), tmp_path).name] == ["clip_00002_.mp4", "clip_00003_.mp4"]
+    assert first.read_bytes() == before
+
+
+def test_a_gif_takes_a_number_that_is_free_for_its_png_too(tmp_path) -> None:
+    (tmp_path / "clip_00001_.png").write_bytes(b"mine")
+    assert save(bars(3), tmp_path, Export(Fraction(8), "gif")).name == "clip_00002_.gif"
+    assert (tmp_path / "clip_00001_.png").read_bytes() == b"mine"
+    assert sorted(os.listdir(tmp_path)) == ["clip_00001_.png", "clip_00002_.gif", "clip_00002_.png"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_frames_that_are_not_finite_are_named(tmp_path, format, value) -> None:
+    images = bars(6)
+    images[4, 3, 2, 1] = value
+    with pytest.raises(ValueError, match="Frame 4 holds NaN or infinite values: the latents or the model"):
+        save(images, tmp_path, Export(Fraction(8), format))
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_frames_is_an_error(tmp_path) -> None:
+    with pytest.raises(ValueError, match="There are no frames to export"):
+        save(torch.zeros(0, 16, 16, 3), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("frame", [0, 3])
+def test_a_cancelled_export_leaves_nothing(tmp_path, format, frame) -> None:
+    def cancel(done: int, total: int) -> None:
+        if done == frame:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save(torch.rand(6, 64, 64, 3), tmp_path, Export(Fraction(8), format), progress=cancel)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_progress_never_goes_back(tmp_path, format) -> None:
+    shares = [0.0]
+    save(bars(6), tmp_path, Export(Fraction(8), format), progress=lambda done, total: shares.append(done / total))
+    assert shares == sorted(shares) and shares[-1] > 0.8
+
+
+def in_a_new_process(code: str, *arguments: str) -> str:
+    """Runs code that exports noise to the folder it is given and prints the error."""
+    script = f"""
+        import os, resource, sys
+        sys.path.insert(0, {str(ROOT / "tests")!r})
+        import conftest, torch
+        from fractions import Fraction
+        from pathlib import Path
+        from fast_animatediff.video import Export, export_video
+        folder, format = Path(sys.argv[1]), sys.argv[2]
+        {code}
+        try:
+            export_video(torch.rand(12, 128, 128, 3), folder, "clip", 1, Export(Fraction(8), format))
+        except OSError as error:
+            print("refused:", error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_disk_that_fills_up_midway_gives_an_error_and_leaves_nothing(tmp_path, format) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    output = in_a_new_process(limit, str(tmp_path), format)
+    assert "refused:" in output and f"clip_00001_.{format} could not be written" in output
+    assert str(tmp_path) not in output
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs user ids")
+def test_a_folder_that_is_not_writable_gives_an_error(tmp_path) -> None:
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    drop_rights = "os.getuid() or os.setuid(65534)"
+    tmp_path.chmod(0o555)
+    output = in_a_new_process(drop_rights, str(tmp_path), "mp4")
+    tmp_path.chmod(0o755)
+    assert "clip_00001_.mp4 could not be written: the folder is not writable" in output
+    assert str(tmp_path) not in output and os.listdir(tmp_path) == []

@@ -1,0 +1,240 @@
+"""Files that are damaged, mislabelled or malicious: a clear error or what can be saved, nothing else opened."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import logging
+import struct
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import constant, numbers, write_video
+from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
+from PIL import Image
+
+EIGHT = Selection(Fraction(8))
+
+
+def load(file: str | io.BytesIO, name: str = "clip.mp4", limits: Limits | None = None) -> Clip:
+    with open_source(file, name, limits) as source:
+        return load_clip(source, EIGHT, "source", limits=limits)
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, list[str]]]:
+    """The address of a local web server and the requests that it has seen."""
+    requests: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "real.mp4", constant(Fraction(24), Fraction(2)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"This is a text file.\n" * 50, b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", b"GIF89a", b"\x1aE\xdf\xa3", b"RIFF"],
+    ids=["empty", "zero", "text", "mp4 head", "gif head", "mkv head", "riff"],
+)
+def test_what_is_no_video_gives_an_error_with_the_name_and_no_folder(tmp_path, content) -> None:
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"holiday\.mp4") as caught:
+        load(str(path), "holiday.mp4")
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", [b"RIFF\x10\0\0\0WEBPVP8X", b"\x89PNG\r\n\x1a\n"], ids=["webp", "png"])
+def test_a_cut_off_animation_gives_an_error_with_its_name(tmp_path, head) -> None:
+    path = tmp_path / "sticker.webp"
+    path.write_bytes(head)
+    with pytest.raises(ValueError, match=r"sticker\.webp could not be opened as an animation"):
+        load(str(path), "sticker.webp")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4 was not found"):
+        load(str(tmp_path / "gone.mp4"), "gone.mp4")
+
+
+def test_an_mp4_without_its_index_is_refused(tmp_path, clip) -> None:
+    data = clip.read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(data[: data.index(b"moov") - 4])
+    with pytest.raises(ValueError, match=r"cut\.mp4 could not be opened as a video"):
+        load(str(path), "cut.mp4")
+
+
+def test_a_cut_off_video_gives_what_is_there_and_says_so(tmp_path, caplog) -> None:
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=24, options={"preset": "ultrafast", "g": "8"})
+        stream.width = stream.height = 64
+        noise = np.random.default_rng(0)
+        for _ in range(96):
+            frame = av.VideoFrame.from_ndarray(noise.integers(0, 255, (64, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = whole.read_bytes()
+    path = tmp_path / "half.mp4"
+    path.write_bytes(data[: len(data) // 2])
+    frames = len(load(str(path), "half.mp4").images)
+    assert 12 <= frames <= 20
+    assert "half.mp4 is damaged or cut off" in caplog.text and f"The {frames} frames" in caplog.text
+
+
+def test_a_whole_video_gives_no_warning(clip, caplog) -> None:
+    load(str(clip))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_flipped_bytes_are_lived_with(tmp_path, clip) -> None:
+    data = bytearray(clip.read_bytes())
+    start, stop = data.index(b"mdat") + 40, data.index(b"moov") - 8
+    for at in np.random.default_rng(1).integers(start, stop, 60):
+        data[at] ^= 0x5A
+    path = tmp_path / "scratched.mp4"
+    path.write_bytes(data)
+    assert 1 <= len(load(str(path)).images) <= 16
+
+
+def test_sound_alone_is_refused(tmp_path) -> None:
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(ValueError, match=r"song\.mp4 has no moving pictures"):
+        load(str(path), "song.mp4")
+
+
+def test_a_cover_picture_is_not_taken_for_the_video(tmp_path) -> None:
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=44100, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 64
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+        container.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")))
+        container.mux(cover.encode(None))
+    with pytest.raises(ValueError, match=r"song\.mp4 has no moving pictures"):
+        load(str(path), "song.mp4")
+
+
+def test_a_video_without_a_single_frame_is_refused(tmp_path) -> None:
+    path = tmp_path / "nothing.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width = stream.height = 64
+        container.start_encoding()
+    with pytest.raises(ValueError, match=r"nothing\.mkv"):
+        load(str(path), "nothing.mkv")
+
+
+def test_an_animation_too_large_to_decode_is_refused_by_its_header(tmp_path) -> None:
+    frame = Image.new("RGBA", (8, 8), (255, 0, 0, 99))
+    for suffix, at, size in ((".gif", 6, struct.pack("<HH", 9000, 9000)), (".webp", 24, _webp_size(9000))):
+        path = tmp_path / f"bomb{suffix}"
+        frame.save(path, save_all=True, append_images=[Image.new("RGBA", (8, 8))], duration=100)
+        data = bytearray(path.read_bytes())
+        data[at : at + len(size)] = size
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="9000x9000, more than the limit of 67,108,864 pixels"):
+            load(str(path), path.name)
+
+
+def test_a_huge_gif_of_a_few_kilobytes_is_refused(tmp_path) -> None:
+    path = tmp_path / "bomb.gif"
+    Image.new("P", (12000, 12000)).save(path)
+    with pytest.raises(ValueError, match="12000x12000"):
+        load(str(path), path.name)
+
+
+def _webp_size(side: int) -> bytes:
+    return 2 * (side - 1).to_bytes(3, "little")
+
+
+def test_a_frame_that_grows_midway_past_the_limit_is_not_decoded(tmp_path) -> None:
+    small = write_video(tmp_path / "a.ts", constant(Fraction(24), Fraction(1)))
+    with av.open(str(tmp_path / "b.ts"), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height = 640, 640
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame(640, 640)))
+        container.mux(stream.encode(None))
+    path = tmp_path / "joined.ts"
+    path.write_bytes(small.read_bytes() + (tmp_path / "b.ts").read_bytes())
+    assert len(load(str(path), limits=Limits(max_pixels=100 * 100)).images) <= 9
+    assert len(load(str(path)).images) > 9
+
+
+@pytest.mark.parametrize("buffered", [False, True], ids=["file", "buffer"])
+def test_a_list_of_other_files_named_mp4_opens_none_of_them(tmp_path, clip, buffered, monkeypatch) -> None:
+    path = tmp_path / "upload.mp4"
+    path.write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"upload\.mp4 could not be opened"):
+        load(io.BytesIO(path.read_bytes()) if buffered else str(path), "upload.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
+@pytest.mark.parametrize("buffered", [False, True], ids=["file", "buffer"])
+def test_a_playlist_fetches_nothing(tmp_path, served, suffix, buffered) -> None:
+    address, requests = served
+    path = tmp_path / f"upload{suffix}"
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}/a.ts\n#EXT-X-ENDLIST\n")
+    buffer = io.BytesIO(path.read_bytes())
+    buffer.name = path.name
+    with pytest.raises(ValueError, match="could not be opened"):
+        load(buffer if buffered else str(path), path.name)
+    assert not requests
+
+
+def test_addresses_and_other_protocols_are_not_opened(tmp_path, served, clip, monkeypatch) -> None:
+    address, requests = served
+    monkeypatch.chdir(tmp_path)
+    for text in (f"{address}/a.mp4", f"concat:{clip.name}|{clip.name}", f"subfile,,start,0,end,99,,:{clip}", "pipe:0"):
+        with pytest.raises(FileNotFoundError):
+            load(text)
+    assert not requests
+
+
+def test_a_file_whose_name_looks_like_a_protocol_is_only_a_file(tmp_path, clip, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("concat:a|b").write_bytes(clip.read_bytes())
+    assert numbers(load("concat:a|b").images)[:3] == [0, 3, 6]
+
+
+def test_a_buffer_can_be_read_twice_and_stays_where_it_was(clip) -> None:
+    buffer = io.BytesIO(clip.read_bytes())
+    buffer.seek(5)
+    assert numbers(load(buffer).images) == numbers(load(buffer).images)
+    assert buffer.tell() == 5

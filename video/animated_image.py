@@ -1,0 +1,97 @@
+"""Animated WebP and PNG, which FFmpeg does not decode, through Pillow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .container import File, Limits
+from .select import TOLERANCE, Timed, animation_delay
+
+HEAD = 1024  # bytes in which the mark of an animation is found
+PNG, RIFF, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
+WEBP_ANIMATION = 0x02
+
+
+def file_head(file: File) -> bytes:
+    """The first bytes of a file or buffer."""
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:HEAD]
+    with open(file, "rb") as opened:
+        return opened.read(HEAD)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first bytes are those of a PNG or WebP."""
+    return head.startswith(PNG) or (head.startswith(RIFF) and head[8:12] == WEBP)
+
+
+def is_animated_image(head: bytes) -> bool:
+    """Whether the first bytes are those of a PNG or WebP with more than one frame."""
+    if head.startswith(PNG):
+        return b"acTL" in head
+    return is_image(head) and head[12:16] == b"VP8X" and bool(head[20] & WEBP_ANIMATION)
+
+
+class AnimatedImageSource:
+    """The frames of an animated WebP or PNG; `duration` is known only after the last frame."""
+
+    duration: Fraction | None = None
+    tolerance = TOLERANCE
+
+    def __init__(self, file: File, name: str, limits: Limits | None = None) -> None:
+        self.name, self.damaged = name, False
+        limits = limits or Limits()
+        try:
+            self._image = Image.open(file, formats=("PNG", "WEBP"))
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{name} is larger than the limit of {limits.max_pixels:,} pixels in a frame.") from error
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise ValueError(f"{name} could not be opened as an animation. It may be empty or cut off.") from error
+        self.width, self.height = self._image.size
+        limits.check_pixels(name, self.width, self.height)
+        self.count = getattr(self._image, "n_frames", 1)
+        self.has_alpha = self._image.mode in ("RGBA", "LA", "PA") or "transparency" in self._image.info
+        self.rate: Fraction | None = None
+
+    def __enter__(self) -> AnimatedImageSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._image.close()
+
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Image.Image]]:
+        """Yields all frames in order; they build on each other, so there is nothing to skip."""
+        time = Fraction(0)
+        still = 1 if self._image.info.get("default_image") and self.count > 1 else 0
+        for index in range(still, self.count):
+            try:
+                self._image.seek(index)
+                self._image.load()
+            except (OSError, EOFError, SyntaxError, ValueError):
+                self.damaged = True
+                return
+            duration = animation_delay(Fraction(self._image.info.get("duration") or 0) / 1000)
+            yield Timed(time, duration, self._image.copy())
+            time += duration
+
+    def pixels(self, frame: Image.Image, width: int, height: int) -> np.ndarray:
+        """The frame scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
+        picture = frame.convert("RGBa" if self.has_alpha else "RGB")
+        if picture.size != (width, height):
+            smaller = width * height < picture.width * picture.height
+            picture = picture.resize(
+                (width, height), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+            )
+        return np.array(picture)
+
+    def audio(self, start: Fraction, seconds: Fraction) -> None:
+        """Animated pictures have no sound."""
+        return None

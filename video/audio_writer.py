@@ -1,0 +1,47 @@
+"""Sound beside the pictures of a video that is being written, in step with them and no longer than they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import av
+import torch
+
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+STANDARD_RATE = 48000
+BIT_RATE = 192_000
+
+
+class AudioWriter:
+    """Encodes the first item of an AUDIO value {waveform [batch, channels, samples], sample_rate} piece by piece."""
+
+    def __init__(self, container: av.container.OutputContainer, codec: str, audio: Mapping[str, Any]) -> None:
+        waveform = audio["waveform"]
+        if waveform.ndim != 3 or waveform.shape[1] == 0:
+            raise ValueError(f"Expected audio [batch, channels, samples], got {list(waveform.shape)}.")
+        self._samples = waveform[0] if waveform.shape[1] in LAYOUTS else waveform[0, :2]
+        self._layout = LAYOUTS[self._samples.shape[0]]
+        self._source_rate = int(audio["sample_rate"])
+        rate = self._source_rate if codec == "aac" and self._source_rate in AAC_RATES else STANDARD_RATE
+        self._container, self._done = container, 0
+        self._stream = container.add_stream(codec, rate=rate, layout=self._layout)
+        self._stream.bit_rate = BIT_RATE
+
+    def write_until(self, time: Fraction) -> None:
+        """Encodes what sounds before `time` seconds and has not been written yet."""
+        end = min(round(time * self._source_rate), self._samples.shape[1])
+        if end <= self._done:
+            return
+        piece = self._samples[:, self._done : end].detach().to("cpu", torch.float32).clamp(-1, 1)
+        frame = av.AudioFrame.from_ndarray(piece.contiguous().numpy(), format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts = self._source_rate, self._done
+        frame.time_base = Fraction(1, self._source_rate)
+        self._container.mux(self._stream.encode(frame))
+        self._done = end
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds."""
+        self._container.mux(self._stream.encode(None))

@@ -1,0 +1,98 @@
+"""Video files that play everywhere: BT.709 converted and tagged, the rate exact, sound cut to the pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from torch import Tensor
+
+from .audio_writer import AudioWriter
+from .colour import ToYuv, tag_bt709
+from .quantise import Progress, pictures
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A container with its encoders; `crf` belongs to each of the qualities low, medium, high and maximum."""
+
+    container: str
+    video: str
+    audio: str
+    pixel_format: str
+    crf: tuple[int, int, int, int]
+    options: Mapping[str, str] = field(default_factory=dict)
+    muxer_options: Mapping[str, str] = field(default_factory=dict)
+    alpha: bool = False
+
+
+H264 = Codec(
+    "mp4",
+    "libx264",
+    "aac",
+    "yuv420p",
+    (28, 23, 18, 12),
+    {"preset": "medium"},
+    {"movflags": "use_metadata_tags+faststart"},  # without the first the workflow is dropped silently
+)
+AV1 = Codec("webm", "libsvtav1", "libopus", "yuv420p10le", (45, 37, 30, 20), {"preset": "8"})
+AV1_SMALLEST = 64  # pixels; the encoder never finishes with pictures of 16 lines
+VP9_OPTIONS = {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
+VP9 = Codec("webm", "libvpx-vp9", "libopus", "yuv420p", (45, 37, 30, 18), VP9_OPTIONS)
+VP9_ALPHA = Codec("webm", "libvpx-vp9", "libopus", "yuva420p", (45, 37, 30, 18), VP9_OPTIONS, alpha=True)
+
+
+def webm_codec(images: Tensor) -> Codec:
+    """AV1 where this build of FFmpeg has it, VP9 for images with transparency and very small ones."""
+    if images.shape[-1] == 4:
+        return VP9_ALPHA
+    return AV1 if AV1.video in av.codecs_available and min(images.shape[1:3]) >= AV1_SMALLEST else VP9
+
+
+def write_video(
+    images: Tensor,
+    path: Path,
+    codec: Codec,
+    *,
+    order: list[int],
+    fps: Fraction,
+    crf: int,
+    audio: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Encodes images [n, height, width, channels] in 0..1 in the given order, one frame in memory at a time."""
+    os.environ.setdefault(
+        "SVT_LOG", "1"
+    )  # errors only: the AV1 encoder writes a page to the console otherwise
+    with av.open(str(path), "w", format=codec.container, options=dict(codec.muxer_options)) as container:
+        container.metadata.update(tags or {})
+        video = _add_video(container, codec, images, fps, crf)
+        sound = AudioWriter(container, codec.audio, audio) if audio else None
+        to_yuv = ToYuv(video.width, video.height, video.pix_fmt, "rgba" if codec.alpha else "rgb24")
+        frames = pictures(images, order, alpha=codec.alpha, even=True, progress=progress)
+        for done, picture in enumerate(frames, start=1):
+            frame = to_yuv(picture)
+            frame.pts, frame.time_base = done - 1, 1 / fps
+            container.mux(video.encode(frame))
+            if sound:
+                sound.write_until(done / fps)
+        container.mux(video.encode(None))
+        if sound:
+            sound.finish()
+
+
+def _add_video(
+    container: av.container.OutputContainer, codec: Codec, images: Tensor, fps: Fraction, crf: int
+) -> av.VideoStream:
+    stream = container.add_stream(codec.video, rate=fps)
+    stream.height, stream.width = (side + side % 2 for side in images.shape[1:3])
+    stream.pix_fmt = codec.pixel_format
+    stream.options = {"crf": str(crf), **codec.options}
+    tag_bt709(stream.codec_context)
+    return stream

@@ -1,0 +1,19 @@
+"""Which reader a file needs, decided by its first bytes and never by its name."""
+
+from __future__ import annotations
+
+from .animated_image import AnimatedImageSource, file_head, is_image
+from .container import File, Limits
+from .source import VideoSource
+
+
+def open_source(file: File, name: str, limits: Limits | None = None) -> VideoSource | AnimatedImageSource:
+    """Opens a video or animated picture, a path or a buffer. `name` is what errors call it.
+
+    Raises ValueError when it is none, and FileNotFoundError when it is not there.
+    """
+    try:
+        head = file_head(file)
+    except OSError:
+        head = b""
+    return (AnimatedImageSource if is_image(head) else VideoSource)(file, name, limits)

@@ -1,0 +1,124 @@
+"""Which source frames are taken: the frame on screen at each target time, in exact arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# Matroska and WebM store whole milliseconds, so a time stamp may be half a millisecond late.
+TOLERANCE = Fraction(1, 2000)
+
+
+def animation_delay(seconds: Fraction) -> Fraction:
+    """How long a frame of an animated picture is shown: browsers turn up to 10 ms into 100 ms."""
+    return seconds if seconds > Fraction(1, 100) else Fraction(1, 10)
+
+
+def exact_seconds(seconds: float) -> Fraction:
+    """The decimal number a person typed, as an exact fraction: 1.1 is 11/10."""
+    return Fraction(str(seconds))
+
+
+def exact_rate(fps: float) -> Fraction:
+    """A frame rate as a fraction; floats of NTSC rates come back as n/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+@dataclass(frozen=True)
+class Timed(Generic[T]):
+    """A source frame with its time after the first frame and how long it is shown, both in seconds."""
+
+    time: Fraction
+    duration: Fraction
+    frame: T
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Targets `start + k / fps` for all k with `k / fps < seconds`.
+
+    `fps` 0 takes every source frame, `seconds` 0 goes on to the end, `max_frames` 0 is no cap.
+    """
+
+    fps: Fraction
+    seconds: Fraction = Fraction(0)
+    start: Fraction = Fraction(0)
+    max_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fps < 0 or self.seconds < 0 or self.start < 0 or self.max_frames < 0:
+            raise ValueError("fps, seconds, start and max_frames must not be negative.")
+
+    def count(self) -> int | None:
+        """The number of targets, or None when only the end of the video decides."""
+        wanted = math.ceil(self.seconds * self.fps) if self.seconds and self.fps else None
+        if not self.max_frames:
+            return wanted
+        return self.max_frames if wanted is None else min(wanted, self.max_frames)
+
+    def count_until(self, duration: Fraction, rate: Fraction) -> int:
+        """The number of frames expected from a video of that duration (seconds) and rate (frames per second)."""
+        span = max(duration - self.start, Fraction(0))
+        if self.seconds:
+            span = min(span, self.seconds)
+        frames = math.ceil(span * (self.fps or rate))
+        return min(frames, self.max_frames) if self.max_frames else frames
+
+
+def on_screen(
+    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction = TOLERANCE
+) -> Iterator[tuple[T, int]]:
+    """Yields each frame that is wanted, with the number of times it is shown, and stops reading after the last.
+
+    `frames` come in the order of presentation and may begin before `selection.start`. `tolerance` (seconds) is how
+    much later than its target a frame may appear: half a tick of the file's clock.
+    """
+    pick = _at_targets if selection.fps else _every_frame
+    yield from pick(frames, selection, tolerance)
+
+
+def _with_next(frames: Iterable[Timed[T]]) -> Iterator[tuple[Timed[T], Fraction]]:
+    """Pairs each frame with the moment at which it leaves the screen."""
+    previous = None
+    for frame in frames:
+        if previous is not None:
+            yield previous, frame.time
+        previous = frame
+    if previous is not None:
+        yield previous, previous.time + previous.duration
+
+
+def _at_targets(
+    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
+) -> Iterator[tuple[T, int]]:
+    total = selection.count()
+    done = 0
+    for frame, leaves in _with_next(frames):
+        served = max(0, math.ceil((leaves - selection.start - tolerance) * selection.fps))
+        if total is not None:
+            served = min(served, total)
+        if served > done:
+            yield frame.frame, served - done
+            done = served
+        if done == total:
+            return
+
+
+def _every_frame(
+    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
+) -> Iterator[tuple[T, int]]:
+    end = selection.start + selection.seconds if selection.seconds else None
+    done = 0
+    for frame, leaves in _with_next(frames):
+        if end is not None and frame.time + tolerance >= end:
+            return
+        if leaves > selection.start + tolerance:
+            yield frame.frame, 1
+            done += 1
+        if done == selection.max_frames and done:
+            return

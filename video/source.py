@@ -1,0 +1,215 @@
+"""The pictures of a video file: in order, by time, upright, with square pixels and bounded frame sizes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from .audio import SourceAudio, audio_stream
+from .colour import ENLARGE, REDUCE, LeftSiting, has_alpha, source_matrix, warn_about_hdr
+from .container import File, Limits, open_container
+from .select import TOLERANCE, Timed, animation_delay
+
+SEEK_FROM = Fraction(1)  # seconds: nearer starts are reached faster by decoding
+DEFAULT_RATE = Fraction(25)
+MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
+UNSITED = ("vp8", "vp9", "av1")
+GIF_TICK = Fraction(1, 100)
+ROUNDING = Fraction(6, 10000)  # seconds: half a tick, and a little for rates that are rounded too
+
+
+class VideoSource:
+    """The picture stream of a video file, upright and with square pixels. Use it in a `with` statement.
+
+    `width` and `height` are those shown on screen; `duration` (seconds) is None when the file does not say.
+    """
+
+    def __init__(self, file: File, name: str, limits: Limits | None = None) -> None:
+        self.name, self._file = name, file
+        self.damaged = False
+        self._limits = limits or Limits()
+        self._container = open_container(file, name)
+        try:
+            self._stream = self._picture_stream()
+            self._decoder = self._open_decoder()
+            self._decoded = self._decode()
+            first = next(self._decoded, None)
+            if first is None:
+                raise ValueError(
+                    f"{name} has no frame that can be decoded. Save or download the video again."
+                )
+        except BaseException:
+            self._container.close()
+            raise
+        self._first = first
+        self._describe(first.frame)
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[av.VideoFrame]]:
+        """Yields frames in order of presentation from at or before `start` (seconds) on; may be called once."""
+        if self._decoder.name == "gif":
+            yield from _as_browsers_play(self._from_beginning())
+            return
+        for timed in self._from_seek(start) if start > SEEK_FROM else self._from_beginning():
+            yield Timed(timed.time - self._first.time, timed.duration, timed.frame)
+
+    def pixels(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        """The upright picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
+        turns = round(frame.rotation / 90) % 4
+        if self._siting:
+            frame = self._siting(frame)
+        if has_alpha(frame):
+            frame = _premultiplied(frame, self._reformatter)
+        if turns % 2:
+            width, height = height, width
+        smaller = width * height < frame.width * frame.height
+        scaled = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgba" if has_alpha(frame) else "rgb24",
+            src_colorspace=source_matrix(frame),
+            interpolation=REDUCE if smaller else ENLARGE,
+        )
+        return np.rot90(scaled.to_ndarray(), turns)
+
+    def audio(self, start: Fraction, seconds: Fraction) -> SourceAudio | None:
+        """The sound of a span of the video, still to be decoded, or None when the file has no sound track."""
+        if audio_stream(self._container) is None:
+            return None
+        return SourceAudio(self._file, self.name, self._first.time, start, seconds)
+
+    def _picture_stream(self) -> av.VideoStream:
+        streams = [
+            s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
+        ]
+        if not streams:
+            raise ValueError(
+                f"{self.name} has no moving pictures, only sound or a cover image. Choose a video."
+            )
+        stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), streams[0])
+        if stream.codec_context is None:
+            raise ValueError(
+                f"{self.name} is packed with a codec that is not supported. Convert it to H.264 mp4."
+            )
+        return stream
+
+    def _open_decoder(self) -> av.VideoCodecContext:
+        """The stream's decoder with a bound on frame sizes; the transparency of VP9 needs libvpx's own."""
+        decoder = self._stream.codec_context
+        self._limits.check_pixels(self.name, decoder.width, decoder.height)
+        if self._stream.metadata.get("alpha_mode") == "1" and "libvpx-vp9" in av.codecs_available:
+            decoder = av.CodecContext.create("libvpx-vp9", "r")
+        decoder.options = {"max_pixels": str(self._limits.max_pixels)}
+        decoder.thread_type = "AUTO"
+        return decoder
+
+    def _describe(self, frame: av.VideoFrame) -> None:
+        stream = self._stream
+        warn_about_hdr(frame, self.name)
+        self._reformatter = VideoReformatter()
+        self.has_alpha = has_alpha(frame)
+        open_siting = self._stream.codec_context.codec.canonical_name in UNSITED
+        self._siting = LeftSiting(frame) if open_siting else None
+        self.tolerance = GIF_TICK / 2 if self._decoder.name == "gif" else TOLERANCE
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        self.width, self.height = max(1, round(frame.width * aspect)), frame.height
+        if round(frame.rotation / 90) % 2:
+            self.width, self.height = self.height, self.width
+        self.rate = stream.average_rate or None
+        self.duration = self._duration()
+
+    def _duration(self) -> Fraction | None:
+        if self._stream.duration:
+            return self._stream.duration * self._stream.time_base
+        if self._container.duration:
+            return Fraction(self._container.duration, av.time_base)
+        return None
+
+    def _decode(self) -> Iterator[Timed[av.VideoFrame]]:
+        """Decodes on from where the container stands, with the file's own times; broken packets are passed over."""
+        step = 1 / Fraction(self._stream.average_rate or DEFAULT_RATE)
+        last: Fraction | None = None
+        for packet in self._container.demux(self._stream):
+            for frame in self._decode_packet(packet):
+                time = self._time(frame, step)
+                if last is not None and (time is None or time <= last):
+                    time = last + step
+                elif last is not None and not self._stream.average_rate:
+                    step = time - last
+                last = time or Fraction(0)
+                duration = frame.duration * frame.time_base
+                # Matroska cuts durations to whole milliseconds.
+                whole = frame.time_base == MILLISECOND and abs(duration - step) < MILLISECOND
+                yield Timed(last, step if whole else duration or step, frame)
+
+    def _time(self, frame: av.VideoFrame, step: Fraction) -> Fraction | None:
+        """When the frame appears; times rounded to milliseconds go back to the grid of the stream's rate."""
+        if frame.pts is None:
+            return None
+        time = frame.pts * frame.time_base
+        on_grid = round(time / step) * step
+        rounded = frame.time_base == MILLISECOND and abs(on_grid - time) <= ROUNDING
+        return on_grid if rounded else time
+
+    def _decode_packet(self, packet: av.Packet) -> list[av.VideoFrame]:
+        try:
+            return self._decoder.decode(packet)
+        except av.error.FFmpegError:
+            self.damaged = True
+            return []
+
+    def _from_beginning(self) -> Iterator[Timed[av.VideoFrame]]:
+        yield self._first
+        yield from self._decoded
+
+    def _from_seek(self, start: Fraction) -> Iterator[Timed[av.VideoFrame]]:
+        """Starts at the key frame before `start`; indexes that lead past it are not trusted."""
+        self._seek(start)
+        first = next(self._decoded, None)
+        if first is None or first.time - self._first.time > start:
+            logging.info("%s cannot be searched by time; reading from the beginning.", self.name)
+            self._seek(Fraction(0))
+            first = next(self._decoded, None)
+        if first is not None:
+            yield first
+            yield from self._decoded
+
+    def _seek(self, time: Fraction) -> None:
+        moment = time + self._first.time
+        self._container.seek(int(moment / self._stream.time_base), stream=self._stream, backward=True)
+        self._decoder.flush_buffers()
+        self._decoded = self._decode()
+
+
+def _as_browsers_play(frames: Iterator[Timed[av.VideoFrame]]) -> Iterator[Timed[av.VideoFrame]]:
+    """A GIF with its shortest delays made longer, and every later frame moved with them."""
+    time = Fraction(0)
+    for timed in frames:
+        duration = animation_delay(timed.duration)
+        yield Timed(time, duration, timed.frame)
+        time += duration
+
+
+def _premultiplied(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
+    """The frame as RGBA with its colours already on black, so that hidden colours don't bleed when scaled."""
+    rgba = reformatter.reformat(
+        frame, format="rgba", src_colorspace=source_matrix(frame), interpolation=ENLARGE
+    ).to_ndarray()
+    alpha = rgba[..., 3:].astype(np.uint16)
+    rgba[..., :3] = (rgba[..., :3] * alpha + 127) // 255
+    return av.VideoFrame.from_ndarray(rgba, format="rgba")

@@ -1,0 +1,60 @@
+"""Frames that are in memory already, behind the same selection and scaling as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .audio import trimmed_audio
+from .quantise import check_images
+from .select import TOLERANCE, Timed
+
+
+class TensorSource:
+    """A batch of images [n, height, width, channels] in 0..1 that plays at `rate` frames per second."""
+
+    has_alpha = False
+    damaged = False
+    tolerance = TOLERANCE
+
+    def __init__(
+        self, images: Tensor, rate: Fraction, audio: Mapping[str, Any] | None = None, name: str = ""
+    ) -> None:
+        check_images(images)
+        self.name = name or "The video"
+        self.rate: Fraction | None = rate
+        self.height, self.width = images.shape[1:3]
+        self.duration: Fraction | None = len(images) / rate
+        self._images, self._audio = images, audio
+
+    def __enter__(self) -> TensorSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Tensor]]:
+        """Yields the images with their times, in seconds."""
+        for index, image in enumerate(self._images):
+            yield Timed(index / self.rate, 1 / self.rate, image)
+
+    def pixels(self, frame: Tensor, width: int, height: int) -> Tensor:
+        """The image scaled to width x height, [height, width, 3] in 0..1."""
+        image = frame[..., :3]
+        if image.shape[:2] == (height, width):
+            return image
+        scaled = torch.nn.functional.interpolate(
+            image.float().movedim(-1, 0)[None], (height, width), mode="bicubic", antialias=True
+        )
+        return scaled[0].movedim(0, -1).clamp(0, 1)
+
+    def audio(self, start: Fraction, seconds: Fraction) -> dict[str, Any] | None:
+        """The sound of a span of the video, or None."""
+        return None if self._audio is None else trimmed_audio(self._audio, start, seconds)
