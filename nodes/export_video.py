@@ -115,8 +115,8 @@ def export_inputs() -> list[io.Input]:
             "format",
             options=list(FORMATS),
             default="mp4",
-            tooltip="mp4 (H.264) plays everywhere; webm (AV1, or VP9 for images with transparency) is smaller; gif and webp "
-            "are animated pictures without sound. A gif gets a png beside it that carries the workflow.",
+            tooltip="The kind of file: mp4 (H.264) plays everywhere; webm (AV1, or VP9 for images with transparency) is "
+            "smaller; gif and webp are animated pictures without sound. A gif gets a png beside it with the workflow.",
         ),
         io.Combo.Input(
             "quality",

@@ -82,9 +82,11 @@ class LoadVideoFrames(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        if not folder_paths.exists_annotated_filepath(file):
-            return f"{display_name(file)} is not in the input folder. Choose or upload the video again."
-        return True
+        try:
+            found = os.path.isfile(contained_path(file))
+        except ValueError:
+            found = False
+        return found or f"{display_name(file)} is not in the input folder. Choose or upload the video again."
 
 
 class SampleVideoFrames(io.ComfyNode):
@@ -163,8 +165,8 @@ def selection_inputs() -> list[io.Input]:
             options=list(SIZES),
             default=FIT,
             advanced=True,
-            tooltip="'fit' keeps the shape of the video and brings it to about the area that SD1.5 was trained on. A "
-            "preset fills its size and crops what is left over at the sides. 'source' keeps the video's own size.",
+            tooltip="The size of the images: fit keeps the shape of the video and brings it to about the area that SD1.5 was "
+            "trained on, a preset fills its size and crops what is left over at the sides, source changes nothing.",
         ),
         io.Int.Input(
             "max_frames",

@@ -56,3 +56,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 use_host()
 load_pack()
+
+pytest_plugins = ["fast_animatediff.tests.server"]  # the fixture `comfy_server`

@@ -50,9 +50,13 @@ class AnimatedImageSource:
         try:
             self._image = Image.open(file, formats=("PNG", "WEBP"))
         except Image.DecompressionBombError as error:
-            raise ValueError(f"{name} is larger than the limit of {limits.max_pixels:,} pixels in a frame.") from error
+            raise ValueError(
+                f"{name} is larger than the limit of {limits.max_pixels:,} pixels in a frame."
+            ) from error
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise ValueError(f"{name} could not be opened as an animation. It may be empty or cut off.") from error
+            raise ValueError(
+                f"{name} could not be opened as an animation. It may be empty or cut off."
+            ) from error
         self.width, self.height = self._image.size
         limits.check_pixels(name, self.width, self.height)
         self.count = getattr(self._image, "n_frames", 1)

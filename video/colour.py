@@ -56,7 +56,9 @@ class LeftSiting:
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format.name, time_base=Fraction(1, 1000)
         )
-        graph.link_nodes(source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink")).configure()
+        graph.link_nodes(
+            source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
+        ).configure()
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         self._graph.push(frame)

@@ -1,9 +1,11 @@
-"""GIFs with one palette made for the whole clip and delays that add up to the frame rate."""
+"""GIFs with palettes made for the clip and delays that add up to the frame rate."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,12 +18,22 @@ from .quantise import Progress, pictures
 CENTISECOND = Fraction(1, 100)
 SHORTEST = 2  # centiseconds; players slow down anything shorter
 
-# The number of colours and the dithering for low, medium, high and maximum quality.
+
+@dataclass(frozen=True)
+class Palette:
+    """How many colours, how those in between are dithered, and whether every frame gets colours of its own."""
+
+    colours: int
+    dither: str
+    per_frame: bool = False
+
+
+# For low, medium, high and maximum quality.
 PALETTES = (
-    (64, "bayer:bayer_scale=5"),
-    (128, "bayer:bayer_scale=4"),
-    (256, "bayer:bayer_scale=4"),
-    (256, "sierra2_4a"),
+    Palette(64, "bayer:bayer_scale=5"),
+    Palette(128, "bayer:bayer_scale=4"),
+    Palette(256, "bayer:bayer_scale=4"),
+    Palette(256, "sierra2_4a", per_frame=True),
 )
 
 
@@ -35,31 +47,20 @@ def write_gif(
     loop_count: int,
     progress: Progress | None = None,
 ) -> None:
-    """Encodes images [n, height, width, channels] in 0..1 in two passes. `quality` indexes `PALETTES`.
+    """Encodes images [n, height, width, channels] in 0..1. `quality` indexes `PALETTES`.
 
     Frame rates above 50 leave frames out, since a GIF can't be faster. `loop_count` 0 plays for ever.
     """
     times = display_times(len(order), fps)
     shown = [position for position, (time, then) in enumerate(itertools.pairwise(times)) if then > time]
     order = [order[position] for position in shown]
-    colours, dither = PALETTES[quality]
-    first = second = None
-    if progress:
-        first, second = (
-            (lambda done, total: progress(done, 2 * total)),
-            (lambda done, total: progress(total + done, 2 * total)),
-        )
-    palette = _make_palette(images, order, colours, first)
-    options = {"loop": str(_extra_plays(loop_count)), "final_delay": str(times[-1] - times[shown[-1]])}
+    options = {"loop": str(_muxer_loop(loop_count)), "final_delay": str(times[-1] - times[shown[-1]])}
     with av.open(str(path), "w", format="gif", options=options) as container:
         stream = container.add_stream("gif", rate=100)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "pal8"
-        use_palette = _PaletteUse(palette, stream.width, stream.height, dither)
-        for position, picture in zip(
-            shown, pictures(images, order, alpha=True, progress=second), strict=True
-        ):
-            frame = use_palette(picture)
+        stream.codec_context.time_base = CENTISECOND
+        for position, frame in zip(shown, _mapped(images, order, PALETTES[quality], progress), strict=True):
             frame.pts, frame.time_base = times[position], CENTISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -77,36 +78,59 @@ def display_times(frames: int, fps: Fraction) -> list[int]:
     return times
 
 
-def _extra_plays(loop_count: int) -> int:
+def _muxer_loop(loop_count: int) -> int:
     """The muxer's own number: 0 for ever, -1 once, else how often the clip is played again."""
     return 0 if loop_count == 0 else -1 if loop_count == 1 else loop_count - 1
 
 
-def _make_palette(images: Tensor, order: list[int], colours: int, progress: Progress | None) -> av.VideoFrame:
+def _mapped(
+    images: Tensor, order: list[int], palette: Palette, progress: Progress | None
+) -> Iterator[av.VideoFrame]:
+    """The frames in the colours of their palette; one palette for all of them takes a first pass of its own."""
+    transparent = images.shape[-1] == 4
+    if palette.per_frame:
+        for picture in pictures(images, order, alpha=True, progress=progress):
+            colours = _make_palette([picture], picture.shape, palette.colours, transparent)
+            yield _PaletteUse(colours, picture.shape, palette.dither)(picture)
+        return
+    halves = [progress and _half(progress, half) for half in (0, 1)]
+    everything = pictures(images, order, alpha=True, progress=halves[0])
+    colours = _make_palette(everything, images.shape[1:], palette.colours, transparent)
+    use_palette = _PaletteUse(colours, images.shape[1:], palette.dither)
+    yield from map(use_palette, pictures(images, order, alpha=True, progress=halves[1]))
+
+
+def _half(progress: Progress, half: int) -> Progress:
+    return lambda done, total: progress(half * total + done, 2 * total)
+
+
+def _make_palette(
+    shown: Iterable[np.ndarray], shape: tuple[int, ...], colours: int, transparent: bool
+) -> av.VideoFrame:
     graph = av.filter.Graph()
-    height, width = images.shape[1:3]
-    source = graph.add_buffer(width=width, height=height, format="rgba", time_base=CENTISECOND)
-    transparent = int(images.shape[-1] == 4)
-    palette = graph.add("palettegen", f"max_colors={colours}:reserve_transparent={transparent}")
-    sink = graph.add("buffersink")
+    source, sink = _rgba_buffer(graph, shape), graph.add("buffersink")
+    palette = graph.add("palettegen", f"max_colors={colours}:reserve_transparent={int(transparent)}")
     graph.link_nodes(source, palette, sink).configure()
-    for picture in pictures(images, order, alpha=True, progress=progress):
+    for picture in shown:
         source.push(av.VideoFrame.from_ndarray(picture, format="rgba"))
     source.push(None)
     return sink.pull()
 
 
+def _rgba_buffer(graph: av.filter.Graph, shape: tuple[int, ...]) -> av.filter.context.FilterContext:
+    return graph.add_buffer(width=shape[1], height=shape[0], format="rgba", time_base=CENTISECOND)
+
+
 class _PaletteUse:
     """Maps pictures of one size to the colours of a palette."""
 
-    def __init__(self, palette: av.VideoFrame, width: int, height: int, dither: str) -> None:
+    def __init__(self, palette: av.VideoFrame, shape: tuple[int, ...], dither: str) -> None:
         self._graph = graph = av.filter.Graph()
-        self._source = graph.add_buffer(width=width, height=height, format="rgba", time_base=CENTISECOND)
+        self._source, self._sink = _rgba_buffer(graph, shape), graph.add("buffersink")
         colours = graph.add_buffer(
             width=palette.width, height=palette.height, format=palette.format.name, time_base=CENTISECOND
         )
         mapper = graph.add("paletteuse", f"dither={dither}")
-        self._sink = graph.add("buffersink")
         self._source.link_to(mapper, 0, 0)
         colours.link_to(mapper, 0, 1)
         mapper.link_to(self._sink)

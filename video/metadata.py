@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 EXIF_MODEL, EXIF_MAKE = 0x0110, 0x010F
 
 
 def front_end_tags(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, str]:
     """One JSON text per key: `prompt`, and each key of `extra_pnginfo`, `workflow` among them."""
-    tags = {} if prompt is None else {"prompt": json.dumps(prompt)}
-    return tags | {key: json.dumps(value) for key, value in (extra or {}).items()}
+    tags = {} if prompt is None else {"prompt": prompt}
+    return {key: _json(value) for key, value in (tags | dict(extra or {})).items()}
+
+
+def _json(value: Any) -> str:
+    """JSON with the braces inside texts escaped: the page finds the end of the JSON in a WebM by counting braces."""
+    return STRING.sub(lambda text: text[0].replace("{", "\\u007b").replace("}", "\\u007d"), json.dumps(value))
 
 
 def png_text(tags: Mapping[str, str]) -> PngImagePlugin.PngInfo:

@@ -18,6 +18,7 @@ from .container import File, Limits, open_container
 from .select import TOLERANCE, Timed, animation_delay
 
 SEEK_FROM = Fraction(1)  # seconds: nearer starts are reached faster by decoding
+SEEK_LEADS = (Fraction(0), Fraction(10))  # seconds before the start that are tried
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
 UNSITED = ("vp8", "vp9", "av1")
@@ -178,16 +179,17 @@ class VideoSource:
         yield from self._decoded
 
     def _from_seek(self, start: Fraction) -> Iterator[Timed[av.VideoFrame]]:
-        """Starts at the key frame before `start`; indexes that lead past it are not trusted."""
-        self._seek(start)
-        first = next(self._decoded, None)
-        if first is None or first.time - self._first.time > start:
-            logging.info("%s cannot be searched by time; reading from the beginning.", self.name)
-            self._seek(Fraction(0))
+        """Starts at a key frame before `start`. Indexes that lead past it, as in MPEG-TS, are not trusted."""
+        for lead in SEEK_LEADS:
+            self._seek(max(start - lead, Fraction(0)))
             first = next(self._decoded, None)
-        if first is not None:
-            yield first
-            yield from self._decoded
+            if first is not None and first.time - self._first.time <= start:
+                yield first
+                yield from self._decoded
+                return
+        logging.info("%s cannot be searched by time; reading it from the beginning.", self.name)
+        with VideoSource(self._file, self.name, self._limits) as again:
+            yield from again._from_beginning()
 
     def _seek(self, time: Fraction) -> None:
         moment = time + self._first.time

@@ -60,7 +60,13 @@ def _extend(path: Path, exif: bytes, width: int, height: int, alpha: bool) -> No
             file.seek(12)
             chunks = file.read()
             file.seek(12)
-            file.write(b"VP8X" + struct.pack("<II", 10, 0) + _three_bytes(width - 1) + _three_bytes(height - 1) + chunks)
+            file.write(
+                b"VP8X"
+                + struct.pack("<II", 10, 0)
+                + _three_bytes(width - 1)
+                + _three_bytes(height - 1)
+                + chunks
+            )
         file.seek(20)
         flags = file.read(1)[0] | (EXIF_FLAG if exif else 0) | (ALPHA_FLAG if alpha else 0)
         file.seek(20)

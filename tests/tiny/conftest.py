@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import comfy.supported_models
-from fast_animatediff.tests.server import comfy_server  # noqa: F401
 from fast_animatediff.tiny.extension.family import TinySD15, register
 from fast_animatediff.tiny.make import make_models
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from clips import HEIGHT, WIDTH, barcode, constant, numbers, write_video, write_webp
-from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
 from PIL import Image
+
+from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
 
 EVERY = Selection(Fraction(0))
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -31,7 +32,9 @@ def quadrants(height: int = 32, width: int = 64) -> np.ndarray:
     return picture
 
 
-def write(path: Path, pictures: list[np.ndarray], pix_fmt: str = "yuv420p", codec: str = "libx264", **stream) -> Path:
+def write(
+    path: Path, pictures: list[np.ndarray], pix_fmt: str = "yuv420p", codec: str = "libx264", **stream
+) -> Path:
     """Writes pictures at 10 fps, converted with BT.709 unless `matrix` says otherwise."""
     matrix, source = stream.pop("matrix", 1), "rgba" if pictures[0].shape[2] == 4 else "rgb24"
     rotation = stream.pop("rotation", None)
@@ -90,7 +93,9 @@ def test_odd_sizes_keep_every_row_and_column(tmp_path, height, width) -> None:
     picture[-1], picture[:, -1] = 220, 220
     image = load(write(tmp_path / "odd.webm", [picture] * 2, codec="libvpx-vp9")).images[0]
     assert image.shape[:2] == (height, width)
-    assert image[-1].min() > 0.7 and image[:, -1].min() > 0.7 and image[: height // 2, : width // 2].max() < 0.3
+    assert (
+        image[-1].min() > 0.7 and image[:, -1].min() > 0.7 and image[: height // 2, : width // 2].max() < 0.3
+    )
 
 
 @pytest.mark.parametrize("width", [50, 66, 98])
@@ -131,7 +136,9 @@ def test_untagged_video_is_decoded_as_browsers_do(tmp_path, height, matrix) -> N
 
 @pytest.mark.parametrize("transfer, name", [(16, "PQ"), (18, "HLG")])
 def test_hdr_video_is_decoded_with_a_warning(tmp_path, caplog, transfer, name) -> None:
-    path = write(tmp_path / "phone.mp4", [quadrants()] * 2, "yuv420p10le", color_trc=transfer, color_primaries=9)
+    path = write(
+        tmp_path / "phone.mp4", [quadrants()] * 2, "yuv420p10le", color_trc=transfer, color_primaries=9
+    )
     assert len(load(path).images) == 2
     assert "phone.mp4" in caplog.text and name in caplog.text
 
@@ -235,7 +242,11 @@ def test_reading_stops_with_the_span_however_long_the_file_is(tmp_path) -> None:
     decoded = []
     path = write_video(tmp_path / "long.mp4", constant(Fraction(25), Fraction(40)), gop_size=25)
     load(path, Selection(Fraction(8), Fraction(1)), progress=lambda done, total: decoded.append(done))
-    load(path, Selection(Fraction(8), Fraction(1), Fraction(30)), progress=lambda done, total: decoded.append(done))
+    load(
+        path,
+        Selection(Fraction(8), Fraction(1), Fraction(30)),
+        progress=lambda done, total: decoded.append(done),
+    )
     assert len(decoded) < 2 * (25 + 25 + 5)
 
 
@@ -257,9 +268,16 @@ def test_memory_and_frame_limits_are_checked_before_decoding(tmp_path) -> None:
     touched = []
     needed = 16 * WIDTH * HEIGHT * 3 * 4
     with pytest.raises(ValueError, match=r"16 frames of 80x16 need .*GB.*max_frames"):
-        load(path, Selection(Fraction(8)), limits=Limits(max_bytes=needed - 1), progress=lambda *_: touched.append(1))
+        load(
+            path,
+            Selection(Fraction(8)),
+            limits=Limits(max_bytes=needed - 1),
+            progress=lambda *_: touched.append(1),
+        )
     with pytest.raises(ValueError, match="16 frames, more than the limit of 15"):
-        load(path, Selection(Fraction(8)), limits=Limits(max_frames=15), progress=lambda *_: touched.append(1))
+        load(
+            path, Selection(Fraction(8)), limits=Limits(max_frames=15), progress=lambda *_: touched.append(1)
+        )
     assert not touched
     assert len(load(path, Selection(Fraction(8)), limits=Limits(max_bytes=needed)).images) == 16
 

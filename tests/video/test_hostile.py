@@ -15,8 +15,9 @@ import av
 import numpy as np
 import pytest
 from clips import constant, numbers, write_video
-from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
 from PIL import Image
+
+from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
 
 EIGHT = Selection(Fraction(8))
 
@@ -54,7 +55,15 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0", b"This is a text file.\n" * 50, b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", b"GIF89a", b"\x1aE\xdf\xa3", b"RIFF"],
+    [
+        b"",
+        b"\0",
+        b"This is a text file.\n" * 50,
+        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+        b"GIF89a",
+        b"\x1aE\xdf\xa3",
+        b"RIFF",
+    ],
     ids=["empty", "zero", "text", "mp4 head", "gif head", "mkv head", "riff"],
 )
 def test_what_is_no_video_gives_an_error_with_the_name_and_no_folder(tmp_path, content) -> None:
@@ -221,7 +230,12 @@ def test_a_playlist_fetches_nothing(tmp_path, served, suffix, buffered) -> None:
 def test_addresses_and_other_protocols_are_not_opened(tmp_path, served, clip, monkeypatch) -> None:
     address, requests = served
     monkeypatch.chdir(tmp_path)
-    for text in (f"{address}/a.mp4", f"concat:{clip.name}|{clip.name}", f"subfile,,start,0,end,99,,:{clip}", "pipe:0"):
+    for text in (
+        f"{address}/a.mp4",
+        f"concat:{clip.name}|{clip.name}",
+        f"subfile,,start,0,end,99,,:{clip}",
+        "pipe:0",
+    ):
         with pytest.raises(FileNotFoundError):
             load(text)
     assert not requests

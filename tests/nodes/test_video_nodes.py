@@ -1,0 +1,331 @@
+"""The video nodes as the host runs them: files in its folders, its types in and out."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import comfy.model_management
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.v0_0_2 import InputImpl, Types
+from comfy_api.v0_0_2 import io as host_io
+from fast_animatediff.nodes.export_video import ExportVideo
+from fast_animatediff.nodes.load_video import LoadVideoFrames, SampleVideoFrames
+
+WHOLE = {"first_n_seconds": 0.0, "fps": 0.0, "start_seconds": 0.0, "size": "source", "max_frames": 0}
+EXPORT = {
+    "fps": 8.0,
+    "format": "mp4",
+    "quality": "high",
+    "filename_prefix": "video/clip",
+    "crf": -1,
+    "ping_pong": False,
+    "loop_count": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path) -> Iterator[Path]:
+    """The host's folders in a place of their own."""
+    before = folder_paths.input_directory, folder_paths.output_directory, folder_paths.temp_directory
+    for name in ("input", "output", "temp"):
+        (tmp_path / name).mkdir()
+    folder_paths.set_input_directory(str(tmp_path / "input"))
+    folder_paths.set_output_directory(str(tmp_path / "output"))
+    folder_paths.set_temp_directory(str(tmp_path / "temp"))
+    yield tmp_path
+    folder_paths.set_input_directory(before[0])
+    folder_paths.set_output_directory(before[1])
+    folder_paths.set_temp_directory(before[2])
+
+
+def grey(frames: int, size: int = 64) -> torch.Tensor:
+    """Frames whose brightness is their number: k * 8 levels."""
+    levels = torch.arange(frames) * 8 / 255
+    return levels[:, None, None, None].expand(frames, size, size, 3).contiguous()
+
+
+def levels(images: torch.Tensor) -> list[int]:
+    return [round(level) for level in (images.float().mean((1, 2, 3)) * 255 / 8).tolist()]
+
+
+def export(images: torch.Tensor, hidden: dict | None = None, **options) -> host_io.NodeOutput:
+    node = ExportVideo.PREPARE_CLASS_CLONE({"hidden_inputs": hidden or {}})
+    return node.execute(images, **{**EXPORT, **options})
+
+
+def clip_in_input(
+    folders: Path, frames: int = 24, fps: float = 24.0, name: str = "clip.mp4", **options
+) -> str:
+    """A clip of grey frames in the input folder."""
+    suffix = Path(name).suffix[1:]
+    export(grey(frames), fps=fps, format=suffix, quality="maximum", filename_prefix="made", **options)
+    made = max((folders / "output").glob(f"made_*.{suffix}"))
+    made.rename(folders / "input" / name)
+    return name
+
+
+@pytest.mark.parametrize("node", [LoadVideoFrames, SampleVideoFrames, ExportVideo])
+def test_every_input_is_explained_and_every_node_can_be_found(node) -> None:
+    schema = node.GET_SCHEMA()
+    assert schema.description and schema.search_aliases and schema.category == "Fast AnimateDiff/video"
+    for entry in schema.inputs:
+        assert entry.tooltip and entry.tooltip[0].isupper() and entry.tooltip.endswith("."), entry.id
+    assert all(output.tooltip for output in schema.outputs)
+    assert (Path(__file__).parents[2] / "nodes/web/docs" / f"{schema.node_id}.md").is_file()
+
+
+def test_the_order_of_widgets_is_the_one_saved_in_workflows() -> None:
+    shared = ["first_n_seconds", "fps", "start_seconds", "size", "max_frames"]
+    assert [i.id for i in LoadVideoFrames.GET_SCHEMA().inputs] == ["file", *shared]
+    assert [i.id for i in SampleVideoFrames.GET_SCHEMA().inputs] == ["video", *shared]
+    assert [i.id for i in ExportVideo.GET_SCHEMA().inputs] == ["images", *EXPORT, "audio"]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.gif", "clip.webp"])
+def test_a_clip_goes_out_and_comes_back(folders, name) -> None:
+    file = clip_in_input(folders, frames=8, fps=8, name=name)
+    images, fps, count, audio, mask = LoadVideoFrames.execute(file, **{**WHOLE, "fps": 8.0}).args
+    assert levels(images) == list(range(8))
+    assert (fps, count, audio) == (8.0, 8, None)
+    assert len(mask) == 8
+
+
+def test_the_defaults_take_three_seconds_at_eight_fps_in_the_area_of_the_model(folders) -> None:
+    file = clip_in_input(folders, frames=120, fps=30)
+    defaults = {entry.id: entry.default for entry in LoadVideoFrames.GET_SCHEMA().inputs[1:]}
+    images, fps, count, _, _ = LoadVideoFrames.execute(file, **defaults).args
+    assert (count, fps, tuple(images.shape)) == (24, 8.0, (24, 512, 512, 3))
+
+
+def test_images_have_the_type_that_the_host_asks_for(folders) -> None:
+    file = clip_in_input(folders)
+    assert LoadVideoFrames.execute(file, **WHOLE).args[0].dtype == torch.float32
+    args.fp16_intermediates = True
+    try:
+        assert LoadVideoFrames.execute(file, **WHOLE).args[0].dtype == torch.float16
+    finally:
+        args.fp16_intermediates = False
+
+
+def test_only_what_moves_is_listed(folders) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    for name in ("still.png", "still.webp", "photo.jpg"):
+        frames[0].save(folders / "input" / name)
+    for name in ("moving.png", "moving.webp", "moving.gif"):
+        frames[0].save(folders / "input" / name, save_all=True, append_images=frames[1:], duration=100)
+    for name in ("a.MP4", "b.mov", "notes.txt", "song.mp3"):
+        (folders / "input" / name).write_bytes(b"")
+    (folders / "input" / "folder.mp4").mkdir()
+    listed = LoadVideoFrames.define_schema().inputs[0].options
+    assert listed == ["a.MP4", "b.mov", "moving.gif", "moving.png", "moving.webp"]
+
+
+def test_a_changed_file_is_loaded_again(folders) -> None:
+    file = clip_in_input(folders)
+    before = LoadVideoFrames.fingerprint_inputs(file, **WHOLE)
+    assert before == LoadVideoFrames.fingerprint_inputs(file, **WHOLE)
+    path = folders / "input" / file
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert LoadVideoFrames.fingerprint_inputs(file, **WHOLE) != before
+
+
+def test_a_clip_of_the_output_folder_can_be_chosen_by_its_annotation(folders) -> None:
+    export(grey(4), filename_prefix="made")
+    assert LoadVideoFrames.validate_inputs("made_00001_.mp4 [output]") is True
+    assert levels(LoadVideoFrames.execute("made_00001_.mp4 [output]", **WHOLE).args[0]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.mp4", "/etc/hostname", "a/../../secret.mp4", "secret.mp4 [output]/.."]
+)
+def test_files_outside_the_folders_are_not_opened(folders, name) -> None:
+    (folders / "secret.mp4").write_bytes(b"secret")
+    message = LoadVideoFrames.validate_inputs(name)
+    assert message is not True and str(folders) not in message
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        LoadVideoFrames.execute(name, **WHOLE)
+    assert str(folders) not in str(caught.value)
+
+
+def test_links_out_of_the_folders_are_not_followed(folders) -> None:
+    file = clip_in_input(folders)
+    (folders / "input" / file).rename(folders / "elsewhere.mp4")
+    (folders / "input" / "link.mp4").symlink_to(folders / "elsewhere.mp4")
+    (folders / "input" / "linked").symlink_to(folders)
+    for name in ("link.mp4", "linked/elsewhere.mp4"):
+        assert LoadVideoFrames.validate_inputs(name) is not True
+        with pytest.raises(ValueError):
+            LoadVideoFrames.execute(name, **WHOLE)
+
+
+def test_a_missing_file_is_named_without_its_folder(folders) -> None:
+    assert LoadVideoFrames.validate_inputs("gone.mp4").startswith("gone.mp4 is not in the input folder")
+
+
+def video_of(folders: Path, kind: str) -> object:
+    path = folders / "input" / clip_in_input(folders)
+    if kind == "file":
+        return InputImpl.VideoFromFile(str(path))
+    if kind == "buffer":
+        return InputImpl.VideoFromFile(io.BytesIO(path.read_bytes()))
+    audio = {"waveform": torch.rand(1, 2, 44100), "sample_rate": 44100}
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=grey(24), audio=audio, frame_rate=Fraction(24))
+    )
+
+
+@pytest.mark.parametrize("kind", ["file", "buffer", "frames"])
+def test_frames_are_sampled_from_every_kind_of_video(folders, kind) -> None:
+    images, fps, count, audio, _ = SampleVideoFrames.execute(
+        video_of(folders, kind), **{**WHOLE, "fps": 8.0}
+    ).args
+    assert levels(images) == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert (fps, count) == (8.0, 8)
+    assert (audio is None) == (kind != "frames")
+
+
+@pytest.mark.parametrize("kind", ["file", "buffer"])
+@pytest.mark.parametrize(
+    "start, length, expected",
+    [(0.5, 0.25, [12, 15]), (0.5, 0, [12, 15, 18, 21]), (-0.5, 0, [12, 15, 18, 21])],
+)
+def test_trims_of_the_host_are_honoured(folders, kind, start, length, expected) -> None:
+    trimmed = video_of(folders, kind).as_trimmed(start, length, strict_duration=False)
+    assert levels(SampleVideoFrames.execute(trimmed, **{**WHOLE, "fps": 8.0}).args[0]) == expected
+
+
+def test_a_trim_and_a_start_add_up(folders) -> None:
+    trimmed = video_of(folders, "file").as_trimmed(0.25, 0.5, strict_duration=False)
+    options = {**WHOLE, "fps": 24.0, "start_seconds": 0.25, "first_n_seconds": 3.0}
+    assert levels(SampleVideoFrames.execute(trimmed, **options).args[0]) == [12, 13, 14, 15, 16, 17]
+    with pytest.raises(ValueError, match="start_seconds is 0.5, but the video was trimmed to 0.5 s"):
+        SampleVideoFrames.execute(trimmed, **{**options, "start_seconds": 0.5})
+
+
+def test_a_video_that_is_not_a_local_file_is_not_opened() -> None:
+    with pytest.raises(FileNotFoundError):
+        SampleVideoFrames.execute(InputImpl.VideoFromFile("http://127.0.0.1:9/clip.mp4"), **WHOLE)
+
+
+def test_sound_goes_through_the_nodes(folders) -> None:
+    sound = {
+        "waveform": 0.3 * torch.sin(torch.arange(96000) / 20)[None, None].expand(1, 2, -1),
+        "sample_rate": 48000,
+    }
+    file = clip_in_input(folders, frames=48, audio=sound)
+    audio = LoadVideoFrames.execute(
+        file, **{**WHOLE, "fps": 8.0, "start_seconds": 0.5, "first_n_seconds": 1.0}
+    ).args[3]
+    assert audio["waveform"].shape == (1, 2, 48000)
+    assert (audio["waveform"] - sound["waveform"][..., 24000:72000]).abs().mean() < 0.01
+    again = export(grey(8), audio=audio)[0].get_components()
+    assert again.audio["waveform"].shape[-1] >= 48000
+
+
+def test_no_sound_is_passed_on_as_no_sound(folders) -> None:
+    audio = LoadVideoFrames.execute(clip_in_input(folders), **WHOLE).args[3]
+    assert export(grey(8), audio=audio)[0].get_components().audio is None
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp"])
+def test_the_exported_video_goes_on_to_other_nodes(format) -> None:
+    parts = export(grey(6), format=format)[0].get_components()
+    assert levels(parts.images[..., :3]) == list(range(6))
+    assert format == "gif" or parts.frame_rate == 8
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp"])
+def test_the_page_can_show_what_was_exported(folders, format) -> None:
+    shown = export(grey(6), format=format).ui.as_dict()
+    first = shown["images"][0]
+    assert first == {"filename": f"clip_00001_.{format}", "subfolder": "video", "type": "output"}
+    for entry in shown["images"]:
+        assert (folders / "output" / entry["subfolder"] / entry["filename"]).stat().st_size
+    # The page puts anything animated into a video player unless a webp or png is in the list.
+    assert shown["animated"] == (True,)
+    pictures = any(entry["filename"].endswith((".webp", ".png")) for entry in shown["images"])
+    assert pictures == (format in ("gif", "webp"))
+
+
+def test_the_workflow_is_inside_unless_the_host_keeps_metadata_out(folders) -> None:
+    graph = {"workflow": {"nodes": [{"id": 3}]}}
+    hidden = {host_io.Hidden.prompt: {"3": {"class_type": "X"}}, host_io.Hidden.extra_pnginfo: graph}
+    export(grey(3), hidden)
+    with av.open(str(folders / "output/video/clip_00001_.mp4")) as container:
+        assert json.loads(container.metadata["workflow"]) == graph["workflow"]
+        assert json.loads(container.metadata["prompt"]) == {"3": {"class_type": "X"}}
+    args.disable_metadata = True
+    try:
+        export(grey(3), hidden)
+    finally:
+        args.disable_metadata = False
+    with av.open(str(folders / "output/video/clip_00002_.mp4")) as container:
+        assert not {"workflow", "prompt"} & set(container.metadata)
+
+
+def test_files_of_the_same_name_are_numbered(folders) -> None:
+    for format in ("mp4", "gif", "mp4"):
+        export(grey(2), format=format)
+    names = sorted(os.listdir(folders / "output/video"))
+    assert names == ["clip_00001_.mp4", "clip_00002_.gif", "clip_00002_.png", "clip_00003_.mp4"]
+
+
+def test_a_cancelled_run_leaves_no_file(folders) -> None:
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        export(grey(4))
+    assert os.listdir(folders / "output/video") == []
+    file = clip_in_input(folders)
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        LoadVideoFrames.execute(file, **WHOLE)
+
+
+def test_an_output_folder_that_is_a_file_is_an_error_without_the_path(folders) -> None:
+    (folders / "output" / "video").write_bytes(b"")
+    with pytest.raises(OSError, match="could not be written: a part of its folder is a file") as caught:
+        export(grey(2))
+    assert str(folders) not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["../outside/clip", "/tmp/fast_animatediff_outside/clip"])
+def test_files_are_written_nowhere_else(folders, prefix) -> None:
+    with pytest.raises(Exception, match="outside the output folder"):
+        export(grey(2), filename_prefix=prefix)
+    assert not (folders / "outside").exists() and not Path("/tmp/fast_animatediff_outside").exists()
+
+
+def test_frames_that_are_not_finite_stop_the_export(folders) -> None:
+    images = grey(4)
+    images[2] = float("nan")
+    with pytest.raises(ValueError, match="Frame 2 holds NaN"):
+        export(images)
+    assert os.listdir(folders / "output/video") == []
+
+
+def test_too_many_frames_for_the_memory_are_refused_before_decoding(folders) -> None:
+    file = clip_in_input(folders, frames=200, fps=1)
+    with pytest.raises(ValueError, match="more than the limit of 10,000"):
+        LoadVideoFrames.execute(file, **{**WHOLE, "fps": 120.0})
+
+
+def test_a_mask_comes_with_a_transparent_clip(folders) -> None:
+    images = torch.ones(4, 64, 64, 4)
+    images[:, :32, :, 3] = 0
+    export(images, format="webm", filename_prefix="made")
+    (folders / "output/made_00001_.webm").rename(folders / "input/clip.webm")
+    pictures, _, _, _, mask = LoadVideoFrames.execute("clip.webm", **WHOLE).args
+    assert mask.shape == (4, 64, 64) and mask[:, :28].min() > 0.9 and mask[:, 36:].max() < 0.1
+    assert np.allclose(pictures[:, 2:28].numpy(), 0, atol=0.02)

@@ -1,0 +1,56 @@
+"""Loads a custom node with the host's own loader, as its main.py does, and writes down what that did.
+
+Run as `python load_pack.py HOST PACK REPORT.json`, a program of its own, so that nothing is imported yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname}: {record.getMessage()}")
+
+
+async def load(host: str, pack: str) -> dict:
+    sys.argv = ["main.py", "--cpu"]
+    sys.path[0] = host
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import nodes
+
+    await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
+    known, path, records, printed = set(nodes.NODE_CLASS_MAPPINGS), list(sys.path), Records(), io.StringIO()
+    logging.getLogger().addHandler(records)
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        start = time.perf_counter()
+        loaded = await nodes.load_custom_node(pack)
+        seconds = time.perf_counter() - start
+    return {
+        "loaded": loaded,
+        "seconds": seconds,
+        "printed": printed.getvalue(),
+        "log": records.lines,
+        "nodes": sorted(set(nodes.NODE_CLASS_MAPPINGS) - known),
+        "host_nodes": Path(sys.modules["nodes"].__file__).parent.samefile(host),
+        "path_unchanged": sys.path == path,
+        "modules": sorted(sys.modules),
+    }
+
+
+if __name__ == "__main__":
+    host, pack, report = sys.argv[1:]
+    Path(report).write_text(json.dumps(asyncio.run(load(host, pack))), encoding="utf-8")

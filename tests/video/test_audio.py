@@ -1,0 +1,145 @@
+"""Sound that belongs to the frames: the same span, in step, and only decoded when it is wanted."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import barcode, constant, write_video
+
+from fast_animatediff.video import (
+    Export,
+    Selection,
+    SourceAudio,
+    TensorSource,
+    export_video,
+    load_clip,
+    open_source,
+)
+
+RATE = 48000
+
+
+def clicks(seconds: int, rate: int = RATE, channels: int = 2) -> dict[str, object]:
+    """A tenth of a second of tone at the beginning of every second, louder from second to second."""
+    time = torch.arange(seconds * rate) / rate
+    tone = torch.sin(2 * torch.pi * 440 * time) * (time % 1 < 0.1) * (time.floor() + 1) / (seconds + 1)
+    return {"waveform": tone.expand(1, channels, -1), "sample_rate": rate}
+
+
+def write(path: Path, audio: dict[str, object], seconds: int) -> Path:
+    """A bar-coded clip of 10 fps with sound."""
+    images = torch.from_numpy(np.stack([barcode(k) for k in range(seconds * 10)])).float() / 255
+    settings = Export(Fraction(10), path.suffix[1:])
+    return export_video(images, path.parent, path.stem, 1, settings, audio=audio).rename(path)
+
+
+def load(path: Path, selection: Selection) -> SourceAudio | None:
+    with open_source(str(path), path.name) as source:
+        clip = load_clip(source, selection, "source")
+        return source.audio(clip.start, clip.seconds)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("start, seconds", [(0, 2), (1, 1), (3, 2), (Fraction(5, 2), 1)])
+def test_sound_covers_the_same_span_as_the_frames(tmp_path, suffix, start, seconds) -> None:
+    audio = clicks(6)
+    path = write(tmp_path / f"clip{suffix}", audio, 6)
+    found = load(path, Selection(Fraction(8), Fraction(seconds), Fraction(start)))
+    first = int(start * RATE)
+    wanted = audio["waveform"][..., first : first + seconds * RATE]
+    assert found["sample_rate"] == RATE and found["waveform"].shape == wanted.shape
+    # WebM rounds times to milliseconds, which are 48 samples.
+    shifts = range(-150, 151, 3)
+    errors = [(found["waveform"].roll(shift, -1) - wanted).abs().mean().item() for shift in shifts]
+    assert min(errors) < 0.01 and abs(shifts[errors.index(min(errors))]) <= (60 if suffix == ".webm" else 0)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 32000, 37800, 96000, 192000])
+@pytest.mark.parametrize("format", ["mp4", "webm"])
+def test_any_sample_rate_can_be_written(tmp_path, format, rate) -> None:
+    path = write(tmp_path / f"clip.{format}", clicks(2, rate), 2)
+    found = load(path, Selection(Fraction(10)))
+    assert found["waveform"].shape[-1] == 2 * found["sample_rate"]
+    loud = found["waveform"][0, 0].reshape(20, -1).abs().amax(1)
+    assert loud[0] > 0.2 and loud[10] > 0.4 and loud[[3, 7, 13, 17]].max() < 0.05
+
+
+@pytest.mark.parametrize("channels, heard", [(1, 1), (2, 2), (3, 2), (6, 6)])
+def test_channels_are_kept_where_the_format_has_them(tmp_path, channels, heard) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(1, channels=channels), 1)
+    assert load(path, Selection(Fraction(10)))["waveform"].shape[:2] == (1, heard)
+
+
+def test_sound_longer_than_the_frames_is_cut(tmp_path) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(9), 2)
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base < 2.05
+        assert container.streams.video[0].frames == 20
+
+
+def test_sound_shorter_than_the_frames_takes_none_away(tmp_path) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(1), 3)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 30
+
+
+def test_a_clip_without_sound_has_no_audio(tmp_path) -> None:
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(10), Fraction(2)))
+    assert load(path, Selection(Fraction(10))) is None
+
+
+def test_silence_where_the_sound_ends_before_the_frames(tmp_path) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(1), 3)
+    waveform = load(path, Selection(Fraction(10)))["waveform"]
+    assert waveform.shape[-1] == 3 * RATE
+    assert waveform[..., :RATE].abs().max() > 0.3 and waveform[..., RATE + 4000 :].abs().max() == 0
+
+
+def test_sound_is_decoded_only_when_it_is_read(tmp_path) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(2), 2)
+    found = load(path, Selection(Fraction(10)))
+    path.unlink()
+    assert list(found) == ["waveform", "sample_rate"]
+    with pytest.raises(FileNotFoundError, match=r"clip\.mp4"):
+        found["waveform"]
+
+
+def test_sound_is_an_audio_value_of_the_host(tmp_path) -> None:
+    found = load(write(tmp_path / "clip.mp4", clicks(2), 2), Selection(Fraction(10)))
+    copied = {**found}
+    assert set(copied) == {"waveform", "sample_rate"} and copied["waveform"] is found["waveform"]
+    again = write(tmp_path / "again.mp4", found, 2)
+    assert load(again, Selection(Fraction(10)))["waveform"].shape == found["waveform"].shape
+
+
+def test_a_clip_whose_times_do_not_begin_at_zero_keeps_sound_in_step(tmp_path) -> None:
+    """An MPEG-TS made from the mp4 packet by packet, 10 seconds later."""
+    path, late = write(tmp_path / "clip.mp4", clicks(4), 4), tmp_path / "late.ts"
+    with av.open(str(path)) as source, av.open(str(late), "w") as target:
+        streams = {s: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            shift = int(10 / packet.time_base)
+            packet.pts, packet.dts, packet.stream = (
+                packet.pts + shift,
+                packet.dts + shift,
+                streams[packet.stream],
+            )
+            target.mux(packet)
+    waveform = load(late, Selection(Fraction(10), Fraction(2), Fraction(2)))["waveform"]
+    loud = waveform[0, 0].reshape(20, -1).abs().amax(1)
+    assert loud[0] > 0.4 and loud[10] > 0.6 and loud[[2, 5, 8, 12, 18]].max() < 0.05
+
+
+def test_sound_of_frames_in_memory_is_cut_to_the_selection() -> None:
+    audio = clicks(4)
+    with TensorSource(torch.zeros(40, 16, 16, 3), Fraction(10), audio) as source:
+        clip = load_clip(source, Selection(Fraction(8), Fraction(1), Fraction(2)), "source")
+        found = source.audio(clip.start, clip.seconds)
+    assert torch.equal(found["waveform"], audio["waveform"][..., 2 * RATE : 3 * RATE])
