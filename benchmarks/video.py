@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,11 @@ def use_host() -> None:
     sys.modules["fast_animatediff"] = package
 
 
+def back_and_forth(frames: int) -> list[int]:
+    """Indices that swing between 0 and 95."""
+    return [95 - abs(k % 190 - 95) for k in range(frames)]
+
+
 def scenery(frames: int, height: int, width: int) -> torch.Tensor:
     """Frames that pan over a picture with smooth and rough parts, [frames, height, width, 3]."""
     generator = torch.Generator().manual_seed(0)
@@ -47,7 +51,7 @@ def scenery(frames: int, height: int, width: int) -> torch.Tensor:
     wide = 0.8 * torch.nn.functional.interpolate(coarse, size, mode="bicubic")
     wide += 0.2 * torch.nn.functional.interpolate(fine, size, mode="bilinear")
     picture = wide[0].movedim(0, -1).clamp(0, 1)
-    return torch.stack([picture[:, 3 * k : 3 * k + width] for k in range(frames)])
+    return torch.stack([picture[:, 3 * k : 3 * k + width] for k in back_and_forth(frames)])
 
 
 def make_clip(path: Path, frames: int, height: int, width: int) -> None:
@@ -56,30 +60,36 @@ def make_clip(path: Path, frames: int, height: int, width: int) -> None:
 
     from fast_animatediff.video.colour import ToYuv, tag_bt709
 
-    pictures = (scenery(min(frames, 96), height, width) * 255).byte().numpy()
+    pictures = (scenery(96, height, width) * 255).byte().numpy()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"crf": str(CRF), "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         tag_bt709(stream.codec_context)
         to_yuv = ToYuv(width, height, "yuv420p")
-        for k in range(frames):
-            frame = to_yuv(pictures[abs((k + 95) % 190 - 95)])
+        for k, index in enumerate(back_and_forth(frames)):
+            frame = to_yuv(pictures[index])
             frame.pts, frame.time_base = k, Fraction(1, 24)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def load_ours(path: str) -> torch.Tensor:
+def load_ours(path: str, seconds: Fraction = SECONDS) -> torch.Tensor:
     from fast_animatediff.video import FIT, Selection, load_clip, open_source
 
     with open_source(path, "clip") as source:
-        return load_clip(source, Selection(FPS, SECONDS), FIT).images
+        return load_clip(source, Selection(FPS, seconds), FIT).images
+
+
+def load_whole(path: str) -> torch.Tensor:
+    from fast_animatediff.video import Selection, load_clip, open_source
+
+    with open_source(path, "clip") as source:
+        return load_clip(source, Selection(Fraction(0)), "source").images
 
 
 def load_host(path: str) -> torch.Tensor:
     """What a graph of core nodes does: all components, every third frame, resized in torch."""
     from comfy_api.v0_0_2 import InputImpl
-
     from fast_animatediff.video.size import fit_area
 
     parts = InputImpl.VideoFromFile(path, duration=float(SECONDS)).get_components()
@@ -102,14 +112,19 @@ def save_host(images: torch.Tensor, path: str) -> None:
     video.save_to(path, format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264, crf=CRF)
 
 
-def peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def peak(reset: bool = False) -> int:
+    """The most memory that this process has had since the last reset, in bytes; Linux only, 0 elsewhere."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def measured(action: Callable[[], object], result_bytes: Callable[[object], int]) -> dict[str, float]:
-    before, started = peak(), time.perf_counter()
+    before, started = peak(reset=True), time.perf_counter()
     result = action()
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "memory": (peak() - before) / max(result_bytes(result), 1)}
@@ -121,9 +136,13 @@ def run_one(kind: str, path: str, frames: int) -> dict[str, float]:
     import comfy_api.v0_0_2  # noqa: F401  # not part of what is measured
     import fast_animatediff.video  # noqa: F401
 
-    torch.zeros(8).div_(255)
+    load_ours(str(Path(path).parent / "warm.mp4"))  # the libraries' own pages are in memory from here on
     if kind.startswith("load"):
-        load = load_ours if kind == "load ours" else load_host
+        load = {
+            "load ours": load_ours,
+            "load host": load_host,
+            "load all": lambda p: load_ours(p, Fraction(0)),
+        }[kind]
         return measured(lambda: load(path), lambda images: images.numel() * images.element_size())
     images = scenery(frames, 512, 512)
     save = save_ours if kind == "save ours" else save_host
@@ -139,15 +158,31 @@ def best(kinds: list[tuple[str, str, int]], runs: int) -> list[dict[str, float]]
             command = [sys.executable, __file__, "--one", kind, path, str(frames)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             results.append(json.loads(done.stdout.splitlines()[-1]))
-    return [{key: min(result[key] for result in results) for key in ("seconds", "memory")} for results in found]
+    return [
+        {key: min(result[key] for result in results) for key in ("seconds", "memory")} for results in found
+    ]
 
 
-def compare(title: str, first: tuple[str, str, int], second: tuple[str, str, int], runs: int) -> None:
-    ours, other = best([first, second], runs)
-    print(
-        f"{title:44}  {ours['seconds']:7.2f} s  {other['seconds']:7.2f} s  {other['seconds'] / ours['seconds']:6.1f}x"
-        f"  {ours['memory']:6.2f}  {other['memory']:6.2f}"
-    )
+def compare(title: str, ours: tuple[str, str, int], other: tuple[str, str, int] | None, runs: int) -> None:
+    results = best([ours, other] if other else [ours], runs)
+    line = f"{title:46} {results[0]['seconds']:6.2f} s {results[0]['memory']:6.2f}"
+    if other:
+        ratio = results[1]["seconds"] / results[0]["seconds"]
+        line += f"   | {results[1]['seconds']:6.2f} s {results[1]['memory']:6.2f}   | {ratio:5.1f}x"
+    print(line, flush=True)
+
+
+def generations(save: Callable[[torch.Tensor, str], None], load: Callable[[str], torch.Tensor]) -> str:
+    """Mean change of red, green and blue (levels) and likeness after saving and loading eight times."""
+    original = images = scenery(4, 256, 384)
+    with tempfile.TemporaryDirectory() as folder:
+        for generation in range(8):
+            path = str(Path(folder) / f"{generation}.mp4")
+            save(images, path)
+            images = load(next(str(p) for p in Path(folder).glob(f"{generation}*.mp4")))
+    drift = ((images - original).mean((0, 1, 2)) * 255).tolist()
+    likeness = 10 * torch.log10(1 / ((images - original) ** 2).mean())
+    return f"{', '.join(f'{value:+.2f}' for value in drift)} levels, {likeness:.1f} dB"
 
 
 def main() -> None:
@@ -159,25 +194,35 @@ def main() -> None:
         print(json.dumps(run_one(options.one[0], options.one[1], int(options.one[2]))))
         return
     use_host()
+    from comfy_api.v0_0_2 import InputImpl
+
+    clips = {
+        "warm": (4, 64, 64),
+        "1080p": (96, 1080, 1920),
+        "long 1080p": (480, 1080, 1920),
+        "512x512": (96, 512, 512),
+        "200 s": (4800, 512, 512),
+    }
     with tempfile.TemporaryDirectory() as folder:
-        clips = {"1080p": (96, 1080, 1920), "512x512": (96, 512, 512), "200 s": (4800, 512, 512), "4 s": (96, 512, 512)}
         paths = {name: str(Path(folder) / f"{name}.mp4") for name in clips}
-        for name, (frames, height, width) in clips.items():
-            make_clip(Path(paths[name]), frames, height, width)
-        print(f"{'':44}  {'ours':>9}  {'other':>9}  {'faster':>7}  peak memory / result, ours and other")
+        for name, size in clips.items():
+            make_clip(Path(paths[name]), *size)
+        print(f"{'':46} {'ours: time, peak/result':17} | {'other':16}   | faster")
+        runs = options.runs
         for name in ("1080p", "512x512"):
-            title = f"load 3 s of {name} at 8 fps, host"
-            compare(title, ("load ours", paths[name], 0), ("load host", paths[name], 0), options.runs)
-        compare(
-            "load 3 s of a file of 200 s, file of 4 s",
-            ("load ours", paths["200 s"], 0),
-            ("load ours", paths["4 s"], 0),
-            options.runs,
-        )
-        for frames in (16, 96):
-            title = f"export {frames} frames of 512x512, host"
-            clip = paths["4 s"]
-            compare(title, ("save ours", clip, frames), ("save host", clip, frames), options.runs)
+            ours, host = ("load ours", paths[name], 0), ("load host", paths[name], 0)
+            compare(f"load 3 s of {name} at 8 fps | host", ours, host, runs)
+        compare("load 20 s of 1080p at 8 fps", ("load all", paths["long 1080p"], 0), None, runs)
+        long, short = ("load ours", paths["200 s"], 0), ("load ours", paths["512x512"], 0)
+        compare("load 3 s of a file of 200 s | of 4 s", long, short, runs)
+        for frames in (16, 96, 384):
+            ours, host = ("save ours", paths["warm"], frames), ("save host", paths["warm"], frames)
+            compare(f"export {frames} frames of 512x512, crf {CRF} | host", ours, host, runs)
+    print("eight generations at crf 18, ours:", generations(save_ours, load_whole))
+    print(
+        "eight generations at crf 18, host:",
+        generations(save_host, lambda path: InputImpl.VideoFromFile(path).get_components().images),
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
 
 BT709, BT601, UNSPECIFIED = 1, 5, 2
 SRGB_TRANSFER = 13
@@ -15,8 +14,10 @@ LIMITED_RANGE = 1
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 HD_HEIGHT = 720  # browsers take untagged video from this height on for BT.709
 
-ENLARGE = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
-REDUCE = int(Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+# The scaler's flags by number, since PyAV 16 has no names for the last two.
+BICUBIC, AREA, FULL_CHROMA, ACCURATE_ROUNDING = 0x4, 0x20, 0x2000, 0x40000
+ENLARGE = BICUBIC | FULL_CHROMA | ACCURATE_ROUNDING
+REDUCE = AREA | FULL_CHROMA | ACCURATE_ROUNDING
 
 
 def source_matrix(frame: av.VideoFrame) -> int | None:
@@ -31,9 +32,9 @@ def has_alpha(frame: av.VideoFrame) -> bool:
     return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
 
 
-def warn_about_hdr(frame: av.VideoFrame, name: str) -> None:
+def warn_about_hdr(decoder: av.VideoCodecContext, name: str) -> None:
     """Logs one line for PQ and HLG sources, which are decoded without tone mapping."""
-    transfer = HDR_TRANSFERS.get(int(frame.color_trc))
+    transfer = HDR_TRANSFERS.get(int(decoder.color_trc))
     if transfer:
         logging.warning(
             "%s is an HDR video (%s): colours will look flat. Convert it to SDR first.", name, transfer

@@ -121,7 +121,7 @@ class VideoSource:
 
     def _describe(self, frame: av.VideoFrame) -> None:
         stream = self._stream
-        warn_about_hdr(frame, self.name)
+        warn_about_hdr(self._decoder, self.name)
         self._reformatter = VideoReformatter()
         self.has_alpha = has_alpha(frame)
         open_siting = self._stream.codec_context.codec.canonical_name in UNSITED
