@@ -8,23 +8,26 @@ from fractions import Fraction
 import av
 import numpy as np
 
-BT709, BT601, UNSPECIFIED = 1, 5, 2
+BT709, UNSPECIFIED = 1, 2
 SRGB_TRANSFER = 13
 LIMITED_RANGE = 1
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 HD_HEIGHT = 720  # browsers take untagged video from this height on for BT.709
 
-# The scaler's flags by number, since PyAV 16 has no names for the last two.
-BICUBIC, AREA, FULL_CHROMA, ACCURATE_ROUNDING = 0x4, 0x20, 0x2000, 0x40000
-ENLARGE = BICUBIC | FULL_CHROMA | ACCURATE_ROUNDING
-REDUCE = AREA | FULL_CHROMA | ACCURATE_ROUNDING
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+RANGES = {1: "tv", 2: "pc"}
+CENTRED = ("mjpeg", "mpeg1video")  # codecs whose chroma samples lie between two pixels; all others have them on the left
+    "vp8",
+    "vp9",
+    "av1",
+)  # they leave open where the chroma samples lie: on the left, as in all other video
 
 
-def source_matrix(frame: av.VideoFrame) -> int | None:
-    """The matrix to decode with where the frame names none, else None: BT.709 from 720 lines on, else BT.601."""
-    if frame.colorspace != UNSPECIFIED or frame.format.is_rgb:
-        return None
-    return BT709 if frame.height >= HD_HEIGHT else BT601
+def source_matrix(frame: av.VideoFrame) -> str:
+    """The matrix to decode with: the frame's own, and where it names none BT.709 from 720 lines on, else BT.601."""
+    if frame.format.is_rgb or frame.colorspace != UNSPECIFIED:
+        return MATRICES.get(int(frame.colorspace), "auto")
+    return "bt709" if frame.height >= HD_HEIGHT else "bt601"
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
@@ -49,21 +52,33 @@ def tag_bt709(codec: av.VideoCodecContext) -> None:
     codec.color_range = LIMITED_RANGE
 
 
-class LeftSiting:
-    """Tells the scaler where the chroma samples of VP8, VP9 and AV1 lie, which leave it open: as in all other video."""
+def premultiplied(frame: av.VideoFrame) -> av.VideoFrame:
+    """An RGBA frame with its colours put on black, so that hidden colours don't bleed when it is scaled."""
+    rgba = frame.to_ndarray()
+    alpha = rgba[..., 3:].astype(np.uint16)
+    rgba[..., :3] = (rgba[..., :3] * alpha + 127) // 255
+    return av.VideoFrame.from_ndarray(rgba, format="rgba")
 
-    def __init__(self, frame: av.VideoFrame) -> None:
-        self._graph = graph = av.filter.Graph()
-        source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format.name, time_base=Fraction(1, 1000)
-        )
-        graph.link_nodes(
-            source, graph.add("setparams", "chroma_location=left"), graph.add("buffersink")
-        ).configure()
+
+class ToRgb:
+    """Converts frames like the given one to width x height in full-range RGB, with chroma interpolated."""
+
+    def __init__(
+        self, frame: av.VideoFrame, width: int, height: int, pixel_format: str, codec: str = ""
+    ) -> None:
+        kernel = "area" if width * height < frame.width * frame.height else "bicubic"
+        options = [
+            f"{width}:{height}",
+            f"flags={kernel}+accurate_rnd+full_chroma_int",
+            f"in_color_matrix={source_matrix(frame)}",
+            f"in_range={RANGES.get(int(frame.color_range), 'auto')}",
+        ]
+        if not frame.format.is_rgb and codec not in CENTRED:
+            options.append("in_chroma_loc=left")
+        self._convert = _Scaler(frame.width, frame.height, frame.format.name, ":".join(options), pixel_format)
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        self._graph.push(frame)
-        return self._graph.pull()
+        return self._convert(frame)
 
 
 class ToYuv:
@@ -73,20 +88,28 @@ class ToYuv:
     """
 
     def __init__(self, width: int, height: int, pixel_format: str, source_format: str = "rgb24") -> None:
-        self._graph = graph = av.filter.Graph()
+        options = "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags=bicubic+accurate_rnd+full_chroma_inp"
         self._source_format = source_format
-        source = graph.add_buffer(
-            width=width, height=height, format=source_format, time_base=Fraction(1, 1000)
-        )
-        scale = graph.add(
-            "scale",
-            "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags=bicubic+accurate_rnd+full_chroma_inp",
-        )
-        target = graph.add("format", pixel_format)
-        sink = graph.add("buffersink")
-        graph.link_nodes(source, scale, target, sink).configure()
+        self._convert = _Scaler(width, height, source_format, options, pixel_format)
 
     def __call__(self, picture: np.ndarray) -> av.VideoFrame:
         """A uint8 picture [height, width, channels] as a frame without a time."""
-        self._graph.push(av.VideoFrame.from_ndarray(picture, format=self._source_format))
-        return self._graph.pull()
+        return self._convert(av.VideoFrame.from_ndarray(picture, format=self._source_format))
+
+
+class _Scaler:
+    """FFmpeg's scale filter for frames of one size and format. The graph lives as long as its parts are used."""
+
+    def __init__(self, width: int, height: int, source_format: str, options: str, pixel_format: str) -> None:
+        self._graph = graph = av.filter.Graph()
+        self._source = graph.add_buffer(
+            width=width, height=height, format=source_format, time_base=Fraction(1, 1000)
+        )
+        self._sink = graph.add("buffersink")
+        graph.link_nodes(
+            self._source, graph.add("scale", options), graph.add("format", pixel_format), self._sink
+        ).configure()
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        self._source.push(frame)
+        return self._sink.pull()

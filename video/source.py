@@ -10,10 +10,9 @@ from types import TracebackType
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from .audio import SourceAudio, audio_stream
-from .colour import ENLARGE, REDUCE, LeftSiting, has_alpha, source_matrix, warn_about_hdr
+from .colour import ToRgb, has_alpha, premultiplied, warn_about_hdr
 from .container import File, Limits, open_container
 from .select import TOLERANCE, Timed, animation_delay
 
@@ -21,7 +20,6 @@ SEEK_FROM = Fraction(1)  # seconds: nearer starts are reached faster by decoding
 SEEK_LEADS = (Fraction(0), Fraction(10))  # seconds before the start that are tried
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
-UNSITED = ("vp8", "vp9", "av1")
 GIF_TICK = Fraction(1, 100)
 ROUNDING = Fraction(6, 10000)  # seconds: half a tick, and a little for rates that are rounded too
 
@@ -71,22 +69,21 @@ class VideoSource:
     def pixels(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         """The upright picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
         turns = round(frame.rotation / 90) % 4
-        if self._siting:
-            frame = self._siting(frame)
-        if has_alpha(frame):
-            frame = _premultiplied(frame, self._reformatter)
         if turns % 2:
             width, height = height, width
-        smaller = width * height < frame.width * frame.height
-        scaled = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgba" if has_alpha(frame) else "rgb24",
-            src_colorspace=source_matrix(frame),
-            interpolation=REDUCE if smaller else ENLARGE,
-        )
-        return np.rot90(scaled.to_ndarray(), turns)
+        if has_alpha(frame):
+            frame = premultiplied(self._rgb(frame, frame.width, frame.height, "rgba"))
+            picture = self._rgb(frame, width, height, "rgba")
+        else:
+            picture = self._rgb(frame, width, height, "rgb24")
+        return np.rot90(picture.to_ndarray(), turns)
+
+    def _rgb(self, frame: av.VideoFrame, width: int, height: int, pixel_format: str) -> av.VideoFrame:
+        kind = (frame.width, frame.height, frame.format.name, width, height)
+        if kind not in self._converters:
+            codec = self._stream.codec_context.codec.canonical_name
+            self._converters[kind] = ToRgb(frame, width, height, pixel_format, codec)
+        return self._converters[kind](frame)
 
     def audio(self, start: Fraction, seconds: Fraction) -> SourceAudio | None:
         """The sound of a span of the video, still to be decoded, or None when the file has no sound track."""
@@ -122,10 +119,8 @@ class VideoSource:
     def _describe(self, frame: av.VideoFrame) -> None:
         stream = self._stream
         warn_about_hdr(self._decoder, self.name)
-        self._reformatter = VideoReformatter()
+        self._converters: dict[tuple[object, ...], ToRgb] = {}
         self.has_alpha = has_alpha(frame)
-        open_siting = self._stream.codec_context.codec.canonical_name in UNSITED
-        self._siting = LeftSiting(frame) if open_siting else None
         self.tolerance = GIF_TICK / 2 if self._decoder.name == "gif" else TOLERANCE
         aspect = stream.sample_aspect_ratio or Fraction(1)
         self.width, self.height = max(1, round(frame.width * aspect)), frame.height
@@ -205,13 +200,3 @@ def _as_browsers_play(frames: Iterator[Timed[av.VideoFrame]]) -> Iterator[Timed[
         duration = animation_delay(timed.duration)
         yield Timed(time, duration, timed.frame)
         time += duration
-
-
-def _premultiplied(frame: av.VideoFrame, reformatter: VideoReformatter) -> av.VideoFrame:
-    """The frame as RGBA with its colours already on black, so that hidden colours don't bleed when scaled."""
-    rgba = reformatter.reformat(
-        frame, format="rgba", src_colorspace=source_matrix(frame), interpolation=ENLARGE
-    ).to_ndarray()
-    alpha = rgba[..., 3:].astype(np.uint16)
-    rgba[..., :3] = (rgba[..., :3] * alpha + 127) // 255
-    return av.VideoFrame.from_ndarray(rgba, format="rgba")

@@ -18,9 +18,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fast_animatediff.tests.workflows.graphs import Prompt, add, inputs, node_id, turbo_text_to_video, video_to_video
-from fast_animatediff.tiny.client import NodeFailed, Progress, PromptRefused
+from fast_animatediff.tests.workflows.graphs import (
+    Prompt,
+    add,
+    inputs,
+    node_id,
+    turbo_text_to_video,
+    video_to_video,
+)
 from fast_animatediff.tiny.client import Interrupted as Cancelled
+from fast_animatediff.tiny.client import NodeFailed, Progress, PromptRefused
 from fast_animatediff.tiny.make import CHECKPOINT, MOTION_MODULE
 from fast_animatediff.tiny.server import ComfyServer
 
@@ -111,7 +118,13 @@ def test_a_motion_module_of_other_widths_than_the_checkpoint(
     ids=["unet", "vae encoder", "vae decoder"],
 )
 def test_a_checkpoint_that_computes_nan(
-    comfy: ComfyServer, failure: Failure, place: Callable, part: str, prompt: Callable, class_type: str, words: str
+    comfy: ComfyServer,
+    failure: Failure,
+    place: Callable,
+    part: str,
+    prompt: Callable,
+    class_type: str,
+    words: str,
 ) -> None:
     weights = load_file(comfy.base / "models" / CHECKPOINT)
     weights[part].fill_(float("nan"))

@@ -57,7 +57,14 @@ def small(frames: int = 4, module: str = "mm_sd15_v2.safetensors") -> Prompt:
 def ksampler(prompt: Prompt, model: list | None = None, **changes: object) -> list:
     """Adds core's KSampler in the place of ours; returns the link to its latent."""
     applied, links = parts(prompt)
-    values = {"seed": 1, "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    values = {
+        "seed": 1,
+        "steps": 2,
+        "cfg": 7.0,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "denoise": 1.0,
+    }
     return add(prompt, "KSampler", model=model or applied, **links, **(values | changes))
 
 
@@ -159,7 +166,11 @@ def test_less_strength_stays_closer_to_the_video(latent: Latent) -> None:
 
 def test_frames_of_core_load_video_can_be_sampled(comfy: ComfyServer) -> None:
     prompt: Prompt = {}
-    prompt["1"] = {"class_type": "LoadVideo", "inputs": {"file": "moving shapes.mp4"}, "_meta": {"title": "In"}}
+    prompt["1"] = {
+        "class_type": "LoadVideo",
+        "inputs": {"file": "moving shapes.mp4"},
+        "_meta": {"title": "In"},
+    }
     values = {"first_n_seconds": 1.0, "fps": 8.0, "start_seconds": 0.0, "size": "source", "max_frames": 0}
     add(prompt, "FAD_SampleVideoFrames", "Frames", video=["1", 0], **values)
     video = add(prompt, "CreateVideo", images=["2", 0], fps=["2", 1])

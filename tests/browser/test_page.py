@@ -1,0 +1,89 @@
+"""The page as a user drives it: real clicks, real drops, a real run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import av
+import pytest
+
+from fast_animatediff.tests.workflows.graphs import Graph, Prompt, api_file, read, ui_file
+from fast_animatediff.tiny.server import ComfyServer
+
+pytestmark = pytest.mark.browser
+Visit = Callable[..., dict]
+SAVED = ("id", "version", "nodes", "links", "groups", "config")
+
+
+def graph_of(workflow: Graph) -> dict:
+    """What a user built, without the view of it."""
+    return {key: workflow[key] for key in SAVED}
+
+
+def sent_inputs(prompt: Prompt) -> dict:
+    """Kind and inputs of every node, without the upload button, whose label the page sends along."""
+    return {
+        key: (node["class_type"], {name: v for name, v in node["inputs"].items() if name != "upload"})
+        for key, node in prompt.items()
+    }
+
+
+def no_trouble(result: dict) -> None:
+    assert result["complaints"] == []
+    assert result["dialogs"] == []
+
+
+@pytest.fixture(scope="module")
+def result_of_the_template() -> dict:
+    """Filled by the first test, used by the second."""
+    return {}
+
+
+def test_the_template_opens_runs_and_shows_its_video(
+    visit: Visit, comfy_server: ComfyServer, result_of_the_template: dict
+) -> None:
+    result = visit("run_template.js")
+    no_trouble(result)
+    assert result["picture"] == 800
+    assert graph_of(result["opened"]["workflow"]) == graph_of(read(ui_file("Video to Video")))
+    shown = result["shown"]
+    assert shown["duration"] == pytest.approx(1.0, abs=0.05)
+    assert (shown["width"], shown["height"]) == (192, 128)
+    assert shown["visible"]
+    query = {key: value[0] for key, value in parse_qs(urlsplit(shown["src"]).query).items()}
+    assert query["type"] == "output"
+    result_of_the_template["path"] = comfy_server.base / "output" / query["subfolder"] / query["filename"]
+
+
+def test_the_video_dropped_on_a_fresh_page_brings_the_graph_back(
+    visit: Visit, result_of_the_template: dict, tmp_path: Path
+) -> None:
+    made = result_of_the_template["path"]
+    downloaded = tmp_path / "downloaded.mp4"
+    downloaded.write_bytes(made.read_bytes())
+    result = visit("drop_file.js", downloaded, "Export Video")
+    no_trouble(result)
+    with av.open(str(downloaded)) as container:
+        inside = json.loads(container.metadata["workflow"])
+    assert graph_of(result["workflow"]) == graph_of(inside)
+    template = graph_of(read(ui_file("Video to Video")))
+    assert [node["type"] for node in inside["nodes"]] == [node["type"] for node in template["nodes"]]
+    assert inside["links"] == template["links"]
+
+
+@pytest.mark.parametrize("name", ["Video to Video", "Turbo Text to Video"])
+def test_a_workflow_file_dropped_on_the_page_opens_as_it_was_saved(visit: Visit, name: str) -> None:
+    result = visit("drop_file.js", ui_file(name), "Export Video")
+    no_trouble(result)
+    assert graph_of(result["workflow"]) == graph_of(read(ui_file(name)))
+    assert sent_inputs(result["output"]) == sent_inputs(read(api_file(name)))
+
+
+def test_a_node_has_a_help_page_and_its_inputs_have_tooltips(visit: Visit) -> None:
+    result = visit("help_page.js", ui_file("Turbo Text to Video"), "AnimateDiff Sampler", "strength")
+    no_trouble(result)
+    assert result["hovered"].startswith("How far a video is re-animated")
+    assert "What can go wrong" in result["help"] and result["tables"] == 1
