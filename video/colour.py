@@ -16,11 +16,10 @@ HD_HEIGHT = 720  # browsers take untagged video from this height on for BT.709
 
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 RANGES = {1: "tv", 2: "pc"}
-CENTRED = ("mjpeg", "mpeg1video")  # codecs whose chroma samples lie between two pixels; all others have them on the left
-    "vp8",
-    "vp9",
-    "av1",
-)  # they leave open where the chroma samples lie: on the left, as in all other video
+CENTRED = (
+    "mjpeg",
+    "mpeg1video",
+)  # their chroma samples lie between two pixels, those of all others on the left
 
 
 def source_matrix(frame: av.VideoFrame) -> str:
