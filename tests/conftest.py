@@ -57,4 +57,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 use_host()
 load_pack()
 
-pytest_plugins = ["fast_animatediff.tests.server"]  # the fixture `comfy_server`
+pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fast_animatediff.tests import server
 from fast_animatediff.tiny.server import ComfyServer
 
-comfy_server = server.comfy_server
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 150
 

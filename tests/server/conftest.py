@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fast_animatediff.tests.server import make_base
+from fast_animatediff.tests.comfy_server import make_base
 from fast_animatediff.tests.workflows.graphs import Prompt, turbo_text_to_video
 from fast_animatediff.tiny.client import Finished, NodeFailed
 from fast_animatediff.tiny.host import host_folder

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from fast_animatediff.nodes import NODES
-from fast_animatediff.tests.server import PACK_NAME
+from fast_animatediff.tests.comfy_server import PACK_NAME
 from fast_animatediff.tests.workflows.graphs import (
     API_NAMES,
     add,

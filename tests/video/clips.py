@@ -26,6 +26,11 @@ def barcode(number: int) -> np.ndarray:
     return np.broadcast_to(row[None, :, None], (HEIGHT, WIDTH, 3)).copy()
 
 
+def number(picture: np.ndarray) -> int:
+    """The number read back from a uint8 picture [HEIGHT, WIDTH, 3]."""
+    return sum(int(picture[HEIGHT // 2, bit * BAR + BAR // 2, 0] > 127) << bit for bit in range(BITS))
+
+
 def numbers(images: Tensor) -> list[int]:
     """The numbers read back from images [n, HEIGHT, WIDTH, 3]."""
     bars = images.float().mean(dim=(1, 3)).reshape(len(images), BITS, BAR)[..., 2:-2].mean(-1)
