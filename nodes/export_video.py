@@ -64,6 +64,7 @@ class ExportVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
         height, width = images.shape[1:3]
+        check_prefix(filename_prefix)
         with write_errors(Path(filename_prefix).name):
             folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
                 filename_prefix, folder_paths.get_output_directory(), width, height
@@ -73,6 +74,16 @@ class ExportVideo(io.ComfyNode):
             images, Path(folder), name, counter, settings, audio=audio, tags=tags, progress=host_progress()
         )
         return io.NodeOutput(as_video(path, images, settings), ui=preview(path, subfolder))
+
+
+def check_prefix(filename_prefix: str) -> None:
+    """ValueError where the prefix leads out of the output folder; the host's own error would name the server's folders."""
+    output = folder_paths.get_output_directory()
+    folder = Path(output, filename_prefix).parent
+    if not folder_paths.is_within_directory(output, str(folder)):
+        raise ValueError(
+            f"filename_prefix '{filename_prefix}' leads out of the output folder. Leave '..' and absolute paths out of it."
+        )
 
 
 def workflow_tags(hidden: io.HiddenHolder | None) -> dict[str, str]:

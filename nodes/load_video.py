@@ -56,7 +56,7 @@ class LoadVideoFrames(io.ComfyNode):
                     "file",
                     options=input_videos(),
                     upload=io.UploadType.video,
-                    tooltip="A video or animation from the input folder; upload one with the button or drop it here.",
+                    tooltip="A video or animation from the input folder. The button uploads mp4 and webm; copy other kinds there.",
                 ),
                 *selection_inputs(),
             ],

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickletools
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ CAMERA_MOVES = (
     "RollingClockwise",
     "RollingAnticlockwise",
 )
-MOTION_LORAS = tuple(f"animatediff_motion_lora/mm_sd15_v2_lora_{move}.safetensors" for move in CAMERA_MOVES)
+MOTION_LORAS = tuple(f"animatediff_motion_lora/v2_lora_{move}.ckpt" for move in CAMERA_MOVES)
 FILES = (CHECKPOINT, MOTION_MODULE, TURBO_MODULE, TURBO_LORA, *MOTION_LORAS)
 
 MARK = "fast_animatediff"
@@ -82,21 +84,29 @@ def build(names: list[str], seed: int) -> Iterator[tuple[str, Weights]]:
 
 
 def write(path: Path, weights: Weights, seed: int) -> Path:
-    """Writes fp16 safetensors; the name appears only when the file is complete."""
+    """Writes fp16 safetensors, or a .ckpt where the published file is one; the name appears when it is complete."""
     import safetensors.torch
+    import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     half = {key: value.half().contiguous() for key, value in weights.items()}
-    safetensors.torch.save_file(half, partial, metadata={MARK: stand_in_text(seed)})
+    if path.suffix == ".ckpt":
+        torch.save({MARK: stand_in_text(seed), "state_dict": half}, partial)
+    else:
+        safetensors.torch.save_file(half, partial, metadata={MARK: stand_in_text(seed)})
     os.replace(partial, path)
     return path
 
 
 def read_mark(path: Path) -> str:
-    """What a safetensors file says about being a stand-in; empty where it says nothing or is no such file."""
+    """What a weights file says about being a stand-in; empty where it says nothing or is no such file."""
     if not path.is_file():
         return ""
+    return _mark_of_ckpt(path) if zipfile.is_zipfile(path) else _mark_of_safetensors(path)
+
+
+def _mark_of_safetensors(path: Path) -> str:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > 10_000_000:
@@ -107,6 +117,18 @@ def read_mark(path: Path) -> str:
             return ""
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     return (metadata or {}).get(MARK, "")
+
+
+def _mark_of_ckpt(path: Path) -> str:
+    """Reads the strings of the pickle without running it, and without torch, which takes a second to import."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("/data.pkl"):
+                strings = [
+                    value for _, value, _ in pickletools.genops(archive.read(name)) if isinstance(value, str)
+                ]
+                return strings[strings.index(MARK) + 1] if MARK in strings else ""
+    return ""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_frames_and_another_seed_others(comfy: Comf
 
 def test_a_motion_lora_changes_the_motion(video: Run) -> None:
     plain, moved = video_to_video(), video_to_video()
-    lora = {"motion_lora": "mm_sd15_v2_lora_ZoomIn.safetensors", "strength": 1.0}
+    lora = {"motion_lora": "v2_lora_ZoomIn.ckpt", "strength": 1.0}
     moved["100"] = {"class_type": "FAD_MotionLora", "inputs": lora, "_meta": {"title": "Motion LoRA"}}
     inputs(moved, "Apply Motion Module")["motion_lora"] = ["100", 0]
     assert not np.array_equal(frames_of(video(plain)), frames_of(video(moved)))

@@ -112,7 +112,7 @@ def test_the_graph_reads_from_left_to_right(name: str) -> None:
 def test_every_model_says_where_it_can_be_had(name: str) -> None:
     listed = {entry["name"]: entry for entry in read(FOLDER / "models" / "models.json")["models"]}
     for node in working_nodes(read(ui_file(name))):
-        files = [v for v in node.get("widgets_values", []) if str(v).endswith(".safetensors")]
+        files = [v for v in node.get("widgets_values", []) if str(v).endswith((".safetensors", ".ckpt"))]
         models = {model["name"]: model for model in node["properties"].get("models", [])}
         assert sorted(models) == sorted(files), title_of(node)
         for file, model in models.items():
