@@ -264,9 +264,8 @@ def contained_path(file: str) -> str:
         folder_paths.get_output_directory(),
         folder_paths.get_temp_directory(),
     )
-    for folder in map(os.path.realpath, folders):
-        if os.path.commonpath((folder, path)) == folder:
-            return path
+    if any(folder_paths.is_within_directory(folder, path) for folder in folders):
+        return path
     raise ValueError(
         f"{display_name(file)} lies outside the input, output and temp folders. Upload the video again."
     )

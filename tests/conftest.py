@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,12 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
+
+
+def take_ctrl_c() -> None:
+    """A shell's background jobs start with Ctrl-C ignored and pass that on to the programs that the tests interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def use_host() -> None:
@@ -54,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+take_ctrl_c()
 use_host()
 load_pack()
 
