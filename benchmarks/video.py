@@ -47,7 +47,7 @@ def scenery(frames: int, height: int, width: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 18, 32, generator=generator)
     fine = torch.rand(1, 3, height // 4, width // 2, generator=generator)
-    size = (height, 2 * width)
+    size = (height, width + 3 * 96)
     wide = 0.8 * torch.nn.functional.interpolate(coarse, size, mode="bicubic")
     wide += 0.2 * torch.nn.functional.interpolate(fine, size, mode="bilinear")
     picture = wide[0].movedim(0, -1).clamp(0, 1)

@@ -7,6 +7,7 @@ host loads, offloads, clones and copies it to other GPUs together with the UNet.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +18,9 @@ from torch import Tensor
 from comfy.context_windows import create_prepare_sampling_wrapper
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
-from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
+from comfy.model_sampling import V_PREDICTION
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
@@ -27,6 +28,8 @@ from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .schedule import make_sampling, sigmas_table
 from .windows import WindowsIfNeeded, check_frames
+
+log = logging.getLogger(__name__)
 
 KEY = "fast_animatediff"
 TORCH_COMPILE_KWARGS = "torch_compile_kwargs"  # in model_options: set by the host's compile nodes
@@ -47,7 +50,7 @@ class MotionState:
     """What the layers of one UNet call need, handed down in transformer_options."""
 
     module: MotionModule
-    strength: float | Tensor
+    strength: float
     motion_scale: float
 
 
@@ -76,25 +79,32 @@ class HandDown:
     ) -> Tensor:
         options = dict(transformer_options or {})
         patcher = executor.class_obj.current_patcher
-        (motion_module,) = patcher.get_additional_models_with_key(KEY)
-        frames = frames_of_clip(x, options)
-        check_frames(frames, motion_module.model.config)
-        strength = self._strength_at(sigma, is_compiled=TORCH_COMPILE_KWARGS in patcher.model_options)
-        if not isinstance(strength, float) or strength > 0.0:
-            options[KEY] = MotionState(motion_module.model, strength, self.motion_scale)
-        options["ad_params"] = window_params(frames, options.get("context_window"))
+        motion_modules = patcher.get_additional_models_with_key(KEY)
+        strength = self._strength_at(sigma)
+        if motion_modules and strength > 0.0:  # a guider of two models calls this for both
+            frames = frames_of_clip(x, options)
+            module = motion_modules[0].model
+            check_frames(frames, module.config)
+            options[KEY] = MotionState(module, strength, self.motion_scale)
+            options["ad_params"] = window_params(frames, options.get("context_window"))
+            if TORCH_COMPILE_KWARGS in patcher.model_options:
+                leave_uncompiled()
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
-    def _strength_at(self, sigma: Tensor, is_compiled: bool) -> float | Tensor:
-        """A tensor where torch.compile would freeze a number that changes from step to step.
-
-        The host's compile node drops the guards on everything in transformer_options.
-        """
+    def _strength_at(self, sigma: Tensor) -> float:
         if self.strength == 0.0 or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
             return self.strength
-        level = sigma.flatten()[0]
-        active = (level <= self.first_sigma) & (level >= self.last_sigma)
-        return active.float() * self.strength if is_compiled else float(active) * self.strength
+        return self.strength if self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma else 0.0
+
+
+def leave_uncompiled() -> None:
+    """Lets torch.compile call these two as they are; what they call is compiled.
+
+    The host's compile node drops the guards on everything in transformer_options, so that a graph with them
+    inside would keep the first call's frames, strength and block.
+    """
+    for function in (motion_layer, output_across_frames):
+        torch.compiler.disable(function, recursive=False)
 
 
 def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
@@ -103,14 +113,14 @@ def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
 
 
 def window_params(frames: int, window: Any | None) -> dict[str, Any]:
-    """What other packs read from `ad_params`: IPAdapter and ControlNet nodes pick their frames by it."""
+    """What other packs read from `ad_params`: IPAdapter nodes pick their frames by it."""
     if window is None:
         return {"full_length": frames, "context_length": None, "sub_idxs": None}
-    return {
-        "full_length": window.total_frames,
-        "context_length": window.context_length,
-        "sub_idxs": list(window.index_list),
-    }
+    indices = list(window.index_list)
+    anchor = getattr(window, "causal_anchor_index", None)  # core's causal fix puts one more frame in front
+    if anchor is not None and anchor >= 0:
+        indices.insert(0, anchor)
+    return {"full_length": window.total_frames, "context_length": len(indices), "sub_idxs": indices}
 
 
 def motion_layer(
@@ -150,9 +160,11 @@ def motion_layer(
 
 def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Callable | None:
     """Another pack's patch for this layer: the host calls only the first that matches, so ours passes it on."""
+    is_ours_passed = False
     for layer_type, patch in transformer_options["patches"][LAYER_PATCH]:
-        if patch is not motion_layer and isinstance(layer, layer_type):
+        if is_ours_passed and isinstance(layer, layer_type):
             return patch
+        is_ours_passed = is_ours_passed or patch is motion_layer
     return None
 
 
@@ -177,8 +189,15 @@ def apply_motion_module(
         motion_module = apply_motion_lora(motion_module, lora)
     patched = model.clone()
     patched.set_additional_models(KEY, [motion_module])
+    patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, follow_memory_mode)
+    follow_memory_mode(model, patched)
     table, lcm_steps = BETA_SCHEDULES.get(beta_schedule, ("sqrt_linear", config.family.lcm_steps))
-    sampling = make_sampling(sigmas_table(table), lcm_steps, model.model.model_type == ModelType.V_PREDICTION)
+    if "model_sampling" in model.object_patches:
+        log.warning(
+            "The noise schedule set before Apply Motion Module is replaced by %s's.", config.file_name
+        )
+    is_velocity = isinstance(model.get_model_object("model_sampling"), V_PREDICTION)
+    sampling = make_sampling(sigmas_table(table), lcm_steps, is_velocity)
     patched.add_object_patch("model_sampling", sampling)
     first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
     hand_down = HandDown(strength, motion_scale, first_sigma, sampling.percent_to_sigma(end_percent))
@@ -191,6 +210,13 @@ def apply_motion_module(
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     return patched
+
+
+def follow_memory_mode(_: ModelPatcher, patched: ModelPatcher) -> None:
+    """ON_CLONE: a model taken out of dynamic VRAM (torch.compile, weight hooks) takes its motion module along."""
+    motion_modules = patched.get_additional_models_with_key(KEY)
+    if not patched.is_dynamic() and any(module.is_dynamic() for module in motion_modules):
+        patched.set_additional_models(KEY, [module.clone(disable_dynamic=True) for module in motion_modules])
 
 
 def motion_config(model: ModelPatcher) -> MotionModuleConfig | None:

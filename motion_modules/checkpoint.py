@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import struct
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 import comfy.model_management
 import comfy.model_patcher
@@ -21,11 +23,23 @@ import comfy.utils
 
 from . import families
 from .families import Family
-from .keys import StateDict, describe, is_motion_key, original_name, unwrap
+from .keys import SPARSE_CONTROL_KEYS, StateDict, describe, is_motion_key, original_name, unwrap
 from .model import MotionModule, MotionModuleConfig
+from .temporal import sinusoidal_positions
 
 log = logging.getLogger(__name__)
 
+# What the host's readers raise for files that are cut short or are something else, its own parser's among them.
+_DAMAGED = (
+    SafetensorError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    struct.error,
+)
 LORA_FOLDER_ADVICE = (
     "it is a motion LoRA. Put it into models/animatediff_motion_lora and load it with Motion LoRA."
 )
@@ -48,7 +62,11 @@ def read_weights(path: str) -> StateDict:
             f"{name} is no plain weights file: it asks to run code or is no pickle at all. It was not loaded. "
             "Download a .safetensors version from its publisher."
         ) from error
-    except (SafetensorError, ValueError, RuntimeError, EOFError, AttributeError, OSError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{name} can't be read: {error.strerror or type(error).__name__}.") from error
+    except _DAMAGED as error:
         size = Path(path).stat().st_size
         raise ValueError(
             f"{name} can't be read; it has {size:,} bytes and is probably cut short or damaged. Download it again."
@@ -65,21 +83,29 @@ def read_motion_module(path: str) -> tuple[MotionModuleConfig, StateDict]:
     motion = {original_name(key): value for key, value in weights.items() if is_motion_key(key)}
     if any("lora" in key for key in motion):
         raise ValueError(f"{name} is no motion module: {LORA_FOLDER_ADVICE}")
-    if not motion or any(key.startswith("img_encoder.") for key in weights):
+    if not motion or any(part in key for key in weights for part in ("img_encoder.", *SPARSE_CONTROL_KEYS)):
         raise ValueError(f"{name} is no motion module: {describe(weights)}")
     if "conv_in.weight" in weights and weights["conv_in.weight"].shape[1] == 9:
         raise ValueError(f"{name} is PIA, an image-to-video module that this pack can't run.")
-    table_lengths = {value.shape[1] for key, value in motion.items() if key.endswith(".pe")}
-    motion = {key: value for key, value in motion.items() if not key.endswith(".pe")}
-    return describe_module(name, motion, table_lengths), motion
+    tables = [motion.pop(key) for key in list(motion) if key.endswith(".pe")]
+    if tables and not _are_sinusoids(tables[:1]):
+        log.warning("%s has position tables of its own; the usual sinusoids are used instead.", name)
+    config = describe_module(path, motion, max((table.shape[1] for table in tables), default=0))
+    return config, motion
 
 
-def describe_module(name: str, motion: StateDict, table_lengths: set[int]) -> MotionModuleConfig:
+def _are_sinusoids(tables: list[Tensor]) -> bool:
+    return all((table - sinusoidal_positions(*table.shape[1:])).abs().max() < 0.01 for table in tables)
+
+
+def describe_module(path: str, motion: StateDict, table_length: int) -> MotionModuleConfig:
     """Derives the config from weights under original names.
 
     Args:
-        table_lengths: lengths of the position tables in the file; empty where it has none.
+        path: the file's name and that of its folder are signs of the family.
+        table_length: of the position tables in the file, 0 where it has none.
     """
+    name = Path(path).name
     channels = _channels(name, motion)
     if len(channels) == 3:
         raise ValueError(
@@ -90,8 +116,8 @@ def describe_module(name: str, motion: StateDict, table_lengths: set[int]) -> Mo
             f"{name} has {len(channels)} levels of motion layers; SD1.5 motion modules have 4. It is incomplete."
         )
     has_mid_block = any(key.startswith("mid_block.") for key in motion)
-    family = _family(name, has_mid_block, max(table_lengths, default=0))
-    positions = max(table_lengths, default=64 if family.lcm_steps else family.frames)
+    family = _family("/".join(Path(path).parts[-2:]), has_mid_block, table_length)
+    positions = table_length or (64 if family.lcm_steps else family.frames)
     return MotionModuleConfig(name, family, channels, positions, has_mid_block)
 
 
@@ -109,7 +135,14 @@ def _family(name: str, has_mid_block: bool, table_length: int) -> Family:
     if has_mid_block and "lightning" in lowered:
         steps = re.search(r"(\d+)[-_ ]?step", lowered)
         return families.lightning(int(steps[1]) if steps else 0)
-    if has_mid_block and (table_length == 0 or "animatelcm" in lowered):
+    if has_mid_block and "lcm" in lowered:
+        return families.ANIMATE_LCM
+    if has_mid_block and table_length == 0:
+        log.warning(
+            "%s has no position tables, as AnimateLCM, and is taken for one. If it is not: set beta_schedule of Apply "
+            "Motion Module to sqrt_linear (AnimateDiff).",
+            Path(name).name,
+        )
         return families.ANIMATE_LCM
     if has_mid_block and table_length > 32:
         return families.LONG_32 if table_length <= 64 else families.LONG_64

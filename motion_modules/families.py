@@ -34,8 +34,8 @@ class Family:
 V1 = Family("AnimateDiff v1", frames=24, norm_across_frames=True)
 V2 = Family("AnimateDiff v2")
 V3 = Family("AnimateDiff v3")
-LONG_32 = Family("LongAnimateDiff 32", frames=64, window=32)
-LONG_64 = Family("LongAnimateDiff 64", frames=128, window=64)
+LONG_32 = Family("LongAnimateDiff 32", frames=32, window=32)
+LONG_64 = Family("LongAnimateDiff 64", frames=64, window=64)
 # The authors' table has 64 positions; the training clips had 16 frames and the published config says 32.
 ANIMATE_LCM = Family("AnimateLCM", lcm_steps=100)
 LIGHTNING = Family("AnimateDiff-Lightning", lightning_steps=0)

@@ -9,8 +9,11 @@ from torch import Tensor
 
 StateDict = dict[str, Tensor]
 
-_WRAPPERS = ("module.", "base_model.model.", "unet.")
+_PREFIXED_MOTION_KEY = re.compile(
+    r"(?:.*\.)?((?:down_blocks|up_blocks|mid_block)\.(?:\d+\.)?motion_modules\..*)"
+)
 _MOTION_KEY = re.compile(r"^(down_blocks|up_blocks|mid_block)\.(\d+\.)?motion_modules\.\d+\.")
+SPARSE_CONTROL_KEYS = ("controlnet_cond_embedding.", "controlnet_down_blocks.")
 _ATTENTIONS = ("attention_blocks.0", "attention_blocks.1", "attn1", "attn2")
 # diffusers MotionAdapter to original, in this order.
 _DIFFUSERS_NAMES = (
@@ -22,12 +25,14 @@ _DIFFUSERS_NAMES = (
 
 
 def unwrap(weights: dict) -> StateDict:
-    """The tensors of a file without the wrappers that training code leaves: `state_dict`, `module.`, `unet.`."""
-    weights = weights.get("state_dict", weights)
-    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
-    for prefix in _WRAPPERS:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
+    """The tensors of a file without what training code puts around them: nested dicts, prefixes such as `module.`."""
+    tensors = {}
+    for key, value in weights.items():
+        if isinstance(value, dict):
+            tensors |= unwrap(value)
+        elif isinstance(value, Tensor):
+            motion = _PREFIXED_MOTION_KEY.match(key)
+            tensors[motion[1] if motion else key] = value
     return tensors
 
 
@@ -90,9 +95,12 @@ _KINDS = (
         "qkv_merge",
         "it is a CameraCtrl encoder, which this pack can't run. For camera moves use the Motion LoRA node.",
     ),
-    (
-        "controlnet_cond_embedding",
-        "it is a SparseCtrl or ControlNet file. Put it into models/controlnet and load it with a ControlNet node.",
+    *(
+        (
+            key,
+            "it is a SparseCtrl or ControlNet file. Put it into models/controlnet and load it with a ControlNet node.",
+        )
+        for key in SPARSE_CONTROL_KEYS
     ),
     (
         "control_model.",

@@ -29,6 +29,7 @@ _PARTS = (
         "lora_up.weight",
     ),
     (re.compile(r"(_lora)?\.alpha$"), "alpha"),
+    (re.compile(r"\.dora_scale$"), "dora_scale"),
 )
 
 
@@ -36,8 +37,8 @@ _PARTS = (
 class MotionLora:
     """One motion LoRA and how strongly it acts; negative strength reverses the movement.
 
-    weights: `<layer>.lora_up.weight`, `<layer>.lora_down.weight` and, where the file has it, `<layer>.alpha`,
-    with the layer's name in the original layout.
+    weights: `<layer>.lora_up.weight`, `<layer>.lora_down.weight` and, where the file has them, `<layer>.alpha`
+    and `<layer>.dora_scale`, with the layer's name in the original layout.
     """
 
     file_name: str
@@ -46,7 +47,7 @@ class MotionLora:
 
     @property
     def layers(self) -> list[str]:
-        ends = (".lora_up.weight", ".lora_down.weight", ".alpha")
+        ends = (".lora_up.weight", ".lora_down.weight", ".alpha", ".dora_scale")
         return sorted({key.removesuffix(end) for key in self.weights for end in ends if key.endswith(end)})
 
 

@@ -13,8 +13,8 @@ import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
-from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import V_PREDICTION, ModelSamplingDiscrete
 
 from .adapter import motion_config
 from .families import Family
@@ -70,9 +70,9 @@ class CfgUntil(comfy.samplers.CFGGuider):
 
 
 def mode_of(model: ModelPatcher) -> str:
-    """The sampling mode that the model's motion module was distilled for, `standard` without one."""
+    """The sampling mode that the model's schedule and motion module were made for."""
     config = motion_config(model)
-    if config and config.family.lcm_steps:
+    if isinstance(model.get_model_object("model_sampling"), LcmSampling):
         return "lcm"
     return "lightning" if config and config.family.lightning_steps is not None else "standard"
 
@@ -93,14 +93,22 @@ def with_sampling_for(model: ModelPatcher, mode: str) -> ModelPatcher:
         lcm_steps = (config.family.lcm_steps if config else None) or LCM_LORA_STEPS
     table = current.train_sigmas if isinstance(current, TableSampling) else current.sigmas.cpu()
     patched = model.clone()
-    velocity = model.model.model_type == ModelType.V_PREDICTION
-    patched.add_object_patch("model_sampling", make_sampling(table, lcm_steps, velocity))
+    is_velocity = isinstance(current, V_PREDICTION)
+    patched.add_object_patch("model_sampling", make_sampling(table, lcm_steps, is_velocity))
     return patched
 
 
 def make_sigmas(model: ModelPatcher, scheduler: str, steps: int) -> Tensor:
-    """The noise levels of all steps, then 0: (steps + 1,)."""
+    """The noise levels of all steps, then 0: (steps + 1,).
+
+    Errors: ValueError where the scheduler counts in timesteps and the model's schedule has none.
+    """
     sampling = model.get_model_object("model_sampling")
+    if scheduler in OWN_SCHEDULERS and not isinstance(sampling, ModelSamplingDiscrete):
+        raise ValueError(
+            f"Scheduler {scheduler} needs a schedule with timesteps, this model has {type(sampling).__name__}. "
+            "Choose another scheduler, such as karras."
+        )
     if scheduler == "linspace":
         return sigmas_at(sampling, linspace_timesteps(steps))
     if scheduler == "trailing":

@@ -54,8 +54,8 @@ class TableSampling(ModelSamplingDiscrete):
         self.log_sigmas = self.sigmas.log()
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """The nearest entry's timestep, looked up on sigma's device: no waiting for the GPU at each step."""
-        distance = sigma.log() - self.log_sigmas.to(sigma.device)[:, None]
+        """The nearest entry's timestep, looked up on sigma's device, so that nothing has to come back from it."""
+        distance = sigma.log() - self.log_sigmas.to(sigma.device, non_blocking=True)[:, None]
         return distance.abs().argmin(dim=0).view(sigma.shape)
 
 
@@ -97,7 +97,14 @@ class LcmSampling(TableSampling, EPS):
 
 
 def make_sampling(table: Tensor, lcm_steps: int | None, velocity: bool = False) -> TableSampling:
-    """The sampling object of a schedule. lcm_steps: original steps of the consistency table, None for ordinary."""
+    """The sampling object of a schedule. lcm_steps: original steps of the consistency table, None for ordinary.
+
+    Errors: ValueError for a consistency table on a model that predicts velocity; none was distilled that way.
+    """
+    if lcm_steps and velocity:
+        raise ValueError(
+            "This checkpoint predicts velocity (v_prediction); lcm sampling needs an ordinary SD1.5 one."
+        )
     if lcm_steps:
         return LcmSampling(table, lcm_steps)
     return VelocitySampling(table) if velocity else EpsSampling(table)

@@ -97,4 +97,14 @@ class WindowsIfNeeded:
                 *(frames, self.config.file_name, family.window, family.overlap),
             )
             model_options["context_handler"] = make_windows(family.window, family.overlap)
+        windows = model_options.get("context_handler")
+        is_windowed = windows is not None and frames > windows.context_length
+        if is_windowed and any(
+            "control" in cond for conds in executor.class_obj.conds.values() for cond in conds
+        ):
+            log.warning(
+                "ControlNet in context windows: the host gives each window the hints of the clip's first %d frames "
+                "(Comfy-Org/ComfyUI pull 9238). Render at most %d frames for hints that fit.",
+                *(windows.context_length, min(family.frames, self.config.positions)),
+            )
         return executor(noise, *arguments, **options)

@@ -111,7 +111,7 @@ class ApplyMotionModule(io.ComfyNode):
             display_name="Apply Motion Module",
             category=CATEGORY,
             description="Makes an SD1.5 model render its batch as the frames of one clip. The result is an ordinary "
-            "model: any sampler, LoRA or ControlNet works with it.",
+            "model: any sampler and any LoRA works with it.",
             search_aliases=["animatediff", "apply animatediff", "use evolved sampling", "motion"],
             inputs=[
                 io.Model.Input("model", tooltip="An SD1.5 model, with its LoRAs if there are any."),

@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.families import Family
 from fast_animatediff.motion_modules.model import MotionModule, MotionModuleConfig
+from fast_animatediff.motion_modules.temporal import sinusoidal_positions
 
 CPU = torch.device("cpu")
 MODEL_CHANNELS = 32
@@ -96,7 +97,7 @@ def original_weights(
     weights = dict(motion_module(family, seed=seed).model.state_dict())
     if pe_length:
         for key in [key for key in weights if key.endswith("to_q.weight")]:
-            table = torch.zeros(1, pe_length, weights[key].shape[0])
+            table = sinusoidal_positions(pe_length, weights[key].shape[0])
             weights[key.replace("to_q.weight", "pos_encoder.pe")] = table
     return weights
 

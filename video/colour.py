@@ -14,12 +14,10 @@ LIMITED_RANGE = 1
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 HD_HEIGHT = 720  # browsers take untagged video from this height on for BT.709
 
-MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 RANGES = {1: "tv", 2: "pc"}
-CENTRED = (
-    "mjpeg",
-    "mpeg1video",
-)  # their chroma samples lie between two pixels, those of all others on the left
+# The chroma samples of these codecs lie between two pixels, those of all others on the left.
+CENTRED = ("mjpeg", "mpeg1video")
 
 
 def source_matrix(frame: av.VideoFrame) -> str:

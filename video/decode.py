@@ -17,6 +17,7 @@ from .select import Selection, Timed, on_screen
 from .size import Size, cover, target_size
 
 Progress = Callable[[int, int], None]
+FIRST_ROOM = 64  # frames, for files that don't say how long they are
 EARLY = Fraction(1, 2)  # seconds of a file that may be missing at its end without a word
 
 
@@ -165,10 +166,10 @@ def _unit_range(pixels: np.ndarray | Tensor) -> Tensor:
 
 
 def _expected_frames(source: Source, selection: Selection) -> int:
-    """How many frames to make room for: exact where the selection decides, else by the file's own duration."""
+    """How many frames to make room for: by the selection, and by the file's own duration where it has one."""
     wanted = selection.count()
     if source.duration is None or not (selection.fps or source.rate):
-        return wanted or 1
+        return FIRST_ROOM if wanted is None else min(wanted, FIRST_ROOM)
     present = selection.count_until(source.duration, source.rate or Fraction(0))
     return max(1, present if wanted is None else min(wanted, present))
 

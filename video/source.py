@@ -44,11 +44,11 @@ class VideoSource:
                 raise ValueError(
                     f"{name} has no frame that can be decoded. Save or download the video again."
                 )
+            self._first = first
+            self._describe(first.frame)
         except BaseException:
             self._container.close()
             raise
-        self._first = first
-        self._describe(first.frame)
 
     def __enter__(self) -> VideoSource:
         return self
@@ -158,9 +158,10 @@ class VideoSource:
         if frame.pts is None:
             return None
         time = frame.pts * frame.time_base
+        if frame.time_base != MILLISECOND or not self._stream.average_rate:
+            return time
         on_grid = round(time / step) * step
-        rounded = frame.time_base == MILLISECOND and abs(on_grid - time) <= ROUNDING
-        return on_grid if rounded else time
+        return on_grid if abs(on_grid - time) <= ROUNDING else time
 
     def _decode_packet(self, packet: av.Packet) -> list[av.VideoFrame]:
         try:

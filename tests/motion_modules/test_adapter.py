@@ -17,7 +17,9 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.across_frames import norm_across_frames
 from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
+from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
+from fast_animatediff.motion_modules.schedule import VelocitySampling
 
 FRAMES = 6
 
@@ -266,16 +268,6 @@ def test_start_and_end_percent_limit_where_the_module_acts():
         assert torch.equal(predict(applied, x, sigma), predict(always if acts else plain, x, sigma)), percent
 
 
-def test_a_compiled_model_gets_the_changing_strength_as_a_tensor():
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(), 0.5, end_percent=0.5)
-    (hand_down,) = applied.get_wrappers("apply_model", KEY)
-    early, late = (
-        hand_down._strength_at(torch.tensor([20.0]), True),
-        hand_down._strength_at(torch.tensor([0.1]), True),
-    )
-    assert (early.item(), late.item()) == (0.5, 0.0) and early.shape == late.shape == ()
-
-
 def test_motion_scale_reaches_the_attention():
     base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
     plain = predict(apply_motion_module(base, module), x)
@@ -377,6 +369,89 @@ def test_a_module_of_another_width_is_refused_with_both_widths():
     module = components.motion_module(channels=(320, 640, 1280, 1280)[:1] + (64, 128, 128))
     with pytest.raises(ValueError, match=r"channels \(320, 64, 128, 128\).*SD15 with \(32, 64, 128, 128\)"):
         apply_motion_module(components.sd15_model(), module)
+
+
+def test_a_velocity_model_keeps_its_prediction():
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), "v_prediction", zsnr=False)
+    applied = apply_motion_module(model, components.motion_module())
+    assert isinstance(applied.get_model_object("model_sampling"), VelocitySampling)
+    with pytest.raises(ValueError, match="predicts velocity"):
+        apply_motion_module(model, components.motion_module(families.ANIMATE_LCM))
+
+
+def test_a_schedule_set_before_is_replaced_with_a_warning(caplog):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), "lcm", zsnr=False)
+    apply_motion_module(model, components.motion_module())
+    assert "schedule set before Apply Motion Module is replaced" in caplog.text
+
+
+def test_a_distilled_unet_is_told_apart():
+    model = components.sd15_model()
+    model.model.model_config.unet_config["num_res_blocks"] = [1, 1, 1, 1]
+    with pytest.raises(ValueError, match="needs a UNet with two residual blocks a level"):
+        apply_motion_module(model, components.motion_module())
+
+
+def test_a_guider_of_two_models_may_have_motion_on_one_of_them():
+    from comfy_extras.nodes_custom_sampler import DualModelGuider
+
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    guider = DualModelGuider.execute(
+        applied,
+        components.conditioning(3),
+        3.0,
+        model_negative=components.sd15_model(7),
+        negative=components.conditioning(5),
+    ).args[0]
+    samples = guider.sample(
+        components.noise(2),
+        torch.zeros(2, 4, 8, 8),
+        comfy.samplers.sampler_object("euler"),
+        torch.tensor([9.0, 2.0, 0.0]),
+        seed=1,
+    )
+    assert torch.isfinite(samples).all()
+
+
+def test_two_packs_that_pass_layers_on_do_not_call_each_other_for_ever():
+    model = apply_motion_module(components.sd15_model(), components.motion_module())
+    x = components.noise(2)
+    expected = predict(model, x)
+
+    def theirs(layer, x, emb, context, options, *rest):
+        entries = options["patches"]["forward_timestep_embed_patch"]
+        following = next(patch for kind, patch in entries if patch is not theirs and isinstance(layer, kind))
+        return following(layer, x, emb, context, options, *rest)
+
+    model = model.clone()
+    entries = model.model_options["transformer_options"]["patches"]["forward_timestep_embed_patch"]
+    entries.insert(0, ((ResBlock, SpatialTransformer), theirs))
+    assert torch.equal(predict(model, x), expected)
+
+
+def test_a_model_taken_out_of_dynamic_vram_takes_its_motion_module_along(tmp_path):
+    if not comfy_aimdo.control.init():
+        pytest.skip("comfy-aimdo has no library for this operating system")
+    path = components.save(components.original_weights(), tmp_path / "mm_sd15_v2.safetensors")
+    loaded = load_motion_module(path)
+    motion = DynamicOnCpu(loaded.model, components.CPU, components.CPU)
+    motion.cached_patcher_init = loaded.cached_patcher_init
+    base = components.sd15_model(patcher_class=DynamicOnCpu)
+    base.cached_patcher_init = (lambda disable_dynamic=False: components.sd15_model(), ())
+    applied = apply_motion_module(base, motion)
+    static = applied.clone(disable_dynamic=True)
+    (taken,) = static.get_additional_models_with_key(KEY)
+    assert not static.is_dynamic() and not taken.is_dynamic() and taken.model is not loaded.model
+    assert (
+        apply_motion_module(components.sd15_model(), motion)
+        .get_additional_models_with_key(KEY)[0]
+        .is_dynamic()
+        is False
+    )
 
 
 @pytest.mark.parametrize("kind", ["SD20", "SDXL"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import comfy.model_management
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.checkpoint import load_motion_module, read_motion_module
 
@@ -76,10 +77,8 @@ def test_a_loaded_module_holds_the_files_weights_and_a_way_to_load_it_again(tmp_
 def test_a_fp16_file_is_loaded_in_the_type_of_the_unet_here(tmp_path):
     weights = {key: value.half() for key, value in components.original_weights().items()}
     patcher = load_motion_module(components.save(weights, tmp_path / "mm_sd15_v2.safetensors"))
-    assert (
-        patcher.model.state_dict()["mid_block.motion_modules.0.temporal_transformer.proj_in.weight"].dtype
-        == torch.float32
-    )
+    expected = comfy.model_management.unet_dtype(device=comfy.model_management.get_torch_device())
+    assert {value.dtype for value in patcher.model.state_dict().values()} == {expected}
 
 
 def test_an_8_bit_unet_does_not_make_the_motion_weights_8_bit(tmp_path, monkeypatch):
@@ -115,8 +114,18 @@ OTHERS = [
     ),
     (
         "sparsectrl",
-        lambda: {"controlnet_cond_embedding.conv_in.weight": torch.ones(2)},
+        lambda: {
+            f"module.{key}": value
+            for key, value in (
+                components.original_weights(families.V3) | {"controlnet_cond_embedding.x": torch.ones(2)}
+            ).items()
+        },
         "SparseCtrl.*models/controlnet",
+    ),
+    (
+        "model_prefix",
+        lambda: {"text_encoder.x": torch.ones(2), "unet.conv.weight": torch.ones(2)},
+        "not known",
     ),
     (
         "hotshot",
@@ -189,7 +198,55 @@ def test_a_missing_file_is_named(tmp_path):
         load_motion_module(str(tmp_path / "gone.safetensors"))
 
 
+@pytest.mark.parametrize("prefix", ["model.", "motion_adapter.", "unet.module.", "module.module."])
+def test_any_prefix_before_the_blocks_is_passed_over(tmp_path, prefix):
+    weights = {f"{prefix}{key}": value for key, value in components.original_weights().items()}
+    config, read = read_motion_module(components.save(weights, tmp_path / "mm.safetensors"))
+    assert config.family == families.V2 and len(read) == 546
+
+
+def test_the_folder_of_a_file_is_a_sign_too(tmp_path):
+    (tmp_path / "AnimateLCM").mkdir()
+    path = tmp_path / "AnimateLCM" / "diffusion_pytorch_model.safetensors"
+    weights = components.diffusers_weights(components.original_weights())
+    assert read_motion_module(components.save(weights, path))[0].family == families.ANIMATE_LCM
+
+
+def test_a_file_taken_for_animatelcm_only_by_its_missing_positions_says_so(tmp_path, caplog):
+    path = components.save(components.original_weights(pe_length=None), tmp_path / "my_finetune.safetensors")
+    assert read_motion_module(path)[0].family == families.ANIMATE_LCM
+    assert "my_finetune.safetensors has no position tables" in caplog.text
+
+
+def test_positions_that_are_no_sinusoids_are_told(tmp_path, caplog):
+    weights = {
+        key: value * 0 if key.endswith(".pe") else value
+        for key, value in components.original_weights().items()
+    }
+    read_motion_module(components.save(weights, tmp_path / "mm_sd15_v2.safetensors"))
+    assert "position tables of its own" in caplog.text
+
+
+def test_a_camera_control_file_of_nested_dicts_is_recognised(tmp_path):
+    nested = {"attention_processor_state_dict": {"down_blocks.0.qkv_merge.weight": torch.ones(2)}}
+    torch.save(nested | {"pose_encoder_state_dict": {"encoder.x": torch.ones(2)}}, tmp_path / "camera.ckpt")
+    with pytest.raises(ValueError, match="CameraCtrl"):
+        load_motion_module(str(tmp_path / "camera.ckpt"))
+
+
+@pytest.mark.parametrize("content", [b"abc", pickle.dumps(None)], ids=["three bytes", "none"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_tiny_files_are_damaged_too(tmp_path, content, suffix):
+    (tmp_path / f"mm{suffix}").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^mm{suffix} "):
+        load_motion_module(str(tmp_path / f"mm{suffix}"))
+
+
 def test_missing_and_extra_weights_are_counted_and_named(tmp_path):
+    extra = components.original_weights()
+    extra["up_blocks.1.motion_modules.2.temporal_transformer.bonus"] = torch.ones(2)
+    with pytest.raises(ValueError, match="has unknown weights: 1 of 546.*bonus"):
+        load_motion_module(components.save(extra, tmp_path / "extra.safetensors"))
     weights = components.original_weights()
     del weights["up_blocks.1.motion_modules.2.temporal_transformer.proj_out.bias"]
     with pytest.raises(ValueError, match="lacks weights: 1 of 546.*up_blocks.1.*proj_out.bias"):

@@ -70,6 +70,21 @@ def test_lcm_mode_keeps_a_consistency_table_that_the_user_chose():
     assert Run(model, steps=4, cfg=1.0).timesteps == [999, 759, 499, 259]
 
 
+def test_auto_follows_the_schedule_that_the_user_chose_on_apply():
+    model = applied(families.V2, beta_schedule="lcm 50 (LCM-LoRA)")
+    assert Run(model, steps=4, cfg=1.0).timesteps == [999, 759, 499, 259]
+    model = applied(families.ANIMATE_LCM, beta_schedule="sqrt_linear (AnimateDiff)")
+    assert Run(model, steps=4).timesteps == [999, 666, 333, 0]
+
+
+def test_a_schedule_without_timesteps_asks_for_another_scheduler():
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
+
+    (model,) = ModelSamplingContinuousEDM().patch(applied(), "eps", 120.0, 0.002)
+    with pytest.raises(ValueError, match="linspace needs a schedule with timesteps.*karras"):
+        Run(model)
+
+
 def test_standard_mode_on_a_consistency_module_leaves_its_table():
     model = with_sampling_for(applied(families.ANIMATE_LCM), "standard")
     sampling = model.get_model_object("model_sampling")

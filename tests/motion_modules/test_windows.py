@@ -6,6 +6,7 @@ import components
 import pytest
 import torch
 
+import comfy.controlnet
 import comfy.sample
 import comfy.samplers
 from comfy.context_windows import ContextFuseMethods, ContextSchedules
@@ -79,14 +80,14 @@ def test_windows_cover_each_frame_with_positive_weight_and_never_exceed_their_le
         (families.V2, 32, 32),
         (families.V2, 33, 16),
         (families.V3, 64, 16),
-        (families.LONG_32, 64, 64),
-        (families.LONG_32, 65, 32),
+        (families.LONG_32, 32, 32),
+        (families.LONG_32, 33, 32),
         (families.ANIMATE_LCM, 32, 32),
         (families.ANIMATE_LCM, 33, 16),
     ],
 )
 def test_clips_longer_than_the_module_renders_well_get_windows_by_themselves(family, frames, expected):
-    positions = 64 if family == families.ANIMATE_LCM else family.frames
+    positions = 64 if family in (families.ANIMATE_LCM, families.LONG_32) else family.frames
     applied = apply_motion_module(
         components.sd15_model(), components.motion_module(family, positions=positions)
     )
@@ -95,8 +96,12 @@ def test_clips_longer_than_the_module_renders_well_get_windows_by_themselves(fam
 
 
 def test_automatic_windows_equal_the_hosts_node_set_to_frames():
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    chosen = set_windows(applied, make_windows(16, 4))
+    chosen = ContextWindowsManualNode.execute(
+        applied, 16, 4, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=False
+    ).args[0]
     assert torch.equal(run(applied, 40)[0], run(chosen, 40)[0])
 
 
@@ -140,6 +145,37 @@ def test_other_packs_read_the_windows_frames_from_ad_params():
         range(40)
     )
     assert seen[0]["full_length"] == 40 and seen[0]["context_length"] == 16
+
+
+def test_the_causal_fix_of_cores_node_is_told_to_other_packs():
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    model = ContextWindowsManualNode.execute(
+        applied, 16, 4, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=True
+    ).args[0]
+    seen = []
+    model.set_model_input_block_patch(
+        lambda h, options: seen.append((h.shape[0] // 2, options["ad_params"]["sub_idxs"])) or h
+    )
+    run(model, 40, steps=1)
+    assert {frames for frames, _ in seen} == {16, 17} and all(
+        frames == len(indices) for frames, indices in seen
+    )
+
+
+def test_control_in_windows_warns(caplog):
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+
+    def with_control(cond):
+        return [[cond[0][0], {"control": comfy.controlnet.ControlBase()}]]
+
+    with caplog.at_level(logging.WARNING), pytest.raises(NotImplementedError):
+        comfy.sample.sample(
+            applied, components.noise(40), 1, 1.0, "euler", "simple", with_control(components.conditioning()),
+            components.conditioning(), torch.zeros(40, 4, 8, 8), seed=1, disable_pbar=True,
+        )  # fmt: skip
+    assert "hints of the clip's first 16 frames" in caplog.text
 
 
 def test_one_frame_runs_with_a_warning(caplog):

@@ -282,6 +282,14 @@ def test_memory_and_frame_limits_are_checked_before_decoding(tmp_path) -> None:
     assert len(load(path, Selection(Fraction(8)), limits=Limits(max_bytes=needed)).images) == 16
 
 
+def test_asking_for_more_than_there_is_gives_what_there_is(tmp_path) -> None:
+    """An animated WebP does not say how long it is before its last frame."""
+    endless = Selection(Fraction(10), Fraction(100_000))
+    assert numbers(load(write_webp(tmp_path / "clip.webp", [100] * 150), endless).images) == list(range(150))
+    path = write_video(tmp_path / "clip.mp4", constant(Fraction(10), Fraction(15)))
+    assert numbers(load(path, endless).images) == list(range(150))
+
+
 def test_half_precision_frames_are_those_of_the_host(tmp_path) -> None:
     path = write_video(tmp_path / "clip.mp4", constant(Fraction(24), Fraction(1)))
     half = load(path, dtype=torch.float16).images

@@ -218,7 +218,7 @@ def test_a_webp_plays_as_often_as_asked(tmp_path, plays) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_higher_quality_makes_larger_and_truer_files(tmp_path, format) -> None:
-    images = torch.stack([photo(192, 256).roll(8 * k, 1) * (0.5 + 0.1 * k) for k in range(6)])
+    images = torch.stack([photo(128, 192).roll(8 * k, 1) * (0.5 + 0.1 * k) for k in range(6)])
     errors, sizes = [], []
     for quality in QUALITIES:
         path = save(images, tmp_path, Export(Fraction(8), format, quality))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import av
 import pytest
-from clips import constant, numbers, write_video, write_webp
+from clips import HEIGHT, WIDTH, constant, number, numbers, write_video, write_webp
 
 from fast_animatediff.video import Selection, load_clip, open_source
+from fast_animatediff.video.select import Timed, on_screen
 
 RATES = [Fraction(r) for r in (12, 24, 25, 30, 50, 60)]
 NTSC = [Fraction(r * 1000, 1001) for r in (24, 30, 60)]

@@ -1,0 +1,100 @@
+"""Noise added to latents for training, and taken from them for samples, on the schedules of the motion modules' room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..motion_modules.schedule import (
+    TRAIN_STEPS,
+    LcmSampling,
+    TableSampling,
+    lcm_timesteps,
+    linspace_timesteps,
+    make_sampling,
+    sigmas_at,
+    sigmas_table,
+)
+
+SNR_LIMIT = 5.0  # of min-SNR weights (Hang et al. 2023, arXiv 2303.09556)
+
+# x of unit variance (n, ...), timesteps (n,) -> the noise in it
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+def expand(values: Tensor, like: Tensor) -> Tensor:
+    """(n,) to (n, 1, ...)."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+def draw_timesteps(rng: torch.Generator, n: int) -> Tensor:
+    """(n,), one in each n-th of the range: less noise in the loss than by free draws."""
+    return ((torch.rand(n, generator=rng) + torch.randperm(n, generator=rng)) / n * TRAIN_STEPS).long().clamp(max=TRAIN_STEPS - 1)
+
+
+def draw_noise(rng: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=rng).to(like.device)
+
+
+def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """What the network is given: noised latents, scaled to unit variance."""
+    sigma = expand(sigma, latents)
+    return (latents + sigma * noise) / (1 + sigma**2).sqrt()
+
+
+def noise_loss(predicted: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Mean squared error of the noise, with min-SNR weights: steps of little noise count for less."""
+    error = (predicted.float() - noise).square().flatten(1).mean(1)
+    return (error * (SNR_LIMIT * sigma**2).clamp(max=1.0)).mean()
+
+
+def make_tables() -> dict[str, Tensor]:
+    """Sigmas by timestep of SD1.5's own schedule and of the motion modules'."""
+    return {name: sigmas_table(name) for name in ("linear", "sqrt_linear")}
+
+
+def guide(denoiser: Denoiser, cfg: float) -> Denoiser:
+    """Classifier-free guidance around a denoiser that takes a batch of the prompt's half, then the negative half."""
+
+    def guided(x: Tensor, timesteps: Tensor) -> Tensor:
+        positive, negative = denoiser(torch.cat([x, x]), torch.cat([timesteps, timesteps])).chunk(2)
+        return negative + cfg * (positive - negative)
+
+    return guided
+
+
+def standard_sampling(steps: int, table: str = "sqrt_linear") -> tuple[TableSampling, Tensor]:
+    """Schedule and (steps + 1,) sigmas of the sampler's standard mode; `linear` is SD1.5's own table."""
+    sampling = make_sampling(sigmas_table(table), None)
+    return sampling, sigmas_at(sampling, linspace_timesteps(steps))
+
+
+def lcm_sampling(steps: int, original_steps: int = 100) -> tuple[TableSampling, Tensor]:
+    """Schedule and (steps + 1,) sigmas of the sampler's lcm mode for AnimateLCM."""
+    sampling = make_sampling(sigmas_table("sqrt_linear"), original_steps)
+    return sampling, sigmas_at(sampling, lcm_timesteps(steps, original_steps))
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    sampling: TableSampling,
+    sigmas: Tensor,
+    shape: tuple[int, ...],
+    rng: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """Latents of `shape` out of noise: Euler's method, or consistency sampling on a consistency table."""
+    x = torch.randn(shape, generator=rng).to(device) * (1 + sigmas[0] ** 2).sqrt()
+    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        batch_sigma = sigma.repeat(len(x)).to(device)
+        noise = denoiser(x / (1 + sigma**2).sqrt(), sampling.timestep(batch_sigma).float())
+        denoised = sampling.calculate_denoised(batch_sigma, noise.float(), x)
+        if isinstance(sampling, LcmSampling):
+            x = denoised + following * torch.randn(shape, generator=rng).to(device)
+        else:
+            x = denoised + (x - denoised) * (following / sigma)
+    return x
+
