@@ -53,14 +53,14 @@ def output_across_frames(
     The host has no hook between the last block and the output norm, so the last layer's features are kept
     and the plain output is dropped: one small convolution (to 4 channels) too many.
     """
-    features: list[Tensor] = []
+    features: list[tuple[Tensor, int]] = []
     transformer_options = {**transformer_options, FEATURES_KEY: features}
     output = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     if not features:
         return output
-    frames = x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
+    h, frames = features.pop()
     norm, *layers = executor.class_obj.out
-    h = norm_across_frames(norm, features.pop().type(x.dtype), frames)
+    h = norm_across_frames(norm, h.type(x.dtype), frames)
     for layer in layers:
         h = layer(h)
     return h

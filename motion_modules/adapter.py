@@ -88,7 +88,7 @@ class HandDown:
             options[KEY] = MotionState(module, strength, self.motion_scale)
             options["ad_params"] = window_params(frames, options.get("context_window"))
             if TORCH_COMPILE_KWARGS in patcher.model_options:
-                leave_uncompiled()
+                options["patches"] = uncompiled(options["patches"])
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _strength_at(self, sigma: Tensor) -> float:
@@ -97,14 +97,17 @@ class HandDown:
         return self.strength if self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma else 0.0
 
 
-def leave_uncompiled() -> None:
-    """Lets torch.compile call these two as they are; what they call is compiled.
+def uncompiled(patches: dict[str, list]) -> dict[str, list]:
+    """The patches with ours as one that torch.compile calls as it is; the layers that it calls are compiled.
 
-    The host's compile node drops the guards on everything in transformer_options, so that a graph with them
+    The host's compile node drops the guards on everything in transformer_options, so that a graph with our patch
     inside would keep the first call's frames, strength and block.
     """
-    for function in (motion_layer, output_across_frames):
-        torch.compiler.disable(function, recursive=False)
+    ours = torch.compiler.disable(motion_layer, recursive=False)
+    layer_patches = [
+        (kinds, ours if patch is motion_layer else patch) for kinds, patch in patches[LAYER_PATCH]
+    ]
+    return patches | {LAYER_PATCH: layer_patches}
 
 
 def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
@@ -154,7 +157,7 @@ def motion_layer(
     if transformer is not None and is_attention == follows_attention(block, levels):
         x = transformer(x, frames, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
-        transformer_options[FEATURES_KEY].append(x)
+        transformer_options[FEATURES_KEY].append((x, frames))
     return x
 
 
@@ -164,7 +167,7 @@ def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Calla
     for layer_type, patch in transformer_options["patches"][LAYER_PATCH]:
         if is_ours_passed and isinstance(layer, layer_type):
             return patch
-        is_ours_passed = is_ours_passed or patch is motion_layer
+        is_ours_passed = is_ours_passed or getattr(patch, "__wrapped__", patch) is motion_layer
     return None
 
 
@@ -232,13 +235,15 @@ def _check_model(model: ModelPatcher, config: MotionModuleConfig) -> None:
             f"This model has a motion module already ({applied.file_name}). Connect the model from before that node."
         )
     model_config = model.model.model_config
-    kind = type(model_config).__name__
+    unet, kind = model_config.unet_config, type(model_config).__name__
     if not isinstance(model_config, SD15):
         raise ValueError(f"{config.file_name} needs an SD1.5 checkpoint, but this model is {kind}.")
-    channels = tuple(
-        model_config.unet_config["model_channels"] * factor
-        for factor in model_config.unet_config["channel_mult"]
-    )
+    if list(unet["num_res_blocks"]) != [2] * len(config.channels):
+        raise ValueError(
+            f"{config.file_name} needs a UNet with two residual blocks a level; this one (a distilled SD1.5) has "
+            f"{unet['num_res_blocks']}. Load an undistilled checkpoint."
+        )
+    channels = tuple(unet["model_channels"] * factor for factor in unet["channel_mult"])
     if channels != config.channels:
         raise ValueError(
             f"{config.file_name} fits a UNet with channels {config.channels} (an SD1.5 checkpoint has 320, 640, 1280, "

@@ -86,7 +86,7 @@ class LoadVideoFrames(io.ComfyNode):
             found = os.path.isfile(contained_path(file))
         except ValueError:
             found = False
-        return found or f"{display_name(file)} is not in the input folder. Choose or upload the video again."
+        return found or f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
 
 
 class SampleVideoFrames(io.ComfyNode):

@@ -92,9 +92,9 @@ def demo() -> None:
         for path in (path for path in finished.files(base) if path.suffix == ".mp4"):
             print(f"{title}\n  {path}\n  {describe_video(path)}, made in {finished.seconds:.0f} s")
     print(
-        "\nThese models are tiny stand-ins with random weights: the pictures are noise until they are trained."
+        "\nThese models are tiny stand-ins with random weights, so the pictures are noise: the demo shows that the\n"
+        "whole way works. For real models see 'Install it' in README.md."
     )
-    print("What the demo shows is that the whole way works. For real models: python3 dev.py models")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import components
 import pytest
 import torch
@@ -12,9 +14,14 @@ from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
-def forget_graphs():
+def forget_graphs(caplog):
+    caplog.set_level(
+        logging.WARNING, "torch"
+    )  # pytest would format the tracer's hundred thousand debug lines
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -28,9 +35,9 @@ def compiled(model):
     return model
 
 
-def render(model, frames=4, **settings):
+def render(model, frames=3, **settings):
     latent = {"samples": torch.zeros(frames, 4, 8, 8)}
-    settings = SamplerSettings(**({"seed": 1, "steps": 2, "cfg": 3.0} | settings))
+    settings = SamplerSettings(**({"seed": 1, "steps": 1, "cfg": 3.0} | settings))
     conditions = components.conditioning(3), components.conditioning(5)
     with torch.inference_mode():
         return sample(model, *conditions, latent, settings)["samples"]
@@ -51,12 +58,12 @@ def test_a_compiled_model_renders_what_it_renders_uncompiled(family):
 def test_other_frames_and_other_cfg_count_after_compiling():
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
     fast = compiled(applied)
-    for frames, cfg in [(4, 1.0), (6, 1.0), (3, 3.0), (6, 3.0)]:
+    for frames, cfg in [(2, 1.0), (4, 1.0), (2, 2.0), (3, 2.0)]:
         assert largest_difference(fast, applied, frames=frames, cfg=cfg) < 1e-4, (frames, cfg)
 
 
-def test_another_strength_and_a_limited_range_count_after_compiling():
+def test_another_strength_and_motion_scale_count_after_compiling():
     base, module = components.sd15_model(), components.motion_module()
-    for settings in ({"strength": 1.0}, {"strength": 0.3}, {"motion_scale": 1.4}, {"end_percent": 0.5}):
+    for settings in ({"strength": 1.0}, {"strength": 0.3}, {"motion_scale": 1.4}):
         applied = apply_motion_module(base, module, **settings)
         assert largest_difference(compiled(applied), applied) < 1e-4, settings

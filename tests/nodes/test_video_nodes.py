@@ -171,7 +171,7 @@ def test_links_out_of_the_folders_are_not_followed(folders) -> None:
 
 
 def test_a_missing_file_is_named_without_its_folder(folders) -> None:
-    assert LoadVideoFrames.validate_inputs("gone.mp4").startswith("gone.mp4 is not in the input folder")
+    assert LoadVideoFrames.validate_inputs("gone.mp4").startswith("gone.mp4 is not in ComfyUI's input folder")
 
 
 def video_of(folders: Path, kind: str) -> object:
