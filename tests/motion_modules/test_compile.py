@@ -19,9 +19,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def forget_graphs(caplog):
-    caplog.set_level(
-        logging.WARNING, "torch"
-    )  # pytest would format the tracer's hundred thousand debug lines
+    # pytest would format the tracer's hundred thousand debug lines
+    caplog.set_level(logging.WARNING, "torch.__trace")
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
