@@ -21,7 +21,6 @@ from ..video import (
     TensorSource,
     exact_rate,
     exact_seconds,
-    file_head,
     is_animated_image,
     load_clip,
     open_source,
@@ -56,7 +55,8 @@ class LoadVideoFrames(io.ComfyNode):
                     "file",
                     options=input_videos(),
                     upload=io.UploadType.video,
-                    tooltip="A video or animation from the input folder. The button uploads mp4 and webm; copy other kinds there.",
+                    tooltip="A video or animation from the input folder. The button offers mp4 and webm; drop mov, mkv and avi on "
+                    "the node, and copy other kinds into the folder.",
                 ),
                 *selection_inputs(),
             ],
@@ -251,9 +251,7 @@ def input_videos() -> list[str]:
 def is_video(path: str) -> bool:
     """Whether a file can be meant as a video: by its extension, still pictures left out."""
     extension = os.path.splitext(path)[1].lower()
-    return extension in VIDEO_EXTENSIONS or (
-        extension in IMAGE_EXTENSIONS and is_animated_image(file_head(path))
-    )
+    return extension in VIDEO_EXTENSIONS or (extension in IMAGE_EXTENSIONS and is_animated_image(path))
 
 
 def contained_path(file: str) -> str:

@@ -1,6 +1,6 @@
 """Frames in, frames out: which frames, decoding, encoding. Knows neither nodes nor motion modules."""
 
-from .animated_image import AnimatedImageSource, file_head, is_animated_image
+from .animated_image import AnimatedImageSource, is_animated_image
 from .audio import SourceAudio, trimmed_audio
 from .container import Limits
 from .decode import Clip, Source, load_clip
@@ -33,7 +33,6 @@ __all__ = [
     "exact_rate",
     "exact_seconds",
     "export_video",
-    "file_head",
     "front_end_tags",
     "is_animated_image",
     "load_clip",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from .container import File, Limits
 from .select import TOLERANCE, Timed, animation_delay
 
-HEAD = 1024  # bytes in which the mark of an animation is found
+HEAD = 21  # bytes, up to the flags of a WebP
+MOST_CHUNKS = 1000  # of a PNG; real ones have a few before their pixels
 PNG, RIFF, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF", b"WEBP"
 WEBP_ANIMATION = 0x02
 
@@ -31,11 +34,29 @@ def is_image(head: bytes) -> bool:
     return head.startswith(PNG) or (head.startswith(RIFF) and head[8:12] == WEBP)
 
 
-def is_animated_image(head: bytes) -> bool:
-    """Whether the first bytes are those of a PNG or WebP with more than one frame."""
-    if head.startswith(PNG):
-        return b"acTL" in head
-    return is_image(head) and head[12:16] == b"VP8X" and bool(head[20] & WEBP_ANIMATION)
+def is_animated_image(path: str) -> bool:
+    """Whether a file is a PNG or WebP with more than one frame; False when it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+            if head.startswith(PNG):
+                return _has_animation_chunk(file)
+    except OSError:
+        return False
+    return is_image(head) and head[12:16] == b"VP8X" and len(head) == HEAD and bool(head[20] & WEBP_ANIMATION)
+
+
+def _has_animation_chunk(png: BinaryIO) -> bool:
+    """Looks through the chunks before the first pixels."""
+    png.seek(len(PNG))
+    for _ in range(MOST_CHUNKS):
+        head = png.read(8)
+        if len(head) < 8 or head[4:] == b"IDAT":
+            return False
+        if head[4:] == b"acTL":
+            return True
+        png.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    return False
 
 
 class AnimatedImageSource:
@@ -53,9 +74,9 @@ class AnimatedImageSource:
             raise ValueError(
                 f"{name} is larger than the limit of {limits.max_pixels:,} pixels in a frame."
             ) from error
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise ValueError(
-                f"{name} could not be opened as an animation. It may be empty or cut off."
+                f"{name} could not be opened as an animation. It may be empty, cut off or damaged."
             ) from error
         self.width, self.height = self._image.size
         limits.check_pixels(name, self.width, self.height)
@@ -69,6 +90,10 @@ class AnimatedImageSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         self._image.close()
 
     def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Image.Image]]:
@@ -88,7 +113,7 @@ class AnimatedImageSource:
 
     def pixels(self, frame: Image.Image, width: int, height: int) -> np.ndarray:
         """The frame scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
-        picture = frame.convert("RGBa" if self.has_alpha else "RGB")
+        picture = frame.convert("RGBA").convert("RGBa") if self.has_alpha else _rgb(frame)
         if picture.size != (width, height):
             smaller = width * height < picture.width * picture.height
             picture = picture.resize(
@@ -99,3 +124,9 @@ class AnimatedImageSource:
     def audio(self, start: Fraction, seconds: Fraction) -> None:
         """Animated pictures have no sound."""
         return None
+
+
+def _rgb(frame: Image.Image) -> Image.Image:
+    if frame.mode.startswith("I"):  # 16-bit greys, which Pillow would cut off at 255
+        frame = Image.fromarray((np.asarray(frame) // 257).astype(np.uint8))
+    return frame.convert("RGB")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .container import File, open_container
+from .container import File, open_container, packets
 
 GAP = Fraction(1, 20)  # seconds: smaller jumps in the time stamps are rounding, not silence
 LEAD = Fraction(1, 5)  # seconds decoded before the start, so that the decoder has settled
@@ -65,19 +65,17 @@ def _decode(container: av.container.InputContainer, begin: Fraction, seconds: Fr
     if begin > 1:
         container.seek(int((begin - LEAD) / stream.time_base), stream=stream, backward=True)
     track = _Track(begin, seconds)
-    resampler = av.AudioResampler(format="fltp")
-    for packet in container.demux(stream):
-        for frame in _frames(packet):
-            for part in resampler.resample(frame):
-                track.add(part)
+    for packet in packets(container, stream):
+        for frame in _frames(stream, packet):
+            track.add(frame)
         if track.full:
             break
     return {"waveform": track.waveform(), "sample_rate": track.rate}
 
 
-def _frames(packet: av.Packet) -> list[av.AudioFrame]:
+def _frames(stream: av.AudioStream, packet: av.Packet) -> list[av.AudioFrame]:
     try:
-        return packet.decode()
+        return stream.codec_context.decode(packet)
     except av.error.FFmpegError:
         return []
 
@@ -90,8 +88,19 @@ class _Track:
         self.rate, self.next = FALLBACK_RATE, 0
         self.samples: np.ndarray | None = None
         self.full = False
+        self._form: tuple[str, str, int] | None = None
+        self._target: tuple[av.AudioLayout, int] | None = None
 
     def add(self, frame: av.AudioFrame) -> None:
+        """Lays a decoded frame at its place, in the channels and rate of the first one."""
+        form = frame.format.name, frame.layout.name, frame.sample_rate
+        self._target = self._target or (frame.layout, frame.sample_rate)
+        if form != self._form:  # broadcasts change it midway
+            self._form, self._resampler = form, av.AudioResampler("fltp", *self._target)
+        for part in self._resampler.resample(frame):
+            self._add(part)
+
+    def _add(self, frame: av.AudioFrame) -> None:
         values = frame.to_ndarray()
         if self.samples is None:
             self.rate = frame.sample_rate
@@ -114,5 +123,5 @@ class _Track:
 
     def _place(self, values: np.ndarray, position: int) -> None:
         first, last = max(0, -position), min(values.shape[1], self.samples.shape[1] - position)
-        if first < last and values.shape[0] == self.samples.shape[0]:
+        if first < last:
             self.samples[:, position + first : position + last] = values[:, first:last]

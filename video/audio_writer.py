@@ -20,7 +20,7 @@ class AudioWriter:
 
     def __init__(self, container: av.container.OutputContainer, codec: str, audio: Mapping[str, Any]) -> None:
         waveform = audio["waveform"]
-        if waveform.ndim != 3 or waveform.shape[1] == 0:
+        if waveform.ndim != 3 or 0 in waveform.shape[:2]:
             raise ValueError(f"Expected audio [batch, channels, samples], got {list(waveform.shape)}.")
         self._samples = waveform[0] if waveform.shape[1] in LAYOUTS else waveform[0, :2]
         self._layout = LAYOUTS[self._samples.shape[0]]
@@ -35,8 +35,15 @@ class AudioWriter:
         end = min(round(time * self._source_rate), self._samples.shape[1])
         if end <= self._done:
             return
-        piece = self._samples[:, self._done : end].detach().to("cpu", torch.float32).clamp(-1, 1)
-        frame = av.AudioFrame.from_ndarray(piece.contiguous().numpy(), format="fltp", layout=self._layout)
+        piece = self._samples[:, self._done : end].detach().to("cpu", torch.float32)
+        if not torch.isfinite(piece).all():
+            raise ValueError(
+                f"The audio holds NaN or infinite values before {float(time):.1f} s: "
+                "the node before this one made them. Leave the audio input open to write the frames alone."
+            )
+        frame = av.AudioFrame.from_ndarray(
+            piece.clamp(-1, 1).contiguous().numpy(), format="fltp", layout=self._layout
+        )
         frame.sample_rate, frame.pts = self._source_rate, self._done
         frame.time_base = Fraction(1, self._source_rate)
         self._container.mux(self._stream.encode(frame))

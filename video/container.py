@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
@@ -32,14 +34,27 @@ class Limits:
             )
 
 
+def check_file(file: File, name: str) -> None:
+    """Raises FileNotFoundError for a path that is no regular file, PermissionError for one that can't be read."""
+    if not isinstance(file, str):
+        return
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"{name} was not found. Choose or upload the video again.")
+    try:
+        open(file, "rb").close()
+    except PermissionError as error:
+        raise PermissionError(
+            f"{name} can't be read. Change its permissions or upload the video again."
+        ) from error
+
+
 def open_container(file: File, name: str) -> av.container.InputContainer:
     """Opens a local media file or buffer; playlists, lists of other files and network addresses are refused.
 
     Raises ValueError when the file is none of the known kinds or is damaged beyond use.
     """
     if isinstance(file, str):
-        if not os.path.isfile(file):
-            raise FileNotFoundError(f"{name} was not found. Choose or upload the video again.")
+        check_file(file, name)
         file = os.path.abspath(file)
     else:
         file = io.BytesIO(file.getvalue())
@@ -51,3 +66,17 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
             f"{name} could not be opened as a video ({error.strerror}). It may be empty, cut off or of another kind. "
             f"Use a {KINDS}."
         ) from error
+
+
+def packets(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
+    """The packets of a stream, then an empty one, which drains its decoder. Where a file can't be read on, it ends.
+
+    PyAV loses count at the end of a file when streams have turned up midway, as they may in MPEG-TS.
+    """
+    try:
+        yield from (packet for packet in container.demux(stream) if packet.size)
+    except (av.error.FFmpegError, IndexError) as error:
+        logging.debug("Reading stopped: %s", error)
+    last = av.Packet()
+    last.stream, last.time_base = stream, stream.time_base
+    yield last

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .container import Limits
 from .select import Selection, Timed, on_screen
+from .sheet import Sheet
 from .size import Size, cover, target_size
 
 Progress = Callable[[int, int], None]
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def pixels(self, frame: Any, width: int, height: int) -> np.ndarray | Tensor:
         """A frame scaled to width x height [height, width, 3], or 4 with premultiplied alpha: uint8, or 0..1 floats."""
+
+    def close(self) -> None:
+        """Frees what reading frames took; `audio` goes on working."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +68,25 @@ def load_clip(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Clip:
-    """Decodes the selected frames of the source into one tensor that is allocated before decoding.
+    """Decodes the selected frames of the source, which it closes, into one tensor that is allocated before decoding.
 
     `progress(done, total)` is called for every source frame and may raise to cancel.
     Raises ValueError when the memory or frame limit would be passed, or when no frame lies in the selection.
     """
+    limits = limits or Limits()
     target = target_size(size, source.width, source.height)
-    sheet = _Sheet(source, target, limits or Limits(), dtype, device)
+    scaled = cover(source.width, source.height, target)
+    if scaled[0] * scaled[1] > limits.max_pixels:
+        raise ValueError(
+            f"{source.name} is too long and thin: {source.width}x{source.height} would have to be scaled to "
+            f"{scaled[0]}x{scaled[1]} to fill {target[0]}x{target[1]}. Crop it first, or choose size source."
+        )
+    sheet = Sheet(source.name, target, source.has_alpha, limits, dtype, device)
     sheet.reserve(_expected_frames(source, selection))
-    end = Fraction(0)
-
-    def watched() -> Iterator[Timed[Any]]:
-        nonlocal end
-        for timed in source.frames(selection.start):
-            if progress:
-                progress(sheet.count, sheet.capacity)
-            end = timed.time + timed.duration
-            yield timed
-
-    for frame, repeats in on_screen(watched(), selection, source.tolerance):
-        sheet.add(frame, repeats)
+    shown, end = _fill(sheet, source, selection, scaled, progress)
+    source.close()
+    if not end:
+        raise ValueError(f"{source.name} has no frame that can be decoded. Save or download the video again.")
     if not sheet.count:
         raise ValueError(
             f"{source.name} has no frame after {float(selection.start):g} s: it is {float(end):g} s long. "
@@ -92,77 +95,31 @@ def load_clip(
     _warn_if_short(source, selection, sheet.count, end)
     if progress:
         progress(sheet.count, sheet.count)
-    return _clip(sheet, source, selection, end)
+    images, mask = sheet.finish()
+    return Clip(images, *_timing(source, selection, sheet.count, shown), mask)
 
 
-class _Sheet:
-    """The tensor that frames are written to; it grows only if the source is longer than it says."""
+def _fill(
+    sheet: Sheet, source: Source, selection: Selection, scaled: tuple[int, int], progress: Progress | None
+) -> tuple[Fraction, Fraction]:
+    """Writes the selected frames, scaled and cropped; returns when the last one written and the last one read leave."""
+    width, height = sheet.size
+    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+    shown = end = Fraction(0)
 
-    def __init__(
-        self,
-        source: Source,
-        target: tuple[int, int],
-        limits: Limits,
-        dtype: torch.dtype,
-        device: torch.device | str,
-    ) -> None:
-        self.source, self.target, self.limits = source, target, limits
-        self.dtype, self.device = dtype, device
-        self.scaled = cover(source.width, source.height, target)
-        self.count = self.capacity = 0
-        self.images = torch.empty(0)
-        self.mask = torch.empty(0) if source.has_alpha else None
+    def watched() -> Iterator[Timed[Any]]:
+        nonlocal end
+        for timed in source.frames(selection.start):
+            if progress:
+                progress(sheet.count, sheet.capacity)
+            end = timed.end
+            yield timed
 
-    def reserve(self, frames: int) -> None:
-        """Makes room for `frames` frames, after checking the limits."""
-        self._check(frames)
-        self.images = self._resized(self.images, (frames, self.target[1], self.target[0], 3))
-        if self.mask is not None:
-            self.mask = self._resized(self.mask, (frames, self.target[1], self.target[0]))
-        self.capacity = frames
-
-    def add(self, frame: Any, repeats: int) -> None:
-        """Writes a frame `repeats` times."""
-        if self.count + repeats > self.capacity:
-            self.reserve(max(self.count + repeats, min(2 * self.capacity, self.limits.max_frames)))
-        width, height = self.target
-        left, top = (self.scaled[0] - width) // 2, (self.scaled[1] - height) // 2
-        pixels = self.source.pixels(frame, *self.scaled)[top : top + height, left : left + width]
-        rows = slice(self.count, self.count + repeats)
-        shown = _unit_range(pixels).to(self.images)
-        self.images[rows] = shown[..., :3]
-        if self.mask is not None:
-            self.mask[rows] = 1 - shown[..., 3] if shown.shape[-1] == 4 else 0
-        self.count += repeats
-
-    def _resized(self, old: Tensor, shape: tuple[int, ...]) -> Tensor:
-        new = torch.empty(shape, dtype=self.dtype, device=self.device)
-        if self.count:
-            new[: self.count] = old[: self.count]
-        return new
-
-    def _check(self, frames: int) -> None:
-        width, height = self.target
-        remedy = "Lower first_n_seconds, fps or size, or set max_frames."
-        if frames > self.limits.max_frames:
-            raise ValueError(
-                f"{self.source.name} would give {frames:,} frames, more than the limit of {self.limits.max_frames:,}. "
-                + remedy
-            )
-        channels = 3 if self.mask is None else 4
-        needed = frames * width * height * channels * self.dtype.itemsize
-        if self.limits.max_bytes is not None and needed > self.limits.max_bytes:
-            raise ValueError(
-                f"{frames:,} frames of {width}x{height} need {needed / 2**30:.1f} GB, "
-                f"but only {self.limits.max_bytes / 2**30:.1f} GB of memory is free. " + remedy
-            )
-
-
-def _unit_range(pixels: np.ndarray | Tensor) -> Tensor:
-    """Levels as floats in 0..1; tensors are that already."""
-    if isinstance(pixels, Tensor):
-        return pixels
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float().div_(255)
+    for timed, repeats in on_screen(watched(), selection, source.tolerance):
+        pixels = source.pixels(timed.frame, *scaled)
+        sheet.add(pixels[top : top + height, left : left + width], repeats)
+        shown = timed.end
+    return shown, end
 
 
 def _expected_frames(source: Source, selection: Selection) -> int:
@@ -187,16 +144,16 @@ def _warn_if_short(source: Source, selection: Selection, count: int, end: Fracti
         )
 
 
-def _clip(sheet: _Sheet, source: Source, selection: Selection, end: Fraction) -> Clip:
+def _timing(
+    source: Source, selection: Selection, count: int, shown: Fraction
+) -> tuple[Fraction, Fraction, Fraction]:
+    """The rate of the clip, where it starts in the source and how long it is, in frames per second and seconds."""
     if selection.fps:
-        fps, seconds = selection.fps, sheet.count / selection.fps
-    else:
-        seconds = end - selection.start
-        if selection.seconds:
-            seconds = min(seconds, selection.seconds)
-        fps = _measured_rate(sheet.count, seconds, source.rate)
-    mask = None if sheet.mask is None else sheet.mask[: sheet.count]
-    return Clip(sheet.images[: sheet.count], fps, selection.start, seconds, mask)
+        return selection.fps, selection.start, count / selection.fps
+    seconds = shown - selection.start
+    if selection.seconds:
+        seconds = min(seconds, selection.seconds)
+    return _measured_rate(count, seconds, source.rate), selection.start, seconds
 
 
 def _measured_rate(count: int, seconds: Fraction, nominal: Fraction | None) -> Fraction:

@@ -42,16 +42,20 @@ H264 = Codec(
 )
 AV1 = Codec("webm", "libsvtav1", "libopus", "yuv420p10le", (45, 37, 30, 20), {"preset": "8"})
 AV1_SMALLEST = 64  # pixels; the encoder never finishes with pictures of 16 lines
+AV1_LARGEST = (8704, 16384)  # pixels, height and width
+AV1_FASTEST = 240  # frames per second
 VP9_OPTIONS = {"b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 VP9 = Codec("webm", "libvpx-vp9", "libopus", "yuv420p", (45, 37, 30, 18), VP9_OPTIONS)
 VP9_ALPHA = Codec("webm", "libvpx-vp9", "libopus", "yuva420p", (45, 37, 30, 18), VP9_OPTIONS, alpha=True)
 
 
-def webm_codec(images: Tensor) -> Codec:
-    """AV1 where this build of FFmpeg has it, VP9 for images with transparency and very small ones."""
+def webm_codec(images: Tensor, fps: Fraction) -> Codec:
+    """AV1 where this build of FFmpeg has it; VP9 for images with transparency and what the AV1 encoder refuses."""
     if images.shape[-1] == 4:
         return VP9_ALPHA
-    return AV1 if AV1.video in av.codecs_available and min(images.shape[1:3]) >= AV1_SMALLEST else VP9
+    height, width = images.shape[1:3]
+    fits = min(height, width) >= AV1_SMALLEST and height <= AV1_LARGEST[0] and width <= AV1_LARGEST[1]
+    return AV1 if AV1.video in av.codecs_available and fits and fps <= AV1_FASTEST else VP9
 
 
 def write_video(

@@ -98,7 +98,7 @@ def _write(
             "%s has no sound: the audio is left out. Use mp4 or webm to keep it.", settings.format
         )
     if settings.format in WITH_SOUND:
-        codec = H264 if settings.format == "mp4" else webm_codec(images)
+        codec = H264 if settings.format == "mp4" else webm_codec(images, settings.fps)
         crf = codec.crf[quality] if settings.crf < 0 else settings.crf
         write_video(
             images,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import av.error
+
 REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",
     errno.EDQUOT: "the disk quota is used up. Free some space and run again",
@@ -24,13 +26,18 @@ REASONS = {
 
 @contextmanager
 def write_errors(name: str) -> Iterator[None]:
-    """Turns errors of the file system into an OSError that names the file, never its folder, and what to do."""
+    """Turns errors of file system and encoder into an OSError or ValueError that names the file, never its folder."""
     try:
         yield
     except OSError as error:
         code = error.errno or 0
         reason = REASONS.get(code) or os.strerror(code)
         raise OSError(code, f"{name} could not be written: {reason}.") from error
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"{name} could not be encoded ({error.strerror}): its frames may be too large or too many per second for "
+            "this kind of file. Scale them down, lower fps or choose another format."
+        ) from error
 
 
 class NewFiles:
@@ -39,6 +46,7 @@ class NewFiles:
     def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
         self._folder = folder
         self._hidden = {suffix: folder / f".{uuid.uuid4().hex}{suffix}" for suffix in suffixes}
+        self._reserved: list[Path] = []
 
     def __getitem__(self, suffix: str) -> Path:
         return self._hidden[suffix]
@@ -50,28 +58,29 @@ class NewFiles:
         """
         while not self._reserve(stem(number)):
             number += 1
-        for suffix, hidden in self._hidden.items():
-            os.replace(hidden, self._folder / f"{stem(number)}{suffix}")
-        return self._folder / f"{stem(number)}{next(iter(self._hidden))}"
+        kept = list(self._reserved)
+        for hidden, path in zip(self._hidden.values(), kept, strict=True):
+            os.replace(hidden, path)
+        self._reserved.clear()
+        return kept[0]
 
     def discard(self) -> None:
         """Removes what has been written and not been kept."""
-        for hidden in self._hidden.values():
+        for path in (*self._hidden.values(), *self._reserved):
             with suppress(FileNotFoundError):
-                os.unlink(hidden)
+                os.unlink(path)
 
     def _reserve(self, stem: str) -> bool:
         """Creates empty files of the final names, or none when one of them is there already."""
-        reserved: list[Path] = []
         for suffix in self._hidden:
             path = self._folder / f"{stem}{suffix}"
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileExistsError:
-                for created in reserved:
-                    os.unlink(created)
+                while self._reserved:
+                    os.unlink(self._reserved.pop())
                 return False
-            reserved.append(path)
+            self._reserved.append(path)
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Generic, TypeVar
 
@@ -36,6 +36,11 @@ class Timed(Generic[T]):
     time: Fraction
     duration: Fraction
     frame: T
+
+    @property
+    def end(self) -> Fraction:
+        """When the frame leaves the screen."""
+        return self.time + self.duration
 
 
 @dataclass(frozen=True)
@@ -72,38 +77,39 @@ class Selection:
 
 def on_screen(
     frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction = TOLERANCE
-) -> Iterator[tuple[T, int]]:
-    """Yields each frame that is wanted, with the number of times it is shown, and stops reading after the last.
+) -> Iterator[tuple[Timed[T], int]]:
+    """Yields each frame that is wanted, with how often it is taken, and stops reading after the last.
 
-    `frames` come in the order of presentation and may begin before `selection.start`. `tolerance` (seconds) is how
-    much later than its target a frame may appear: half a tick of the file's clock.
+    Its duration is then how long it really is on screen, until the next frame. `frames` come in the order of
+    presentation and may begin before `selection.start`. `tolerance` (seconds) is how much later than its target a
+    frame may appear: half a tick of the file's clock.
     """
     pick = _at_targets if selection.fps else _every_frame
     yield from pick(frames, selection, tolerance)
 
 
-def _with_next(frames: Iterable[Timed[T]]) -> Iterator[tuple[Timed[T], Fraction]]:
-    """Pairs each frame with the moment at which it leaves the screen."""
+def _until_next(frames: Iterable[Timed[T]]) -> Iterator[Timed[T]]:
+    """Each frame with the time until the next one as its duration."""
     previous = None
     for frame in frames:
         if previous is not None:
-            yield previous, frame.time
+            yield replace(previous, duration=frame.time - previous.time)
         previous = frame
     if previous is not None:
-        yield previous, previous.time + previous.duration
+        yield previous
 
 
 def _at_targets(
     frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
-) -> Iterator[tuple[T, int]]:
+) -> Iterator[tuple[Timed[T], int]]:
     total = selection.count()
     done = 0
-    for frame, leaves in _with_next(frames):
-        served = max(0, math.ceil((leaves - selection.start - tolerance) * selection.fps))
+    for frame in _until_next(frames):
+        served = max(0, math.ceil((frame.end - selection.start - tolerance) * selection.fps))
         if total is not None:
             served = min(served, total)
         if served > done:
-            yield frame.frame, served - done
+            yield frame, served - done
             done = served
         if done == total:
             return
@@ -111,14 +117,14 @@ def _at_targets(
 
 def _every_frame(
     frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
-) -> Iterator[tuple[T, int]]:
+) -> Iterator[tuple[Timed[T], int]]:
     end = selection.start + selection.seconds if selection.seconds else None
     done = 0
-    for frame, leaves in _with_next(frames):
+    for frame in _until_next(frames):
         if end is not None and frame.time + tolerance >= end:
             return
-        if leaves > selection.start + tolerance:
-            yield frame.frame, 1
+        if frame.end > selection.start + tolerance:
+            yield frame, 1
             done += 1
         if done == selection.max_frames and done:
             return

@@ -38,7 +38,10 @@ class TensorSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self.close()
+
+    def close(self) -> None:
+        """There is nothing to free: the images are not its own."""
 
     def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Tensor]]:
         """Yields the images with their times, in seconds."""

@@ -68,6 +68,9 @@ function errorDialogs(page) {
 async function dropper(browser, page) {
   const session = await browser.newCDPSession(page)
   return async (file) => {
+    // A dialog that closes still covers the page for a moment, and would swallow the file.
+    const free = ({ x, y }) => document.elementFromPoint(x, y)?.tagName === 'CANVAS'
+    await page.waitForFunction(free, FREE_PLACE)
     const data = { items: [], files: [file], dragOperationsMask: 1 }
     for (const type of ['dragEnter', 'dragOver', 'drop']) {
       await session.send('Input.dispatchDragEvent', { type, ...FREE_PLACE, data })

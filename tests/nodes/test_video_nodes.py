@@ -128,8 +128,10 @@ def test_only_what_moves_is_listed(folders) -> None:
     for name in ("a.MP4", "b.mov", "notes.txt", "song.mp3"):
         (folders / "input" / name).write_bytes(b"")
     (folders / "input" / "folder.mp4").mkdir()
+    profile = {"icc_profile": os.urandom(5000)}  # which a PNG stores before it says that it moves
+    frames[0].save(folders / "input" / "large.png", save_all=True, append_images=frames[1:], **profile)
     listed = LoadVideoFrames.define_schema().inputs[0].options
-    assert listed == ["a.MP4", "b.mov", "moving.gif", "moving.png", "moving.webp"]
+    assert listed == ["a.MP4", "b.mov", "large.png", "moving.gif", "moving.png", "moving.webp"]
 
 
 def test_a_changed_file_is_loaded_again(folders) -> None:

@@ -117,24 +117,60 @@ def test_sound_is_an_audio_value_of_the_host(tmp_path) -> None:
     assert load(again, Selection(Fraction(10)))["waveform"].shape == found["waveform"].shape
 
 
-def test_a_clip_whose_times_do_not_begin_at_zero_keeps_sound_in_step(tmp_path) -> None:
-    """An MPEG-TS made from the mp4 packet by packet, 10 seconds later."""
-    path, late = write(tmp_path / "clip.mp4", clicks(4), 4), tmp_path / "late.ts"
+def later(path: Path, seconds: Fraction) -> Path:
+    """An MPEG-TS made from an mp4 packet by packet, so many seconds later."""
+    late = path.with_suffix(".ts")
     with av.open(str(path)) as source, av.open(str(late), "w") as target:
         streams = {s: target.add_stream_from_template(s) for s in source.streams}
         for packet in source.demux():
-            if packet.dts is None:
-                continue
-            shift = int(10 / packet.time_base)
-            packet.pts, packet.dts, packet.stream = (
-                packet.pts + shift,
-                packet.dts + shift,
-                streams[packet.stream],
-            )
-            target.mux(packet)
+            if packet.dts is not None:
+                shift = int(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = streams[packet.stream]
+                target.mux(packet)
+    return late
+
+
+def test_a_clip_whose_times_do_not_begin_at_zero_keeps_sound_in_step(tmp_path) -> None:
+    late = later(write(tmp_path / "clip.mp4", clicks(4), 4), Fraction(10))
     waveform = load(late, Selection(Fraction(10), Fraction(2), Fraction(2)))["waveform"]
     loud = waveform[0, 0].reshape(20, -1).abs().amax(1)
     assert loud[0] > 0.4 and loud[10] > 0.6 and loud[[2, 5, 8, 12, 18]].max() < 0.05
+
+
+def test_sound_whose_form_changes_midway_goes_on_in_the_first_one(tmp_path) -> None:
+    """As in a broadcast: one second in mono at 32 kHz, half a second of nothing, one second in stereo at 48 kHz."""
+    mono = later(write(tmp_path / "mono.mp4", clicks(1, 32000, 1), 1), Fraction(1))
+    stereo = later(write(tmp_path / "stereo.mp4", clicks(1), 1), Fraction(5, 2))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(mono.read_bytes() + stereo.read_bytes())
+    found = load(joined, Selection(Fraction(10)))
+    waveform, rate = found["waveform"], found["sample_rate"]
+    assert rate == 32000 and waveform.shape == (1, 1, 5 * rate // 2)
+    loud = waveform[0, 0].reshape(25, -1).abs().amax(1)
+    assert loud[0] > 0.3 and loud[15] > 0.3 and loud[[4, 7, 12, 18, 22]].max() < 0.05
+
+
+def test_max_frames_cuts_the_sound_too(tmp_path) -> None:
+    path = write(tmp_path / "clip.mp4", clicks(2), 2)
+    found = load(path, Selection(Fraction(0), max_frames=7))
+    assert found["waveform"].shape[-1] == round(0.7 * RATE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_sound_that_is_not_finite_is_refused(tmp_path, value) -> None:
+    audio = clicks(1)
+    audio["waveform"] = audio["waveform"].clone()
+    audio["waveform"][0, 0, 5000] = value
+    with pytest.raises(ValueError, match="The audio holds NaN or infinite values"):
+        write(tmp_path / "clip.mp4", audio, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 100), (1, 0, 100), (2, 100)])
+def test_sound_of_no_known_shape_is_refused(tmp_path, shape) -> None:
+    with pytest.raises(ValueError, match="Expected audio"):
+        write(tmp_path / "clip.mp4", {"waveform": torch.zeros(shape), "sample_rate": RATE}, 1)
 
 
 def test_sound_of_frames_in_memory_is_cut_to_the_selection() -> None:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import barcode, numbers
+from clips import barcode, numbers, without_rights
 from PIL import Image
 
 from fast_animatediff.video import (
@@ -27,6 +27,7 @@ from fast_animatediff.video import (
     load_clip,
     open_source,
 )
+from fast_animatediff.video.output import new_files
 
 try:
     import resource
@@ -114,7 +115,7 @@ def test_video_is_tagged_as_what_it_is(tmp_path, format, alpha) -> None:
         assert (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range) == (1, 1, 13, 1)
 
 
-@pytest.mark.parametrize("format", VIDEO_FORMATS)
+@pytest.mark.parametrize("format", [*VIDEO_FORMATS, "webp"])
 def test_colours_do_not_drift_over_eight_generations(tmp_path, format) -> None:
     original = torch.stack([photo(), photo().flip(1), 1 - photo(), torch.full((96, 128, 3), 0.5)])
     images = original
@@ -269,6 +270,27 @@ def test_no_frames_is_an_error(tmp_path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("rate, height, width", [(300, 64, 64), (8, 64, 16400), (8, 16, 16)])
+def test_a_webm_that_av1_can_not_be_becomes_vp9(tmp_path, rate, height, width) -> None:
+    path = save(torch.rand(3, height, width, 3), tmp_path, Export(Fraction(rate), "webm"))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec.canonical_name == "vp9"
+    assert load(path).images.shape == (3, height, width, 3)
+
+
+def test_what_the_encoder_refuses_is_an_error_with_the_name_and_leaves_nothing(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"clip_00001_\.mp4 could not be encoded .* frames may be too large"):
+        save(torch.zeros(2, 16, 20000, 3), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_can_not_get_its_name_leaves_no_other(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError), new_files(tmp_path, ".gif", ".png") as files:
+        files[".gif"].write_bytes(b"gif")
+        files.keep("clip_{}".format, 1)  # the png was never written
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("frame", [0, 3])
 def test_a_cancelled_export_leaves_nothing(tmp_path, format, frame) -> None:
@@ -302,18 +324,6 @@ def room_for(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Runs as a user that may write nowhere in particular; only the superuser needs to change for that."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @pytest.mark.skipif(resource is None, reason="needs resource limits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -54,7 +55,7 @@ def check(path: Path, times: Sequence[Fraction], end: Fraction) -> None:
     found = {}
     for fps in TARGETS:
         picked = on_screen(shown, Selection(fps, SECONDS), source.tolerance)
-        found[fps] = [frame for frame, repeats in picked for _ in range(repeats)]
+        found[fps] = [timed.frame for timed, repeats in picked for _ in range(repeats)]
     assert found == wanted
     for fps in WHOLE_WAY:
         with open_source(str(path), path.name) as source:
@@ -81,19 +82,39 @@ def test_uneven_frames_are_chosen_by_their_times(tmp_path, suffix) -> None:
     check(path, *shown_times(path))
 
 
-@pytest.mark.parametrize("rate", [Fraction(10), Fraction(20), Fraction(25), Fraction(50)], ids=str)
-def test_gif_delays_are_followed(tmp_path, rate) -> None:
-    times = constant(rate, SECONDS)
-    check(write_video(tmp_path / "clip.gif", times), times, len(times) / rate)
+def ticks(rate: Fraction, per_second: int) -> list[int]:
+    """How long each frame is shown in a file that counts time in whole ticks; twice as long as is looked at."""
+    at = [round(time * per_second) for time in constant(rate, 2 * SECONDS)]
+    return [then - now for now, then in itertools.pairwise(at)]
 
 
-@pytest.mark.parametrize("durations", [[125] * 10, [40] * 30, [33, 33, 34] * 10, [20, 200, 50, 400] * 2])
-def test_webp_durations_are_followed(tmp_path, durations) -> None:
+@pytest.mark.parametrize("rate", [*RATES, *NTSC], ids=lambda rate: f"{float(rate):.2f}")
+def test_gif_delays_are_followed_as_browsers_do(tmp_path, rate) -> None:
+    delays = ticks(rate, 100)
+    stored = [Fraction(sum(delays[:k]), 100) for k in range(len(delays))]
+    played = [delay if delay > 1 else 10 for delay in delays]
+    times = [Fraction(sum(played[:k]), 100) for k in range(len(played))]
+    check(write_video(tmp_path / "clip.gif", stored), times, 2 * SECONDS)
+
+
+@pytest.mark.parametrize("rate", [*RATES, *NTSC], ids=lambda rate: f"{float(rate):.2f}")
+def test_webp_of_every_rate_gives_the_frames_on_screen(tmp_path, rate) -> None:
+    durations = ticks(rate, 1000)
+    times = [Fraction(sum(durations[:k]), 1000) for k in range(len(durations))]
+    check(write_webp(tmp_path / "clip.webp", durations), times, 2 * SECONDS)
+
+
+@pytest.mark.parametrize("durations", [[125] * 10, [20, 200, 50, 400] * 2])
+def test_uneven_webp_durations_are_followed(tmp_path, durations) -> None:
     times = [Fraction(sum(durations[:i]), 1000) for i in range(len(durations))]
     check(write_webp(tmp_path / "clip.webp", durations), times, Fraction(sum(durations), 1000))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
-def test_a_clip_that_does_not_begin_at_zero_is_counted_from_its_first_frame(tmp_path, suffix) -> None:
-    times = constant(Fraction(24), SECONDS)
-    check(write_video(tmp_path / f"clip{suffix}", times, origin=Fraction(7, 3)), times, SECONDS)
+@pytest.mark.parametrize("origin", [Fraction(7, 3), Fraction(83, 1000)], ids=["2.333", "0.083"])
+@pytest.mark.parametrize("rate", [Fraction(24), NTSC[1]], ids=["24", "29.97"])
+def test_a_clip_that_does_not_begin_at_zero_is_counted_from_its_first_frame(
+    tmp_path, suffix, origin, rate
+) -> None:
+    times = constant(rate, SECONDS)
+    check(write_video(tmp_path / f"clip{suffix}", times, origin=origin), times, len(times) / rate)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import http.server
 import io
 import logging
+import os
 import struct
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from clips import constant, numbers, write_video
+from clips import barcode, constant, numbers, without_rights, write_video, write_webp
 from PIL import Image
 
 from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
@@ -116,6 +118,82 @@ def test_a_cut_off_video_gives_what_is_there_and_says_so(tmp_path, caplog) -> No
 def test_a_whole_video_gives_no_warning(clip, caplog) -> None:
     load(str(clip))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def whole_and_broken(folder: Path, suffix: str, broken: Callable[[bytearray], bytes]) -> tuple[Path, int]:
+    """A clip of 48 frames, broken, and how many frames it had."""
+    path, durations = folder / f"clip{suffix}", [40] * 48
+    if suffix == ".webp":
+        write_webp(path, durations)
+    elif suffix == ".png":
+        first, *rest = (Image.fromarray(barcode(k)) for k in range(48))
+        first.save(path, save_all=True, append_images=rest, duration=durations)
+    else:
+        write_video(path, constant(Fraction(25), Fraction(48, 25)), gop_size=8)
+    path.write_bytes(broken(bytearray(path.read_bytes())))
+    return path, 48
+
+
+KINDS = (".mp4", ".mkv", ".webm", ".ts", ".avi", ".gif", ".webp", ".png")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".gif", ".png"])
+def test_half_a_file_gives_the_frames_that_are_there(tmp_path, suffix) -> None:
+    path, frames = whole_and_broken(tmp_path, suffix, lambda data: data[: len(data) // 2])
+    with open_source(str(path), path.name) as source:
+        found = numbers(load_clip(source, Selection(Fraction(0)), "source").images)
+    assert 4 < len(found) < frames and found == list(range(len(found)))
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_any_damage_gives_frames_or_an_error_with_the_name(tmp_path, suffix, seed) -> None:
+    def scratch(data: bytearray) -> bytes:
+        for at in np.random.default_rng(seed).integers(8, len(data), 12):
+            data[at] ^= 0x5A
+        return data
+
+    path, _ = whole_and_broken(tmp_path, suffix, scratch)
+    try:
+        assert len(load(str(path), path.name).images) > 0
+    except ValueError as error:
+        assert path.name in str(error) and str(tmp_path) not in str(error)
+
+
+def test_a_stream_that_turns_up_midway_does_not_end_the_clip(tmp_path, clip) -> None:
+    """MPEG-TS without sound, followed by MPEG-TS with it."""
+    late = tmp_path / "late.ts"
+    with av.open(str(late), "w") as container:
+        video, audio = container.add_stream("libx264", rate=24), container.add_stream("aac", rate=44100)
+        video.width, video.height = 80, 16
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux(audio.encode(sound))
+        for _ in range(24):
+            container.mux(video.encode(av.VideoFrame(80, 16)))
+        container.mux(video.encode(None))
+    path = tmp_path / "joined.ts"
+    first = write_video(tmp_path / "first.ts", constant(Fraction(24), Fraction(1)))
+    path.write_bytes(first.read_bytes() + late.read_bytes())
+    with open_source(str(path), path.name) as source:
+        assert len(load_clip(source, Selection(Fraction(0)), "source").images) == 48
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs user ids")
+def test_a_file_that_can_not_be_read_is_an_error_without_its_folder() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        path = write_video(Path(name, "locked.mp4"), constant(Fraction(24), Fraction(1)))
+        path.chmod(0)
+        with without_rights(), pytest.raises(PermissionError, match=r"^locked\.mp4 can't be read"):
+            load(str(path), path.name)
+
+
+def test_a_picture_too_thin_to_fill_its_size_is_refused(tmp_path) -> None:
+    path = tmp_path / "thread.gif"
+    Image.new("P", (8, 8000)).save(path)
+    with open_source(str(path), path.name) as source, pytest.raises(ValueError, match="too long and thin"):
+        load_clip(source, EIGHT, (512, 512))
 
 
 def test_flipped_bytes_are_lived_with(tmp_path, clip) -> None:

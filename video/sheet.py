@@ -1,0 +1,100 @@
+"""The tensor that frames are written to, in little more memory than it takes itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .container import Limits
+
+
+class Sheet:
+    """Collects frames of one size; `finish` returns them as images [n, height, width, 3] and a mask.
+
+    Bytes stay bytes until then, at the beginning of the memory that the finished tensor takes. So the decoder's own
+    frames come to as much as the rest of that memory before anything is taken on top of it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        has_alpha: bool,
+        limits: Limits,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self.count = self.capacity = 0
+        self.size, self._name, self._limits = size, name, limits
+        self._images = torch.empty((0, size[1], size[0], 3), dtype=dtype, device=device)
+        self._mask = torch.empty((0, size[1], size[0]), dtype=dtype, device=device) if has_alpha else None
+        self._bytes = True
+
+    def reserve(self, frames: int) -> None:
+        """Makes room for `frames` frames; ValueError when that passes a limit."""
+        self._check(frames)
+        self._images = self._resized(self._images, frames)
+        if self._mask is not None:
+            self._mask = self._resized(self._mask, frames)
+        self.capacity = frames
+
+    def add(self, picture: np.ndarray | Tensor, repeats: int) -> None:
+        """Writes a picture `repeats` times: uint8 [height, width, 3], or 4 with alpha, or a tensor of 0..1 values."""
+        if self.count + repeats > self.capacity:
+            self.reserve(max(self.count + repeats, min(2 * self.capacity, self._limits.max_frames)))
+        rows = slice(self.count, self.count + repeats)
+        self.count += repeats
+        if isinstance(picture, Tensor):
+            self._bytes = False
+            self._images[rows] = picture.to(self._images)
+            return
+        levels = torch.from_numpy(np.ascontiguousarray(picture))
+        _levels(self._images)[rows] = levels[..., :3]
+        if self._mask is not None:
+            _levels(self._mask)[rows] = 255 - levels[..., 3] if levels.shape[-1] == 4 else 0
+
+    def finish(self) -> tuple[Tensor, Tensor | None]:
+        """The images, and the mask where there is alpha: 1 where the frame is transparent."""
+        parts = [part if part is None else part[: self.count] for part in (self._images, self._mask)]
+        if self._bytes:
+            for part in parts:
+                if part is not None:
+                    _widen(part)
+        return parts[0], parts[1]
+
+    def _resized(self, old: Tensor, frames: int) -> Tensor:
+        new = torch.empty((frames, *old.shape[1:]), dtype=old.dtype, device=old.device)
+        if self._bytes:
+            _levels(new)[: self.count] = _levels(old)[: self.count]
+        else:
+            new[: self.count] = old[: self.count]
+        return new
+
+    def _check(self, frames: int) -> None:
+        width, height = self.size
+        remedy = "Lower first_n_seconds, fps or size, or set max_frames."
+        if frames > self._limits.max_frames:
+            raise ValueError(
+                f"{self._name} would give {frames:,} frames, more than the limit of {self._limits.max_frames:,}. "
+                + remedy
+            )
+        channels = 3 if self._mask is None else 4
+        needed = frames * width * height * channels * self._images.itemsize
+        if self._limits.max_bytes is not None and needed > self._limits.max_bytes:
+            raise ValueError(
+                f"{frames:,} frames of {width}x{height} need {needed / 2**30:.1f} GB, "
+                f"but only {self._limits.max_bytes / 2**30:.1f} GB of memory is free. " + remedy
+            )
+
+
+def _levels(frames: Tensor) -> Tensor:
+    """As many frames of bytes, at the beginning of the memory of a contiguous tensor [n, ...]."""
+    return frames.view(-1).view(torch.uint8)[: frames.numel()].view(frames.shape)
+
+
+def _widen(frames: Tensor) -> None:
+    """Turns the bytes into numbers in 0..1 where they lie; backwards, so that none is overwritten before its turn."""
+    levels = _levels(frames)
+    for index in reversed(range(len(frames))):
+        frames[index].copy_(levels[index].clone()).div_(255)
