@@ -10,7 +10,12 @@ Graph = dict[str, Any]  # a UI file, schema 0.4
 Prompt = dict[str, dict[str, Any]]  # an API prompt
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
-API_NAMES = {"Video to Video": "video-to-video", "Turbo Text to Video": "turbo-text-to-video"}
+API_NAMES = {
+    "Video to Video": "video-to-video",
+    "Text to Video": "text-to-video",
+    "Turbo Video to Video": "turbo-video-to-video",
+    "Turbo Text to Video": "turbo-text-to-video",
+}
 TITLE_HEIGHT = 30.0  # LiteGraph draws a node's title above its position
 
 

@@ -22,6 +22,15 @@ TITLES = {
         *("Negative Prompt", "Load Video Frames", "VAE Encode", "AnimateDiff Sampler", "VAE Decode"),
         "Export Video",
     },
+    "Text to Video": {
+        *("Load Checkpoint", "Load Motion Module", "Motion LoRA", "Apply Motion Module", "Prompt"),
+        *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
+    },
+    "Turbo Video to Video": {
+        *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
+        *("Negative Prompt", "Load Video Frames", "VAE Encode", "AnimateDiff Sampler", "VAE Decode"),
+        "Export Video",
+    },
     "Turbo Text to Video": {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
@@ -151,8 +160,9 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(".")))
 
 
-def test_the_motion_lora_waits_bypassed_and_a_note_says_how_to_enable_it() -> None:
-    graph = read(ui_file("Video to Video"))
+@pytest.mark.parametrize("name", ["Video to Video", "Text to Video"])
+def test_the_motion_lora_waits_bypassed_and_a_note_says_how_to_enable_it(name: str) -> None:
+    graph = read(ui_file(name))
     (lora,) = (node for node in graph["nodes"] if title_of(node) == "Motion LoRA")
     assert lora["mode"] == 4 and lora["outputs"][0]["links"]
     assert any("Ctrl+B" in node["widgets_values"][0] for node in graph["nodes"] if node["type"] in NOTES)
