@@ -1,7 +1,10 @@
 """Fast AnimateDiff: re-animate videos and turn prompts into short clips inside ComfyUI."""
 
+from server import PromptServer
+
 from comfy_api.v0_0_2 import ComfyExtension, io
 
+from .endpoints.mounting import mount
 from .motion_modules.folders import register_model_folders
 from .nodes import NODES
 
@@ -11,6 +14,9 @@ WEB_DIRECTORY = "./nodes/web"
 class FastAnimateDiff(ComfyExtension):
     async def on_load(self) -> None:
         register_model_folders()
+        server = getattr(PromptServer, "instance", None)
+        if server is not None:  # as it is where the host's nodes are used without its server
+            mount(server.app)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -1,4 +1,4 @@
-"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `test`, `ui`, `models` or `bench`.
+"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `test`, `ui`, `serve`, `models` or `bench`.
 
 Standard library only. Everything lands in `.venv/` and `.dev/` of the checkout; whatever is done outside is printed.
 `COMFYUI_PATH` names a ComfyUI of your own to use instead of the one that is downloaded.
@@ -43,8 +43,11 @@ assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7); print(torch.
 # Of comfy-cli only the workflow converter is used. It needs pathspec; the other 24 dependencies stay out.
 TEST_TOOLS = ["pytest>=8,<10", "hypothesis>=6,<7", "ruff==0.17.5", "pathspec>=1,<2"]
 TEST_TOOLS += ["diffusers==0.42.1; python_version >= '3.11'", "diffusers==0.41.0; python_version < '3.11'"]
+CERTIFICATES = "trustme>=1.2,<2"  # the Python client speaks only https
+# The service's own client, and schemathesis, which makes requests up from the OpenAPI document.
+TEST_TOOLS += ["fal-client==1.0.3", CERTIFICATES, "schemathesis>=4,<5"]
 CONVERTER = ["--no-deps", "comfy-cli==1.23.0"]
-PLAYWRIGHT = "playwright-core@1.65.1"
+NODE_TOOLS = ["playwright-core@1.65.1", "@fal-ai/client@1.10.1"]
 
 VENV_ADVICE = (
     "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
@@ -53,6 +56,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
   ui              the ComfyUI page with this pack and the tiny models
+  serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
   test [pytest]   ruff and every test; with arguments only pytest, for example: test tests/video -k gif
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
   bench [NAME]    runs benchmarks/NAME.py; without a name, says which there are
@@ -133,18 +137,18 @@ def child_environment(**more: str) -> dict[str, str]:
     return env
 
 
-# ---- what the browser tests need
+# ---- what the tests with a browser or Node.js need
 
 
 def browser_environment() -> dict[str, str]:
-    """CHROMIUM and NODE_PATH for the browser tests. If they can't be had: a loud line, under CI an error."""
+    """CHROMIUM and NODE_PATH for these tests. If they can't be had: a loud line, under CI an error."""
     tools = find_browser_tools()
     if None in tools.values() and LINUX and os.geteuid() == 0 and shutil.which("apt-get"):
         apt_install([package for package, found in tools.items() if not found])
         tools = find_browser_tools()
     missing = [package for package, found in tools.items() if not found]
-    if not missing and not install_playwright(tools["npm"]):
-        missing = [PLAYWRIGHT]
+    if not missing and not install_node_tools(tools["npm"]):
+        missing = NODE_TOOLS
     if not missing:
         return {"CHROMIUM": tools["chromium"], "NODE_PATH": str(DEV / "node_modules")}
     advice = f"{' and '.join(missing)} not found. Install it (CHROMIUM can name a browser elsewhere), then run again."
@@ -154,19 +158,23 @@ def browser_environment() -> dict[str, str]:
     return {}
 
 
-def install_playwright(npm: str) -> bool:
-    """Whether playwright-core of the wanted version is in .dev, after an attempt to put it there."""
-    package, version = PLAYWRIGHT.split("@")
-    described = DEV / "node_modules" / package / "package.json"
-    if described.is_file() and json.loads(described.read_text(encoding="utf-8"))["version"] == version:
+def install_node_tools(npm: str) -> bool:
+    """Whether the wanted packages are in .dev, after an attempt to put them there: all at once, npm drops the others."""
+    if all(map(has_node_tool, NODE_TOOLS)):
         return True
     flags = ["--prefix", DEV, "--no-save", "--no-audit", "--no-fund"]
     try:
-        run_quietly(PLAYWRIGHT, [npm, "install", *flags, PLAYWRIGHT])
+        run_quietly(" ".join(NODE_TOOLS), [npm, "install", *flags, *NODE_TOOLS])
     except SetupError as error:
         print(error)
         return False
     return True
+
+
+def has_node_tool(tool: str) -> bool:
+    package, _, version = tool.rpartition("@")
+    described = DEV / "node_modules" / package / "package.json"
+    return described.is_file() and json.loads(described.read_text(encoding="utf-8"))["version"] == version
 
 
 def find_browser_tools() -> dict[str, str | None]:
@@ -216,6 +224,12 @@ def ui(arguments: list[str]) -> int:
     return run_script("tiny/ui.py", arguments, setup())
 
 
+def serve(arguments: list[str]) -> int:
+    env = setup()
+    install("certificates", [CERTIFICATES], make_venv())
+    return run_script("tiny/serve.py", arguments, env)
+
+
 def test(arguments: list[str]) -> int:
     env = setup(tests=True)
     env.update(browser_environment())
@@ -248,7 +262,7 @@ def bench(arguments: list[str]) -> int:
     return run_script(f"benchmarks/{name}.py", rest, setup())
 
 
-COMMANDS = {"demo": demo, "ui": ui, "test": test, "models": models, "bench": bench}
+COMMANDS = {"demo": demo, "ui": ui, "serve": serve, "test": test, "models": models, "bench": bench}
 
 
 def run_script(script: str, arguments: list[str], env: dict[str, str]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
@@ -152,3 +154,24 @@ def conditioning(seed: int = 3, tokens: int = 7) -> list:
 
 def noise(frames: int, size: int = 8, seed: int = 4) -> Tensor:
     return torch.randn(frames, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def predict(
+    model: ModelPatcher, x: Tensor, sigma: float = 3.0, cfg_chunks: int = 1, context: Tensor | None = None
+) -> Tensor:
+    """The host's denoised prediction of one call, chunks of cond and uncond stacked as the host stacks them."""
+    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
+    model.pre_run()
+    options = comfy.model_patcher.create_model_options_clone(model.model_options)["transformer_options"]
+    options["wrappers"] = copy.copy(model.wrappers)
+    options["cond_or_uncond"] = list(range(cfg_chunks))
+    context = conditioning()[0][0] if context is None else context
+    try:
+        return model.model.apply_model(
+            x,
+            torch.full((x.shape[0],), sigma),
+            c_crossattn=context.expand(x.shape[0], -1, -1),
+            transformer_options=options,
+        )
+    finally:
+        model.cleanup()

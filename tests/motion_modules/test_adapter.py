@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-
 import comfy_aimdo.control
 import components
 import pytest
@@ -21,26 +19,8 @@ from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
 from fast_animatediff.motion_modules.schedule import VelocitySampling
 
+predict = components.predict
 FRAMES = 6
-
-
-def predict(model, x, sigma=3.0, cfg_chunks=1, context=None):
-    """The host's denoised prediction of one call, chunks of cond and uncond stacked as the host stacks them."""
-    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
-    model.pre_run()
-    options = comfy.model_patcher.create_model_options_clone(model.model_options)["transformer_options"]
-    options["wrappers"] = copy.copy(model.wrappers)
-    options["cond_or_uncond"] = list(range(cfg_chunks))
-    context = components.conditioning()[0][0] if context is None else context
-    try:
-        return model.model.apply_model(
-            x,
-            torch.full((x.shape[0],), sigma),
-            c_crossattn=context.expand(x.shape[0], -1, -1),
-            transformer_options=options,
-        )
-    finally:
-        model.cleanup()
 
 
 def inserted(model, module, frames, strength=1.0):

@@ -1,0 +1,121 @@
+"""Which addresses may be connected to where a caller names the URL: public ones, and the hosts that the owner allows."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+# Ranges that some Pythons call global, and that lead to IPv4 addresses of any kind or to nobody.
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10"),
+            *("3fff::/20", "5f00::/16", "192.88.99.0/24"),
+        ),
+    )
+)
+CONNECT_SECONDS, READ_SECONDS = 10.0, 20.0
+NEEDED_AIOHTTP = (3, 12)  # TCPConnector(socket_factory=...)
+
+
+class AddressRefused(PermissionError):
+    """The URL leads to an address that is not public; nothing was sent there."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Opens the sockets of one session: it sees every address that is about to be connected to, however it was found.
+
+    host: the URL's, for the message. is_allowed: the owner named this host, so that any address will do.
+    """
+
+    host: str
+    is_allowed: bool
+
+    def __call__(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        if not self.is_allowed and not is_public(address[0]):
+            raise AddressRefused(f"{self.host} does not lead to a public address")
+        return socket.socket(family, kind, protocol)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet; anything but a plainly written one does not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    if not found.is_global or found.is_multicast or found.is_reserved:
+        return False
+    return not any(found in network for network in NOT_PUBLIC if network.version == found.version)
+
+
+def is_allowed(url: URL, allowed_hosts: Collection[str]) -> bool:
+    """Whether the owner's list names the URL's host: alone, or with the URL's port."""
+    for entry in allowed_hosts:
+        is_bare_ipv6 = entry.count(":") > 1 and not entry.startswith("[")
+        allowed = URL(f"http://[{entry}]" if is_bare_ipv6 else f"http://{entry}")
+        same_port = allowed.explicit_port in (None, url.port)
+        if same_port and _name(allowed.host) == _name(url.host):
+            return True
+    return False
+
+
+def guarded_session(
+    url: URL | str,
+    allowed_hosts: Collection[str],
+    seconds: float,
+    resolver: AbstractResolver | None = None,
+) -> aiohttp.ClientSession:
+    """A session for one request to one URL, without redirects: `session.get(url, allow_redirects=False)`.
+
+    It opens sockets to public addresses only, unless the owner allows the URL's host: else the request ends in a
+    ClientConnectorError whose `os_error` is AddressRefused. It knows no proxy, keeps no cookie, unpacks nothing.
+    """
+    url = URL(url)
+    connector = aiohttp.TCPConnector(
+        socket_factory=Guard(url.host or "", is_allowed(url, allowed_hosts)),
+        resolver=resolver,
+        use_dns_cache=False,
+        force_close=True,
+    )
+    timeout = aiohttp.ClientTimeout(
+        total=seconds, sock_connect=min(seconds, CONNECT_SECONDS), sock_read=min(seconds, READ_SECONDS)
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        headers={"User-Agent": "fast-animatediff", "Accept-Encoding": "identity"},
+    )
+
+
+def check_aiohttp() -> None:
+    """Raises ValueError where the installed aiohttp can't be told which addresses to leave alone."""
+    version = re.match(r"(\d+)\.(\d+)", aiohttp.__version__)
+    if version is None or tuple(map(int, version.groups())) < NEEDED_AIOHTTP:
+        needed = ".".join(map(str, NEEDED_AIOHTTP))
+        raise ValueError(
+            f"The endpoints need aiohttp {needed} or newer, this is {aiohttp.__version__}: pip install -U aiohttp."
+        )
+
+
+def _name(host: str | None) -> str:
+    name = (host or "").lower().rstrip(".")
+    try:
+        return ipaddress.ip_address(name).compressed
+    except ValueError:
+        return name

@@ -1,0 +1,233 @@
+"""One ComfyUI over its public HTTP API: prompts in, progress and files out."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import aiohttp
+
+from .failure import without_paths
+
+Prompt = dict[str, dict[str, Any]]
+API_SECONDS = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # between attempts to reach one that is away
+PING_SECONDS = 20.0
+LENT = "fast-animatediff"  # subfolder of its temp folder
+GONE = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
+
+
+class ComfyUIGone(ConnectionError):
+    """The ComfyUI can't be reached, or went away while it was asked."""
+
+
+class PromptRefused(RuntimeError):
+    """The ComfyUI found the prompt invalid; nothing was run. The message names nodes and values."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One sign of life of a prompt: a node began (total 0), or did step of total; `node_id` None: it may have ended."""
+
+    node_id: str | None
+    step: int = 0
+    total: int = 0
+
+
+class ComfyUI:
+    """A ComfyUI at `url`. `start` listens to its websocket until `close`; `up` says whether that is connected.
+
+    ssl: what aiohttp takes as such, for one with a certificate of its own.
+    All requests raise ComfyUIGone when it does not answer.
+    """
+
+    def __init__(self, url: str, ssl: aiohttp.Fingerprint | bool = True) -> None:
+        self.url = url.rstrip("/")
+        self.queued = 0  # prompts in its queue, from whomever, as it last said
+        self.up = False
+        self.changed = asyncio.Event()  # set on every change of `up`
+        self._ssl = ssl
+        self._client_id = uuid.uuid4().hex
+        self._lent: dict[str, str] = {}
+        self._watched: dict[str, asyncio.Queue[Event]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=API_SECONDS, connect=5.0)
+        connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        self._listening = asyncio.create_task(self._listen())
+
+    def doubt(self) -> None:
+        """To be told when it did not answer: it is up again as soon as its websocket is connected anew."""
+        self._listening.cancel()
+        self._listening = asyncio.create_task(self._listen())
+        self._turn(False)
+
+    async def close(self) -> None:
+        if self._listening:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        if self._session:
+            await self._session.close()
+
+    # ---- prompts
+
+    async def submit(self, prompt: Prompt, prompt_id: str) -> None:
+        """Queues a prompt under an id of ours, a UUID in its canonical form. Errors: PromptRefused."""
+        body = {"prompt": prompt, "client_id": self._client_id, "prompt_id": prompt_id}
+        async with self._request("POST", "/prompt", json=body) as answer:
+            if answer.status != 200:
+                raise PromptRefused(without_paths(describe_refusal(await read_json(answer))))
+
+    async def job(self, prompt_id: str) -> dict[str, Any] | None:
+        """What it knows of a prompt: `status` (pending, in_progress, completed, failed, cancelled), `outputs`,
+        `execution_error`; None where it knows nothing."""
+        async with self._request("GET", f"/api/jobs/{prompt_id}") as answer:
+            if answer.status == 404:
+                return None
+            return await read_json(answer)
+
+    async def cancel(self, prompt_id: str) -> None:
+        """Takes a prompt from the queue, or interrupts it, and only it; nothing where it has ended."""
+        async with self._request("POST", f"/api/jobs/{prompt_id}/cancel"):
+            pass
+
+    @asynccontextmanager
+    async def watch(self, prompt_id: str) -> AsyncIterator[asyncio.Queue[Event]]:
+        """The events of a prompt while the block runs; one with node_id None after every break of the connection."""
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        self._watched[prompt_id] = events
+        try:
+            yield events
+        finally:
+            del self._watched[prompt_id]
+
+    # ---- files
+
+    async def lend(self, path: Path, name: str) -> str:
+        """Puts a file into its temp folder under a name; returns what nodes that load files know it by."""
+        self._lent[name] = name + path.suffix
+        with path.open("rb") as file:
+            return f"{await self._store(file, self._lent[name])} [temp]"
+
+    async def take_back(self, name: str) -> None:
+        """Empties what was lent under a name. There is no way to delete it; the host does when it starts."""
+        if name in self._lent:
+            await self._store(io.BytesIO(), self._lent.pop(name))
+
+    async def _store(self, file: BinaryIO, name: str) -> str:
+        form = aiohttp.FormData()
+        form.add_field("image", file, filename=name, content_type="application/octet-stream")
+        for field, value in (("type", "temp"), ("subfolder", LENT), ("overwrite", "true")):
+            form.add_field(field, value)
+        timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
+        async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
+            if answer.status != 200:
+                raise PromptRefused(f"It does not take the video: {answer.status} {answer.reason}")
+            stored = await read_json(answer)
+        return f"{stored['subfolder']}/{stored['name']}"
+
+    async def describe(self, file: dict[str, str]) -> tuple[str, int] | None:
+        """Content type and size in bytes of a file that it can show; None where it is not there."""
+        async with self._request("HEAD", "/view", params=place(file)) as answer:
+            if answer.status != 200:
+                return None
+            return answer.content_type, answer.content_length or 0
+
+    @asynccontextmanager
+    async def open(
+        self, file: dict[str, str], headers: dict[str, str], method: str = "GET"
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Its answer with a file's content, to be read in pieces."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
+        async with self._request(
+            method, "/view", params=place(file), headers=headers, timeout=timeout
+        ) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.request(method, self.url + path, **options) as answer:
+                yield answer
+        except GONE as error:
+            raise ComfyUIGone(f"{self.url} does not answer: {error}") from error
+
+    # ---- its websocket
+
+    async def _listen(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            try:
+                url = f"{self.url}/ws?clientId={self._client_id}"
+                async with self._session.ws_connect(url, max_msg_size=0, heartbeat=PING_SECONDS) as socket:
+                    pause = FIRST_PAUSE
+                    self._turn(True)
+                    async for message in socket:
+                        if message.type == aiohttp.WSMsgType.TEXT:  # previews are binary
+                            self._take(json.loads(message.data))
+            except (*GONE, ValueError, LookupError, TypeError, AttributeError):
+                pass  # the last four: something else than ComfyUI talks there
+            self._turn(False)
+
+    def _turn(self, up: bool) -> None:
+        """What happened while it could not be heard has to be asked for, so everybody who watches is woken."""
+        if up != self.up:
+            self.up = up
+            self.changed.set()
+            for events in self._watched.values():
+                events.put_nowait(Event(None))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind, data = message.get("type"), message.get("data") or {}
+        if kind == "status":
+            self.queued = data["status"]["exec_info"]["queue_remaining"]
+            return
+        events = self._watched.get(data.get("prompt_id", ""))
+        if events is None:
+            return
+        if kind == "progress":
+            events.put_nowait(Event(data["node"], data["value"], data["max"]))
+        elif kind == "executing":  # with no node, unlike execution_success: after the job can be asked for
+            events.put_nowait(Event(data["node"]))
+
+
+def place(file: dict[str, str]) -> dict[str, str]:
+    return {name: file[name] for name in ("filename", "subfolder", "type")}
+
+
+async def read_json(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        found = await answer.json(content_type=None)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIGone(
+            f"{answer.url.path} answered {answer.status} with something that is no JSON object."
+        )
+    return found
+
+
+def describe_refusal(body: dict[str, Any]) -> str:
+    """The answer to an invalid prompt, as lines that name the nodes."""
+    error = body.get("error") or {}
+    if not isinstance(error, dict):
+        return str(error)
+    lines = [": ".join(part for part in (error.get("message"), error.get("details")) if part)]
+    for node_id, node in (body.get("node_errors") or {}).items():
+        lines += [
+            f"{node['class_type']} (node {node_id}): {problem['message']}: {problem['details']}"
+            for problem in node["errors"]
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""A request into an API prompt: its values go to the nodes with the titles that the endpoints know."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .requests import ENDPOINTS, Endpoint, ImageSize, Request
+from .settings import Settings
+
+Prompt = dict[str, dict[str, Any]]  # node id to {class_type, inputs, _meta: {title}}
+
+FOLDER = Path(__file__).resolve().parents[1] / "workflows" / "api"
+SAMPLER, LOADER, LATENT, APPLY, EXPORT = (
+    "AnimateDiff Sampler",
+    "Load Video Frames",
+    "Empty Video Latent",
+    "Apply Motion Module",
+    "Export Video",
+)
+PHASES = {LOADER: "decode", SAMPLER: "sampling", EXPORT: "encode"}
+# Where a field's value goes: the title of the node, then its inputs.
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "prompt": ("Prompt", "text"),
+    "negative_prompt": ("Negative Prompt", "text"),
+    "num_frames": (LATENT, "num_frames"),
+    "video_size": (LATENT, "video_size", "width", "height"),
+    "video_url": (LOADER, "file"),
+    "first_n_seconds": (LOADER, "first_n_seconds"),
+    "num_inference_steps": (SAMPLER, "steps"),
+    "strength": (SAMPLER, "strength"),
+    "guidance_scale": (SAMPLER, "cfg"),
+    "seed": (SAMPLER, "seed"),
+    "motions": (APPLY,),
+}
+MOTION_LORAS = {
+    "zoom-out": "v2_lora_ZoomOut.ckpt",
+    "zoom-in": "v2_lora_ZoomIn.ckpt",
+    "pan-left": "v2_lora_PanLeft.ckpt",
+    "pan-right": "v2_lora_PanRight.ckpt",
+    "tilt-up": "v2_lora_TiltUp.ckpt",
+    "tilt-down": "v2_lora_TiltDown.ckpt",
+}
+PRESETS = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+MULTIPLE, SHORTEST, LONGEST = 8, 64, 4096  # what Empty Video Latent takes
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A prompt to be queued, the id of the node whose output is the video, node ids by phase, remarks for the log."""
+
+    prompt: Prompt
+    export_node: str
+    phases: Mapping[str, str]  # node id to decode, sampling or encode
+    notes: tuple[str, ...]
+
+
+def load_workflows(settings: Settings) -> dict[str, Prompt]:
+    """The API prompt of every endpoint by its id, checked. Raises ValueError with the file and what it lacks."""
+    workflows = {}
+    for endpoint in ENDPOINTS.values():
+        path = settings.workflows.get(endpoint.id, FOLDER / f"{endpoint.workflow}.json")
+        try:
+            workflow = json.loads(path.read_text(encoding="utf-8"))
+            check(endpoint, workflow)
+        except OSError as error:
+            raise ValueError(f"{path.name}, the workflow of {endpoint.id}: {error.strerror}.") from None
+        except ValueError as error:
+            raise ValueError(f"{path.name}, the workflow of {endpoint.id}: {error}") from None
+        workflows[endpoint.id] = workflow
+    return workflows
+
+
+def check(endpoint: Endpoint, workflow: Any) -> None:
+    """Raises ValueError with the title or the input that the endpoint needs and the workflow lacks."""
+    if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
+        raise ValueError("this file is for the page. Save it there with Workflow > Export (API).")
+    if not isinstance(workflow, dict) or not all(map(_is_node, workflow.values())):
+        raise ValueError("this is not an API prompt: a node has class_type and inputs.")
+    for field, (title, *inputs) in _places(endpoint).items():
+        node = workflow[_node_id(workflow, title, field)]
+        for name in inputs:
+            if isinstance(node["inputs"].get(name, []), list):
+                state = "is linked to another node" if name in node["inputs"] else "is missing"
+                raise ValueError(f"input {name} of '{title}' {state}; {field} of the request goes there.")
+    _node_id(workflow, EXPORT, "video")
+
+
+def fill(
+    endpoint: Endpoint, workflow: Prompt, request: Request, video_file: str | None, settings: Settings
+) -> Filled:
+    """A copy of a checked workflow with the request's values.
+
+    video_file: the video as Load Video Frames takes it, such as "clip.mp4" or "folder/clip.mp4 [output]".
+    """
+    prompt = {key: {**node, "inputs": dict(node["inputs"])} for key, node in workflow.items()}
+    ids = {_title(node): key for key, node in prompt.items()}
+    notes = []
+    values = {field: (getattr(request, field),) for field in _places(endpoint)}
+    if endpoint.takes_video:
+        values["video_url"] = (video_file,)
+    else:
+        width, height = frame_size(request.video_size, settings.max_pixels)
+        values["video_size"] = ("custom", width, height)
+        notes += _size_notes(request.video_size, width, height, settings.max_pixels)
+    for field, (title, *inputs) in _places(endpoint).items():
+        prompt[ids[title]]["inputs"].update(zip(inputs, values[field], strict=False))
+    export = prompt[ids[EXPORT]]["inputs"]
+    if not isinstance(export.get("fps", []), list):
+        export["fps"] = request.fps
+    if motions := getattr(request, "motions", ()):
+        files = MOTION_LORAS | settings.motion_loras
+        _add_motions(prompt, ids[APPLY], [files[motion] for motion in motions])
+    if endpoint.takes_video:
+        notes.append(_steps_note(request.num_inference_steps, request.strength))
+    phases = {ids[title]: phase for title, phase in PHASES.items() if title in ids}
+    return Filled(prompt, ids[EXPORT], phases, tuple(notes))
+
+
+def frame_size(size: ImageSize | str, max_pixels: int) -> tuple[int, int]:
+    """Width and height near the asked ones that can be rendered: multiples of 8, 64 to 4096, max_pixels in all."""
+    width, height = PRESETS[size] if isinstance(size, str) else (size.width, size.height)
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)), LONGEST / max(width, height))
+    nearest = math.floor if scale < 1 else round
+    short, long = sorted(
+        max(SHORTEST, nearest(side * scale / MULTIPLE) * MULTIPLE) for side in (width, height)
+    )
+    long = min(long, LONGEST, max(SHORTEST, max_pixels // short // MULTIPLE * MULTIPLE))
+    return (short, long) if width < height else (long, short)
+
+
+def _places(endpoint: Endpoint) -> dict[str, tuple[str, ...]]:
+    places = {field: PLACES[field] for field in endpoint.request.model_fields if field in PLACES}
+    return places | {"fps": (LOADER if endpoint.takes_video else EXPORT, "fps")}
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs"), dict)
+
+
+def _title(node: Mapping[str, Any]) -> str:
+    meta = node.get("_meta")
+    return str(meta.get("title", "")) if isinstance(meta, dict) else ""
+
+
+def _node_id(workflow: Prompt, title: str, field: str) -> str:
+    found = [key for key, node in workflow.items() if _title(node) == title]
+    if len(found) != 1:
+        count = f"{len(found)} nodes are" if found else "no node is"
+        raise ValueError(
+            f"{count} titled '{title}'; exactly one has to be, because of {field}. Titles here: "
+            f"{', '.join(sorted(filter(None, map(_title, workflow.values())))) or 'none'}."
+        )
+    return found[0]
+
+
+def _add_motions(prompt: Prompt, apply: str, files: list[str]) -> None:
+    """Chains Motion LoRA nodes before the node that applies them, behind one that is connected there already."""
+    next_id = max((int(key) for key in prompt if key.isdecimal()), default=0) + 1
+    link = prompt[apply]["inputs"].get("motion_lora")
+    for number, file in enumerate(files, next_id):
+        inputs = {"motion_lora": file, "strength": 1.0} | ({"previous": link} if link else {})
+        meta = {"title": f"Motion LoRA {number - next_id + 1}"}
+        prompt[str(number)] = {"inputs": inputs, "class_type": "FAD_MotionLora", "_meta": meta}
+        link = [str(number), 0]
+    prompt[apply]["inputs"]["motion_lora"] = link
+
+
+def _size_notes(size: ImageSize | str, width: int, height: int, max_pixels: int) -> list[str]:
+    asked = PRESETS[size] if isinstance(size, str) else (size.width, size.height)
+    if asked == (width, height):
+        return []
+    bounds = f"multiples of 8 from {SHORTEST} to {LONGEST}, at most {max_pixels} pixels"
+    return [f"video_size {asked[0]}x{asked[1]} becomes {width}x{height} ({bounds})."]
+
+
+def _steps_note(steps: int, strength: float) -> str:
+    running = int(steps * strength)
+    if not running:
+        return f"{steps} steps at strength {strength:g} are less than one: the video comes back as it is."
+    return f"{running} of {steps} steps run at strength {strength:g}."

@@ -1,0 +1,289 @@
+"""What the four endpoints take and give: the service's fields with their types, defaults, ranges and descriptions."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
+PANDA = "panda playing a guitar, on a boat, in the ocean, high quality, high quality, ultra HD, realistic"
+BLOSSOMS = (
+    "masterpiece, best quality, 1girl, solo, cherry blossoms, hanami, pink flower, white flower, spring season, "
+    "wisteria, petals, flower, plum blossoms, outdoors, falling petals, white hair, black eyes"
+)
+CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
+MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
+MAX_URL = 8192  # characters of a URL that is no data URI
+HOST_SEEDS = 2**64
+DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to be typed again
+SHOWN_INPUT = 1000  # characters of JSON; larger inputs are left out of a problem
+
+Motion = Literal["zoom-out", "zoom-in", "pan-left", "pan-right", "tilt-up", "tilt-down"]
+Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
+
+
+def _is_unicode(text: str) -> str:
+    """JSON can spell half a character, which no file or database takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("string_unicode", "Input should be a valid unicode string") from None
+    return text
+
+
+def _short_enough(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise _too_long("string_too_long", "String", MAX_TEXT)
+    return text
+
+
+def _short_url(url: str) -> str:
+    if len(url) > MAX_URL and url[:5].lower() != "data:":
+        raise _too_long("url_too_long", "URL", MAX_URL)
+    return url
+
+
+def _too_long(kind: str, what: str, most: int) -> PydanticCustomError:
+    return PydanticCustomError(
+        kind, f"{what} should have at most {{max_length}} characters", {"max_length": most}
+    )
+
+
+def _once_each(motions: list[Motion]) -> list[Motion]:
+    return list(dict.fromkeys(motions))
+
+
+class Fields(BaseModel):
+    """Fields of requests and results: fixed once read; those that the service does not know are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ImageSize(Fields):
+    width: int = Field(512, gt=0, le=14142, description="The width of the generated image.")
+    height: int = Field(512, gt=0, le=14142, description="The height of the generated image.")
+
+
+Text = Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_enough)]
+VideoPrompt = Annotated[
+    Text,
+    Field(
+        description="The prompt to use for generating the video. Be as descriptive as possible for best results.",
+        examples=[BLOSSOMS, PANDA],
+    ),
+]
+ImagePrompt = Annotated[
+    Text,
+    Field(
+        description="The prompt to use for generating the image. Be as descriptive as possible for best results.",
+        examples=[PANDA],
+    ),
+]
+NegativePrompt = Annotated[
+    Text,
+    Field(
+        description="The negative prompt to use. Use it to address details that you don't want\n"
+        "in the image. This could be colors, objects, scenery and even the small details\n"
+        "(e.g. moustache, blurry, low resolution)."
+    ),
+]
+VideoUrl = Annotated[
+    str,
+    AfterValidator(_is_unicode),
+    AfterValidator(_short_url),
+    Field(
+        description="URL of the video.",
+        examples=[f"{CLIPS}animatediff-vid2vid-input-2.gif", f"{CLIPS}animatediff-vid2vid-input-1.gif"],
+    ),
+]
+Seconds = Annotated[int, Field(ge=2, le=4, description="The first N number of seconds of video to animate.")]
+Frames = Annotated[int, Field(ge=1, le=32, description="The number of frames to generate for the video.")]
+Steps = Annotated[int, Field(ge=1, le=50, description="The number of inference steps to perform.")]
+TurboSteps = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=50,
+        description="The number of inference steps to perform. 4-12 is recommended for turbo mode.",
+    ),
+]
+Strength = Annotated[
+    float,
+    Field(
+        ge=0, le=1, allow_inf_nan=False, description="The strength of the input video in the final output."
+    ),
+]
+Guidance = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=20,
+        allow_inf_nan=False,
+        description="The CFG (Classifier Free Guidance) scale is a measure of how close you want\n"
+        "the model to stick to your prompt when looking for a related image to show you.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Field(
+        description="The same seed and the same prompt given to the same version of Stable Diffusion\n"
+        "will output the same image every time."
+    ),
+]
+Fps = Annotated[int, Field(ge=1, le=16, description="Number of frames per second to extract from the video.")]
+Motions = Annotated[
+    list[Motion],
+    AfterValidator(_once_each),
+    Field(description="The motions to apply to the video.", json_schema_extra={"uniqueItems": True}),
+]
+VideoSize = Annotated[ImageSize | Preset, Field(description="The size of the video to generate.")]
+
+
+class TextToVideo(Fields):
+    prompt: VideoPrompt
+    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
+    num_frames: Frames = 16
+    num_inference_steps: Steps = 25
+    guidance_scale: Guidance = 7.5
+    seed: Seed = None
+    fps: Fps = 8
+    motions: Motions = []
+    video_size: VideoSize = "square"
+
+
+class VideoToVideo(Fields):
+    video_url: VideoUrl
+    first_n_seconds: Seconds = 3
+    prompt: ImagePrompt
+    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
+    num_inference_steps: Steps = 25
+    strength: Strength = 0.7
+    guidance_scale: Guidance = 7.5
+    seed: Seed = None
+    fps: Fps = 8
+    motions: Motions = []
+
+
+class TurboTextToVideo(Fields):
+    prompt: VideoPrompt
+    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
+    num_frames: Frames = 16
+    num_inference_steps: TurboSteps = 8
+    guidance_scale: Guidance = 2.0
+    seed: Seed = None
+    fps: Fps = 8
+    video_size: VideoSize = "square"
+
+
+class TurboVideoToVideo(Fields):
+    video_url: VideoUrl
+    first_n_seconds: Seconds = 3
+    prompt: ImagePrompt
+    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
+    num_inference_steps: TurboSteps = 12
+    strength: Strength = 0.7
+    guidance_scale: Guidance = 2.0
+    seed: Seed = None
+    fps: Fps = 8
+
+
+Request = TextToVideo | VideoToVideo | TurboTextToVideo | TurboVideoToVideo
+
+
+class File(Fields):
+    url: str = Field(description="The URL where the file can be downloaded from.")
+    content_type: str = Field(description="The mime type of the file.", examples=["video/mp4"])
+    file_name: str = Field(description="The name of the file.", examples=["FastAnimateDiff_00001_.mp4"])
+    file_size: int = Field(description="The size of the file in bytes.", examples=[4404019])
+
+
+class Result(Fields):
+    video: File = Field(description="Generated video file.")
+    seed: int = Field(description="Seed used for generating the video.")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint: its app id, the model of its requests, and the name of its API prompt in `workflows/api`."""
+
+    id: str
+    request: type[TextToVideo] | type[VideoToVideo] | type[TurboTextToVideo] | type[TurboVideoToVideo]
+    workflow: str
+    category: str
+
+    @property
+    def takes_video(self) -> bool:
+        return "video_url" in self.request.model_fields
+
+
+APP = "fal-ai/fast-animatediff"
+ENDPOINTS: Mapping[str, Endpoint] = {
+    endpoint.id: endpoint
+    for endpoint in (
+        Endpoint(f"{APP}/video-to-video", VideoToVideo, "video-to-video", "video-to-video"),
+        Endpoint(f"{APP}/text-to-video", TextToVideo, "text-to-video", "text-to-video"),
+        Endpoint(f"{APP}/turbo/video-to-video", TurboVideoToVideo, "turbo-video-to-video", "video-to-video"),
+        Endpoint(f"{APP}/turbo/text-to-video", TurboTextToVideo, "turbo-text-to-video", "text-to-video"),
+    )
+}
+
+
+class InvalidRequest(ValueError):
+    """A body that is no request; `detail` is the list of problems as the service's clients read it."""
+
+    def __init__(self, detail: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail))
+        self.detail = detail
+
+
+def problem(kind: str, message: str, *where: str | int, **context: Any) -> dict[str, Any]:
+    """One entry of `detail`: what is wrong with the part of the body that `where` leads to."""
+    found: dict[str, Any] = {"loc": ["body", *where], "msg": message, "type": kind}
+    return found | ({"ctx": context} if context else {})
+
+
+def decode(body: bytes | str) -> Any:
+    """The JSON value of a body. Raises InvalidRequest."""
+    try:
+        return json.loads(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest([problem("json_invalid", "JSON decode error: the body is not UTF-8")]) from None
+    except RecursionError:
+        raise InvalidRequest([problem("json_invalid", "JSON decode error: nested too deeply")]) from None
+    except ValueError as error:
+        raise InvalidRequest([problem("json_invalid", f"JSON decode error: {error}")]) from None
+
+
+def validate(endpoint: Endpoint, body: Any) -> Request:
+    """The request in a decoded body, or in one stored earlier. Raises InvalidRequest with every problem."""
+    try:
+        return endpoint.request.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequest([_as_problem(found) for found in error.errors()]) from None
+
+
+def with_seed(request: Request) -> Request:
+    """The request with a seed that the host can use: drawn where there is none, brought into its 64 bits."""
+    seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed % HOST_SEEDS
+    return request.model_copy(update={"seed": seed})
+
+
+def _as_problem(found: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {"loc": ["body", *found["loc"]], "msg": found["msg"], "type": found["type"]}
+    for key in ("input", "ctx", "url"):
+        if key in found and _is_small_json(found[key]):
+            shown[key] = found[key]
+    return shown
+
+
+def _is_small_json(value: Any) -> bool:
+    try:
+        return len(json.dumps(value, allow_nan=False)) <= SHOWN_INPUT
+    except (TypeError, ValueError, RecursionError):
+        return False

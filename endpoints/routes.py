@@ -1,0 +1,151 @@
+"""The HTTP face: the addresses under /fal that the service's clients, and a person's browser, ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from .access import allow_origin, check_client, check_key, preflight
+from .answers import Address, ended_within, failed, queued, result_answer, status_answer, stream_status
+from .failure import CLIENT_GONE, Failure, Refused, refuse
+from .files import Files
+from .incoming import Call, is_uuid, read_request, split
+from .jobs import Jobs, NewJob, StoreUnavailable
+from .queue import Queue
+from .settings import Settings
+from .site import Site
+from .uploads import Uploads
+
+OF_REQUEST = re.compile(r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/status|/status/stream|/cancel)?")
+GONE_SECONDS = 0.5  # between looks whether a waiting client is still there
+TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest"}
+UPLOAD = ("POST", "/storage/upload/initiate")
+NOT_STORED = Failure(503, "Requests can't be stored now. Try again later.", "internal_error")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Routes:
+    """Answers the clients. viewed: url of the ComfyUI whose /view the same server has, if any."""
+
+    def __init__(
+        self, settings: Settings, queue: Queue, jobs: Jobs, uploads: Uploads, viewed: str | None
+    ) -> None:
+        self.settings, self.queue, self.jobs, self.viewed = settings, queue, jobs, viewed
+        self.files, self.site = Files(settings, queue, jobs, uploads), Site(settings)
+
+    def app(self) -> web.Application:
+        """An application for the address /fal of a server."""
+        app = web.Application(middlewares=[self._guard])
+        app.on_response_prepare.append(self._allow_origin)
+        for face in ("run", "queue"):
+            app.router.add_route("*", f"/{face}/{{path:.+}}", self._faced(face))
+        app.router.add_route("*", "/proxy", self.proxied)
+        self.files.add_to(app.router)
+        self.site.add_to(app.router)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Checks who asks, and gives every error the service's shape."""
+        try:
+            check_client(request, self.settings)
+            if request.method == "OPTIONS":
+                return await preflight(request)
+            return await handler(request)
+        except Refused as error:
+            return failed(error.failure)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return failed(Failure(error.status, error.reason), error.headers)
+        except StoreUnavailable as error:
+            logging.warning("Fast AnimateDiff endpoints: %s", error)
+            return failed(NOT_STORED)
+        except ConnectionError:  # the client is gone, or an answer that has begun can't be ended
+            if request.transport:
+                request.transport.abort()
+            return failed(CLIENT_GONE)
+
+    async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        allow_origin(request, response, self.settings)
+
+    def _faced(self, face: str) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            check_key(request, self.settings)
+            # The Python client asks queue.HOST where only FAL_RUN_HOST was set.
+            asked = "queue" if request.host.startswith("queue.") else face
+            return await self.answer(
+                request, Call(asked, request.method, request.match_info["path"], request.query)
+            )
+
+        return handler
+
+    async def proxied(self, request: web.Request) -> web.StreamResponse:
+        """What the JavaScript client's `proxyUrl` sends here, with the address that it meant in a header."""
+        check_key(request, self.settings)
+        target = split(request.headers.get("x-fal-target-url", ""))
+        face = TARGETS.get(target.hostname or "")
+        if face is None:
+            message = f"x-fal-target-url has to name one of {', '.join(TARGETS)}."
+            raise refuse(400, message, "bad_request")
+        if face == "rest":
+            if (request.method, target.path) != UPLOAD:
+                raise refuse(404, f"{target.path} is not served here.")
+            return await self.files.initiate_upload(request)
+        call = Call(face, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
+        return await self.answer(request, call)
+
+    async def answer(self, request: web.Request, call: Call) -> web.StreamResponse:
+        address = Address.of(request, self.settings, self.viewed)
+        found = OF_REQUEST.fullmatch(call.path)
+        if found:
+            return await self.about(request, call, address, **found.groupdict(""))
+        new = await read_request(request, call, self.settings, address)
+        if call.face == "run":
+            return await self.run(request, new, address)
+        job, _ = await self.queue.accept(new)
+        return queued(job, self.queue, address)
+
+    async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
+        """Waits for the result. A client that goes away has cancelled, as with the service."""
+        job, is_new = await self.queue.accept(new)
+        live = self.queue.live(job.id)
+        try:
+            while live and not live.ended.is_set():
+                if request.transport is None or request.transport.is_closing():
+                    raise ConnectionResetError("The client is gone.")
+                await ended_within(live, GONE_SECONDS)
+        except (asyncio.CancelledError, ConnectionError):
+            if is_new:
+                await self.queue.cancel(job.id, CLIENT_GONE)
+            raise
+        return result_answer(await self.jobs.get(job.id), address)
+
+    async def about(
+        self, request: web.Request, call: Call, address: Address, app: str, id: str, verb: str
+    ) -> web.StreamResponse:
+        """Status, result and cancel of a request."""
+        call.require("PUT" if verb == "/cancel" else "GET")
+        await self.queue.recovered()
+        job = await self.jobs.get(id) if is_uuid(id) else None
+        if job is None or not (job.endpoint == app or job.endpoint.startswith(f"{app}/")):
+            return failed(Failure(404, "Request not found."), more={"status": "NOT_FOUND"})
+        if verb == "/cancel":
+            if await self.queue.cancel(id):
+                body = {"status": "CANCELLATION_REQUESTED", "request_id": id}
+                return web.json_response(body, status=202)
+            return failed(Failure(400, "The request has ended."), more={"status": "ALREADY_COMPLETED"})
+        logs = call.query.get("logs", "").lower() in ("1", "true")
+        if verb == "/status":
+            return status_answer(job, self.queue, address, logs)
+        if verb == "/status/stream":
+            return await stream_status(request, job, self.queue, self.jobs, address, logs)
+        if job.state != "ended":
+            raise refuse(400, "Request is still in progress")
+        return result_answer(job, address)

@@ -1,0 +1,56 @@
+"""The page on which a person can try the endpoints, and their description for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from . import openapi
+from .answers import ROOT, Address
+from .failure import refuse
+from .requests import ENDPOINTS
+from .settings import Settings
+
+FOLDER = Path(__file__).resolve().with_name("page")
+FRESH = {"Cache-Control": "no-cache"}
+
+
+class Site:
+    """The handlers of what is the same for everybody."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        router.add_get("", to_page)
+        router.add_get("/", page)
+        router.add_get("/page/{name}", page_file)
+        router.add_get("/openapi.json", self.all_documents)
+        router.add_get("/openapi/{endpoint:.+}.json", self.one_document)
+
+    async def all_documents(self, request: web.Request) -> web.Response:
+        address = Address.of(request, self.settings).base
+        return web.json_response(openapi.document(ENDPOINTS.values(), address + ROOT))
+
+    async def one_document(self, request: web.Request) -> web.Response:
+        endpoint = ENDPOINTS.get(request.match_info["endpoint"])
+        if endpoint is None:
+            raise refuse(404, f"There are: {', '.join(ENDPOINTS)}.")
+        address = Address.of(request, self.settings).base
+        return web.json_response(openapi.document([endpoint], address + ROOT))
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(FOLDER / "index.html", headers=FRESH)
+
+
+async def page_file(request: web.Request) -> web.StreamResponse:
+    path = FOLDER / request.match_info["name"]
+    if path.parent != FOLDER or not path.is_file():
+        raise refuse(404, "There is no such file.")
+    return web.FileResponse(path, headers=FRESH)
+
+
+async def to_page(request: web.Request) -> web.Response:
+    raise web.HTTPFound(f"{ROOT}/")

@@ -1,0 +1,152 @@
+"""A real ComfyUI with the endpoints on, also with TLS, and the two clients of the hosted service as programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from fast_animatediff.tiny.certificate import make_certificate
+from fast_animatediff.tiny.host import host_folder
+from fast_animatediff.tiny.server import ComfyServer, free_port
+
+APP = "fal-ai/fast-animatediff"
+TURBO = f"{APP}/turbo/text-to-video"
+SMALL = {
+    "prompt": "a red circle moving left",
+    "num_frames": 2,
+    "num_inference_steps": 2,
+    "video_size": {"width": 64, "height": 64},
+    "seed": 1,
+}
+LONG = SMALL | {"num_frames": 8, "num_inference_steps": 50, "guidance_scale": 7.5}
+SECONDS = 300.0  # for anything, on a busy machine
+
+
+class Served:
+    """The server: `address` is its own, `secure` host:port of the endpoints' TLS port. `settings` go into the TOML file."""
+
+    def __init__(self, base: Path, settings: Mapping[str, Any] | None = None) -> None:
+        self.base = base
+        self.certificate = make_certificate(base / "certificate")
+        self.secure = f"localhost:{free_port()}"
+        self.server = ComfyServer(host_folder(), base, free_port())
+        self.http = httpx.Client(timeout=SECONDS)
+        self.trust = ssl.create_default_context(cafile=self.certificate.authority)
+        self.configure(settings or {})
+
+    @property
+    def address(self) -> str:
+        return self.server.base_url
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """What the next start reads."""
+        values = {
+            "enabled": True,
+            "listen": self.secure.replace("localhost", "127.0.0.1"),
+            "tls_certfile": str(self.certificate.certificate),
+            "tls_keyfile": str(self.certificate.key),
+            "allowed_hosts": ["127.0.0.1"],
+            "max_pixels": 64 * 64,  # of the calls that name no size
+            **settings,
+        }
+        file = self.base / "user" / "fast-animatediff-endpoints.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+
+    def start(self) -> Served:
+        self.server.start(SECONDS)
+        return self
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.http.close()
+
+    def restart(self, settings: Mapping[str, Any] | None = None) -> None:
+        self.server.stop()
+        self.configure(settings or {})
+        self.start()
+
+    def kill(self) -> None:
+        os.kill(self.server.pid, signal.SIGKILL)
+        self.server.stop()
+
+    # ---- plain HTTP
+
+    def run(self, request: Mapping[str, Any], endpoint: str = TURBO, **headers: str) -> httpx.Response:
+        return self.http.post(f"{self.address}/fal/run/{endpoint}", json=dict(request), headers=headers)
+
+    def submit(self, request: Mapping[str, Any], query: str = "", **headers: str) -> httpx.Response:
+        url = f"{self.address}/fal/queue/{TURBO}{query}"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.post(url, json=dict(request), headers=named)
+
+    def submitted(self, request: Mapping[str, Any], **headers: str) -> str:
+        answer = self.submit(request, **headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["request_id"]
+
+    def url(self, request_id: str) -> str:
+        return f"{self.address}/fal/queue/{APP}/requests/{request_id}"
+
+    def status(self, request_id: str) -> dict[str, Any]:
+        return self.http.get(f"{self.url(request_id)}/status?logs=1").json()
+
+    def result(self, request_id: str) -> httpx.Response:
+        return self.http.get(self.url(request_id))
+
+    def until(
+        self, request_id: str, state: str, message: str = "", seconds: float = SECONDS
+    ) -> dict[str, Any]:
+        """The status, once it is `state`, with a log line that begins with `message`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = self.status(request_id)
+            said = [line["message"] for line in status.get("logs") or []]
+            if status["status"] == state and any(line.startswith(message) for line in said or [""]):
+                return status
+            assert status["status"] != "COMPLETED" or state == "COMPLETED", status
+            time.sleep(0.05)
+        raise TimeoutError(f"{request_id} did not become {state}: {status}")
+
+    # ---- the clients, as programs
+
+    def python(self, script: str) -> dict[str, Any]:
+        """Runs a script in which `fal_client` is imported and leads here; returns what it prints last, as JSON."""
+        env = os.environ | {
+            "FAL_RUN_HOST": f"{self.secure}/fal/run",
+            "FAL_QUEUE_RUN_HOST": f"{self.secure}/fal/queue",
+            "SSL_CERT_FILE": str(self.certificate.authority),
+            "FAL_KEY": "any",
+        }
+        head = f"import asyncio, json, fal_client\nAPP, INPUT, LONG = {TURBO!r}, {SMALL!r}, {LONG!r}\n"
+        return last_json([sys.executable, "-I", "-c", head + script], env)
+
+    def javascript(self, script: str) -> dict[str, Any]:
+        """The same with `fal`, through the proxy path."""
+        proxy = json.dumps({"url": f"{self.address}/fal/proxy", "when": "always"})
+        head = f"""const {{ fal }} = require("@fal-ai/client");
+        fal.config({{ proxyUrl: {proxy} }});
+        const APP = {json.dumps(TURBO)}, INPUT = {json.dumps(SMALL)}, LONG = {json.dumps(LONG)};
+        (async () => {{ {script} }})().catch((error) => {{ console.error(error); process.exit(1); }});"""
+        return last_json(["node", "-e", head], dict(os.environ))
+
+
+def last_json(command: list[str], env: Mapping[str, str]) -> dict[str, Any]:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,68 @@
+"""Switched on, off or wrongly, the endpoints never keep the host from starting."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+import folder_paths
+from comfy.cli_args import args
+from fast_animatediff.endpoints.mounting import mount, this_host
+from fast_animatediff.endpoints.settings import FILE_NAME
+
+
+def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:
+    (folder / FILE_NAME).write_text(settings)
+    monkeypatch.setattr(folder_paths, "user_directory", str(folder))
+    app = web.Application()
+    mount(app)
+    return any(resource.canonical == "/fal" for resource in app.router.resources())
+
+
+def test_they_are_there_only_when_switched_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not mounted(tmp_path, monkeypatch, "")
+    assert mounted(tmp_path, monkeypatch, "enabled = true")
+    monkeypatch.setenv("FAD_ENDPOINTS_ENABLED", "false")
+    assert not mounted(tmp_path, monkeypatch, "enabled = true")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("enabled = true\nport = 1", "port is not a setting"),
+        ("enabled = ", "is not TOML"),
+        ('enabled = true\n[workflows]\n"fal-ai/fast-animatediff/text-to-video" = "none.json"', "none.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_log_and_they_stay_off(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    settings: str,
+    said: str,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert not mounted(tmp_path, monkeypatch, settings)
+    assert "the endpoints stay off" in caplog.text and said in caplog.text
+    assert str(tmp_path) not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8188"),
+        ("0.0.0.0,::", "http://127.0.0.1:8188"),
+        ("::", "http://[::1]:8188"),
+        ("192.168.1.5", "http://192.168.1.5:8188"),
+        ("fd00::5", "http://[fd00::5]:8188"),
+    ],
+)
+def test_the_host_is_asked_at_an_address_where_it_listens(
+    monkeypatch: pytest.MonkeyPatch, listen: str, address: str
+) -> None:
+    monkeypatch.setattr(args, "listen", listen)
+    monkeypatch.setattr(args, "port", 8188)
+    assert this_host().url == address

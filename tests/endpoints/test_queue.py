@@ -1,0 +1,150 @@
+"""What a user may rely on while requests wait and run, asked with plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Served, new_id
+
+pytestmark = pytest.mark.server
+
+
+def test_requests_run_in_order_and_low_priority_ones_last(served: Served) -> None:
+    first = served.submitted(LONG)
+    served.until(first, "IN_PROGRESS")
+    low = served.submitted(SMALL, x_fal_queue_priority="low")
+    normal = [served.submitted(SMALL) for _ in range(3)]
+    assert [served.status(each)["queue_position"] for each in (*normal, low)] == [0, 1, 2, 3]
+    served.http.put(f"{served.url(first)}/cancel")
+    ended = {each: served.until(each, "COMPLETED")["logs"][0]["timestamp"] for each in (*normal, low)}
+    assert sorted(ended, key=ended.get) == [*normal, low]
+
+
+def test_the_same_request_id_runs_once(served: Served) -> None:
+    request_id = new_id()
+    answers = [served.submit(SMALL, x_fal_request_id=request_id).json()["request_id"] for _ in range(3)]
+    assert answers == [request_id] * 3
+    served.until(request_id, "COMPLETED")
+    assert served.submit(SMALL, x_fal_request_id=request_id).status_code == 200
+    written = list((served.base / "output").rglob(f"*{request_id}*.mp4"))
+    assert len(written) == 1
+    other = served.submit(SMALL | {"prompt": "another"}, x_fal_request_id=request_id)
+    assert other.status_code == 422 and other.json()["detail"][0]["loc"] == ["header", "x-fal-request-id"]
+
+
+def test_a_waiting_request_is_cancelled_without_having_begun(served: Served) -> None:
+    running, waiting = served.submitted(LONG), served.submitted(SMALL)
+    answer = served.http.put(f"{served.url(waiting)}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLATION_REQUESTED")
+    assert served.status(waiting)["status"] == "COMPLETED"
+    assert served.result(waiting).json()["error_type"] == "client_cancelled"
+    served.http.put(f"{served.url(running)}/cancel")
+    served.until(running, "COMPLETED")
+    again = served.http.put(f"{served.url(running)}/cancel")
+    assert (again.status_code, again.json()["status"]) == (400, "ALREADY_COMPLETED")
+    unknown = served.http.put(f"{served.url(new_id())}/cancel")
+    assert (unknown.status_code, unknown.json()["status"]) == (404, "NOT_FOUND")
+
+
+def test_a_request_is_cancelled_while_its_video_is_on_its_way(served: Served) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.mp4"
+        request = {"prompt": "x", "video_url": url}
+        endpoint = f"{APP}/turbo/video-to-video"
+        request_id = served.http.post(f"{served.address}/fal/queue/{endpoint}", json=request).json()[
+            "request_id"
+        ]
+        served.until(request_id, "IN_PROGRESS", "Fetching the video")
+        served.http.put(f"{served.url(request_id)}/cancel")
+        served.until(request_id, "COMPLETED", seconds=5)
+    assert served.result(request_id).json()["error_type"] == "client_cancelled"
+    assert list((served.base / "user" / "fast-animatediff-endpoints-files" / "incoming").iterdir()) == []
+
+
+def test_the_result_of_a_request_that_goes_on_is_not_there_yet(served: Served) -> None:
+    running = served.submitted(LONG)
+    assert served.result(running).status_code == 400
+    served.http.put(f"{served.url(running)}/cancel")
+    served.until(running, "COMPLETED")
+
+
+def test_a_client_that_hangs_up_while_it_waits_has_cancelled(served: Served) -> None:
+    request_id, body = new_id(), json.dumps(LONG)
+    with socket.create_connection(("127.0.0.1", served.server.port)) as connection:
+        head = f"POST /fal/run/{TURBO} HTTP/1.1\r\nHost: localhost\r\nX-Fal-Request-Id: {request_id}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        deadline = time.monotonic() + 30
+        while served.status(request_id).get("status") != "IN_PROGRESS" and time.monotonic() < deadline:
+            time.sleep(0.05)
+    served.until(request_id, "COMPLETED", seconds=20)
+    assert served.result(request_id).json()["error_type"] == "client_disconnected"
+
+
+def test_the_streamed_status_tells_every_line_once_and_ends_with_the_request(served: Served) -> None:
+    request_id = served.submitted(SMALL | {"seed": 5})
+    text = served.http.get(f"{served.url(request_id)}/status/stream?logs=1").text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    lines = [line["message"] for event in events for line in event["logs"]]
+    assert events[-1]["status"] == "COMPLETED"
+    assert len(lines) == len(set(lines)) and "Sampling: step 2 of 2" in lines
+
+
+def test_a_webhook_hears_of_result_and_error_and_is_tried_again(served: Served) -> None:
+    heard: list[dict] = []
+    answers = [500, 200, 200]
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(answers[len(heard) - 1])
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hook = f"?fal_webhook=http://127.0.0.1:{server.server_port}/hook"
+    request_id = served.submit(SMALL, hook).json()["request_id"]
+    deadline = time.monotonic() + 30
+    while len(heard) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    server.shutdown()
+    assert [message["request_id"] for message in heard] == [request_id] * 2
+    assert heard[0]["status"] == "OK" and heard[0]["payload"] == served.result(request_id).json()
+
+
+def test_requests_and_answers_have_the_services_shape(served: Served) -> None:
+    answer = served.submit(SMALL).json()
+    url = f"{served.address}/fal/queue/{APP}/requests/{answer['request_id']}"
+    assert answer["response_url"] == url
+    assert (answer["status_url"], answer["cancel_url"]) == (f"{url}/status", f"{url}/cancel")
+    assert answer["status"] == "IN_QUEUE" and answer["queue_position"] == 0
+    served.until(answer["request_id"], "COMPLETED")
+    assert served.http.get(f"{url}/status").status_code == 200
+    assert served.result(answer["request_id"]).headers["x-fal-request-id"] == answer["request_id"]
+    assert "not found" in served.run(SMALL, "fal-ai/fast-animatediff/other").json()["detail"]
+    wrong_method = served.http.get(f"{served.address}/fal/run/{TURBO}")
+    assert (wrong_method.status_code, wrong_method.headers["Allow"]) == (405, "POST")
+    assert wrong_method.json() == {"detail": "Method Not Allowed"}
+    assert served.http.get(f"{served.address}/fal/nothing").json() == {"detail": "Not Found"}
+
+
+def test_a_body_over_the_limit_is_refused_and_a_long_prompt_is_a_problem_of_the_prompt(
+    served: Served,
+) -> None:
+    url = f"{served.address}/fal/run/{TURBO}"
+    with socket.create_connection(("127.0.0.1", served.server.port)) as connection:
+        lines = [f"POST /fal/run/{TURBO} HTTP/1.1", "Host: localhost", f"Content-Length: {1 << 40}", "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        assert connection.recv(64).startswith(b"HTTP/1.1 413")
+    answer = served.http.post(url, json=SMALL | {"prompt": "x" * 10_000_000})
+    assert answer.status_code == 422 and answer.json()["detail"][0]["loc"] == ["body", "prompt"]
+    assert len(answer.content) < 1000
+    assert served.http.post(url, content=b"{" * 100_000).status_code == 422

@@ -1,0 +1,69 @@
+"""Calls of the endpoints with curl and the hosted service's own two clients, ready to be pasted into a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+ENDPOINT = "fal-ai/fast-animatediff/turbo/text-to-video"
+INPUT = {
+    "prompt": "a red circle moving left",
+    "num_frames": 8,
+    "video_size": {"width": 64, "height": 64},
+}
+
+CURL = """curl --request POST \\
+  --url {address}/fal/run/{endpoint} \\
+  --header "Content-Type: application/json" \\
+  --data {data}"""
+
+PYTHON = """python3 -m venv fal && fal/bin/pip install fal-client
+export FAL_RUN_HOST={secure}/fal/run FAL_QUEUE_RUN_HOST={secure}/fal/queue
+export SSL_CERT_FILE={authority} FAL_KEY=any
+fal/bin/python - <<'END'
+import fal_client
+
+def on_queue_update(update):
+    if isinstance(update, fal_client.InProgress):
+        for log in update.logs:
+            print(log["message"])
+
+result = fal_client.subscribe(
+    "{endpoint}",
+    arguments={arguments!r},
+    with_logs=True,
+    on_queue_update=on_queue_update,
+)
+print(result)
+END"""
+
+JAVASCRIPT = """npm install @fal-ai/client
+node --input-type=module - <<'END'
+import {{ fal }} from "@fal-ai/client";
+
+fal.config({{ proxyUrl: {{ url: "{address}/fal/proxy", when: "always" }} }});
+const result = await fal.subscribe("{endpoint}", {{
+  input: {data},
+  logs: true,
+  onQueueUpdate: (update) => {{
+    if (update.status === "IN_PROGRESS") {{
+      update.logs.map((log) => log.message).forEach((line) => console.log(line));
+    }}
+  }},
+}});
+console.log(result.data);
+console.log(result.requestId);
+END"""
+
+
+def snippets(address: str, secure: str, authority: Path) -> dict[str, str]:
+    """By client, what to paste. address: http://host:port. secure: host:port with TLS, by a certificate of `authority`."""
+    shell_data = shlex.quote(json.dumps(INPUT))
+    return {
+        "cURL": CURL.format(address=address, endpoint=ENDPOINT, data=shell_data),
+        "Python": PYTHON.format(
+            secure=secure, authority=shlex.quote(str(authority)), endpoint=ENDPOINT, arguments=INPUT
+        ),
+        "JavaScript": JAVASCRIPT.format(address=address, endpoint=ENDPOINT, data=json.dumps(INPUT)),
+    }
