@@ -30,7 +30,10 @@ ASK_SECONDS = 5.0  # between questions whether a prompt has ended, in case a mes
 
 @dataclass(eq=False)
 class Live:
-    """A request that has not ended. began: unix time, None while it waits. attempts: how often a ComfyUI got it."""
+    """A request that has not ended. began: unix time, None until a ComfyUI works on it, its own queue over.
+
+    attempts: how often a ComfyUI got it. comfyui: the last that was asked about it.
+    """
 
     seq: int
     id: str
@@ -39,6 +42,7 @@ class Live:
     log: Log = field(default_factory=Log)
     began: float | None = None
     attempts: int = 0
+    comfyui: ComfyUI | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stopped_by: Failure = CANCELLED
@@ -133,20 +137,25 @@ async def submit(comfyui: ComfyUI, prompt: Prompt, prompt_id: str) -> None:
 async def follow(
     live: Live, comfyui: ComfyUI, filled: Filled, events: asyncio.Queue[Event]
 ) -> dict[str, Any]:
-    """The job as the ComfyUI describes it when it has ended. Errors: ComfyUIGone, also where it has forgotten it."""
-    heard = False
+    """The job as the ComfyUI describes it when it has ended. Errors: ComfyUIGone, also where a restart made it forget
+    the job; Refused where somebody took it from the ComfyUI's queue."""
     while True:
+        told = True
         try:
             event = await asyncio.wait_for(events.get(), ASK_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
-            event = Event(None)
+            event, told = Event(None), False
         if event.node_id is not None:
-            live.began, heard = live.began if heard else time.time(), True
+            live.began = live.began or time.time()
             live.log.follow(filled.phases, event)
             continue
         job = await comfyui.job(live.id)
+        if job is None and not told:  # it had the job, and has not been away since
+            raise Refused(INTERRUPTED)
         if job is None:
             raise ComfyUIGone(f"{comfyui.url} does not know the request any more.")
+        if job["status"] != "pending":
+            live.began = live.began or time.time()
         if job["status"] not in ("pending", "in_progress"):
             return job
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-PATHS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\":<>|]+)+[\\/]([^\\/\s'\":<>|]*)")
+WORD = r"[^\\/\s'\":<>|]+"  # of a file's name; folders may have several, with spaces between
+PATHS = re.compile(rf"(?<![\w:/\\.])(?:[A-Za-z]:)?(?:[\\/]{WORD}(?: {WORD})*)+[\\/]((?:{WORD})?)")
 LONGEST = 2000  # characters of a message
 
 

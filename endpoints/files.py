@@ -10,7 +10,7 @@ from .access import check_key
 from .answers import Address
 from .comfyui import ComfyUIGone
 from .failure import Failure, Refused, refuse, wrong_field
-from .incoming import is_uuid, read_body
+from .incoming import is_uuid, pieces, read_body
 from .jobs import Jobs
 from .queue import Queue
 from .requests import InvalidRequest, decode
@@ -79,7 +79,7 @@ class Files:
 
     async def put_upload(self, request: web.Request) -> web.Response:
         try:
-            await self.uploads.write(request.path, request.content.iter_chunked(1 << 18))
+            await self.uploads.write(request.path, pieces(request))
         except ConnectionError:
             raise
         except OSError as error:

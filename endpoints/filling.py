@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .requests import ENDPOINTS, Endpoint, ImageSize, Request
+from .requests import ENDPOINTS, HOST_SEEDS, Endpoint, ImageSize, Request
 from .settings import Settings
 
 Prompt = dict[str, dict[str, Any]]  # node id to {class_type, inputs, _meta: {title}}
@@ -72,7 +72,7 @@ def load_workflows(settings: Settings) -> dict[str, Prompt]:
     for endpoint in ENDPOINTS.values():
         path = settings.workflows.get(endpoint.id, FOLDER / f"{endpoint.workflow}.json")
         try:
-            workflow = json.loads(path.read_text(encoding="utf-8"))
+            workflow = json.loads(path.read_text(encoding="utf-8-sig"))
             check(endpoint, workflow)
         except OSError as error:
             raise ValueError(f"{path.name}, the workflow of {endpoint.id}: {error.strerror}.") from None
@@ -108,6 +108,9 @@ def fill(
     ids = {_title(node): key for key, node in prompt.items()}
     notes = []
     values = {field: (getattr(request, field),) for field in _places(endpoint)}
+    values["seed"] = (request.seed % HOST_SEEDS,)
+    # Below 1 the host would turn to the negative prompt; diffusers, as the service uses it, guides only above 1.
+    values["guidance_scale"] = (max(1.0, request.guidance_scale),)
     if endpoint.takes_video:
         values["video_url"] = (video_file,)
     else:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -130,8 +130,17 @@ async def read_body(request: web.Request, most: int) -> bytes:
     if (request.content_length or 0) > most:
         raise too_large
     body = bytearray()
-    async for piece in request.content.iter_chunked(1 << 18):
+    async for piece in pieces(request):
         body += piece
         if len(body) > most:
             raise too_large
     return bytes(body)
+
+
+async def pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body, bit by bit. Errors: Refused with 400 where it is not encoded as its header says."""
+    try:
+        async for piece in request.content.iter_chunked(1 << 18):
+            yield piece
+    except web.RequestPayloadError as error:
+        raise refuse(400, "The body is not encoded as its headers say.", "bad_request") from error

@@ -45,7 +45,8 @@ class StoreUnavailable(RuntimeError):
 @dataclass(frozen=True)
 class NewJob:
     """A request as accepted. request: its input as JSON. address: where the client reached us; viewed: the host's /view can be reached there, too.
-    deadline: unix time until which it has to have begun. low: waits for all that are not."""
+    deadline: unix time until which it has to have begun. low: waits for all that are not.
+    face: run where nobody but the connection can ask for the result, so that it ends with it; else queue."""
 
     id: str
     endpoint: str
@@ -110,9 +111,6 @@ class Jobs:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="endpoints-requests")
-
-    async def open(self) -> None:
-        await self._run(self._open)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)

@@ -88,11 +88,12 @@ async def listen(routes: Routes) -> web.AppRunner:
     try:
         if settings.tls_certfile:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(settings.tls_certfile, settings.tls_keyfile)
+            # An encrypted key is an error: without a password to try, OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(settings.tls_certfile, settings.tls_keyfile, password="")
         address, _, port = settings.listen.rpartition(":")
         await web.TCPSite(runner, address.strip("[]"), int(port), ssl_context=context).start()
         logging.info("Fast AnimateDiff: the endpoints listen on %s, too", settings.listen)
-    except (OSError, OverflowError) as error:  # a port above 65535 is the latter
+    except (OSError, OverflowError, ValueError) as error:  # a port above 65535, a name that is none
         logging.error("Fast AnimateDiff: the endpoints can't listen on %s: %s", settings.listen, error)
     return runner
 

@@ -39,8 +39,10 @@ FAILED = (422, 499, 500, 503, 504)  # how a request may end: see failure.py
 CANCELLED = {
     "type": "object",
     "properties": {
-        "success": {"type": "boolean", "description": "Whether the request was cancelled successfully."}
+        "status": {"type": "string", "enum": ["CANCELLATION_REQUESTED"]},
+        "request_id": {"type": "string", "description": "Request ID"},
     },
+    "required": ["status", "request_id"],
 }
 
 
@@ -107,7 +109,7 @@ def _queue_paths(endpoints: list[Endpoint], prefix: str) -> Schema:
             "get": _operation([REQUEST_ID, LOGS], {200: ("The request status.", status)}, 202, 404)
         },
         f"{requests}/cancel": {
-            "put": _operation([REQUEST_ID], {200: ("The request was cancelled.", CANCELLED)}, 202, 400, 404)
+            "put": _operation([REQUEST_ID], {202: ("The request is being cancelled.", CANCELLED)}, 400, 404)
         },
         requests: {
             "get": _operation([REQUEST_ID], {200: ("Result of the request.", result)}, 400, 404, *FAILED)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .settings import Settings
 from .uploads import Uploads
 from .videos import HostFile, VideoError, fetch, host_file, own_path
 
+LEFTOVER_SECONDS = 6 * 3600.0
 RESULT = re.compile(r"/fal/files/([0-9a-f-]{36})/[^/?]+")
 
 
@@ -25,7 +27,7 @@ class Preparation:
     """Prepares requests with these workflows.
 
     comfyuis: by url, those whose results may be an input; host is the one that this runs in. folder: for what is
-    fetched; it is emptied at the start, a killed process may have left something.
+    fetched; what a killed process left there is removed.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Preparation:
     ) -> None:
         self.settings, self.workflows, self.host, self.comfyuis = settings, workflows, host, comfyuis
         self.jobs, self.uploads, self.folder = jobs, uploads, folder
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_leftovers(folder)
 
     def fill(self, job: Job, request: dict[str, Any], video: str | None, log: Log) -> Filled:
         endpoint = ENDPOINTS[job.endpoint]
@@ -111,6 +113,14 @@ class Preparation:
             file = HostFile(result["filename"], result["subfolder"], result["type"])
             return self.comfyuis[result["worker"]], file
         return self.host, host_file(url, (job.address, self.host.url)) if job.viewed else None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Old files only: another ComfyUI with the same user folder may be fetching one now."""
+    for entry in folder.glob("*"):
+        with suppress(OSError):
+            if entry.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+                entry.unlink()
 
 
 async def copy_file(owner: ComfyUI, file: HostFile, target: Path) -> None:

@@ -39,6 +39,7 @@ class Queue:
         self._busy: dict[ComfyUI, asyncio.Task[None]] = {}
         self._strays: dict[ComfyUI, set[str]] = {comfyui: set() for comfyui in self.comfyuis}
         self._wake = asyncio.Event()
+        self._accepting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
 
@@ -81,28 +82,30 @@ class Queue:
         Errors: StoreUnavailable; Refused with 429 when too many wait, 422 when the id is known with another input.
         """
         await self.recovered()
-        if new.id not in self._live and len(self._waiting) >= self.most:
-            raise refuse(429, f"{self.most} requests wait already. Try again later.")
         # Shielded: what is stored has to be queued, too, though the caller may be cancelled in between.
         return await asyncio.shield(asyncio.ensure_future(self._accept(new)))
 
     async def _accept(self, new: NewJob) -> tuple[Job, bool]:
-        job = await self.jobs.accept(new)
-        if (job.endpoint, job.digest) != (new.endpoint, new.digest):
-            message = "This request id was used before with another input."
-            raise Refused(wrong_field("x-fal-request-id", message, "value_error", at="header"))
-        known = job.id in self._live or job.state == "ended"
-        if not known:
-            self._add(Live(job.seq, job.id, job.low, job.deadline))
-        return job, not known
+        async with self._accepting:  # one after the other, so that no two take the last place
+            if len(self._waiting) >= self.most and await self.jobs.get(new.id) is None:
+                raise refuse(429, f"{self.most} requests wait already. Try again later.")
+            job = await self.jobs.accept(new)
+            if (job.endpoint, job.digest) != (new.endpoint, new.digest):
+                message = "This request id was used before with another input."
+                raise Refused(wrong_field("x-fal-request-id", message, "value_error", at="header"))
+            known = job.id in self._live or job.state == "ended"
+            if not known:
+                self._add(Live(job.seq, job.id, job.low, job.deadline))
+            return job, not known
 
     def live(self, request_id: str) -> Live | None:
         """The request, unless it has ended or is unknown."""
         return self._live.get(request_id)
 
     def position(self, live: Live) -> int:
-        """How many requests have to begin before it."""
-        return bisect.bisect_left(self._waiting, live.place, key=lambda other: other.place)
+        """How many requests have to go to a ComfyUI before it; 0 once it is there."""
+        index = bisect.bisect_left(self._waiting, live.place, key=lambda other: other.place)
+        return index if live in self._waiting[index : index + 1] else 0
 
     def named(self, url: str | None) -> ComfyUI | None:
         return next((comfyui for comfyui in self.comfyuis if comfyui.url == url), None)
@@ -151,7 +154,6 @@ class Queue:
             self._wake.clear()
             while self._waiting and (comfyui := self._least_loaded()):
                 live = self._waiting.pop(0)
-                live.began = time.time()
                 self._busy[comfyui] = asyncio.create_task(self._see_through(live, comfyui))
                 self._busy[comfyui].add_done_callback(report)
 
@@ -166,7 +168,7 @@ class Queue:
             if isinstance(outcome, Refused):
                 await self._end(live, None, outcome.failure)
             elif isinstance(outcome, ComfyUIGone):
-                await self._put_back(live, comfyui)
+                await self._put_back(live, live.comfyui)
             elif isinstance(outcome, BaseException):
                 logging.error("Fast AnimateDiff endpoints: request %s failed", live.id, exc_info=outcome)
                 await self._end(live, None, UNEXPECTED)
@@ -183,15 +185,28 @@ class Queue:
             return None
         earlier = self.named(job.worker)
         request = await keep_trying(lambda: self.jobs.request(live.id))
-        if earlier and earlier.up and await earlier.job(live.id):
+        if earlier and earlier.up and await self._still_has(live, earlier):
             return await adopt(live, job, request, earlier, self._preparation)
         if earlier is not comfyui:
             self._stray(earlier, live.id)
+        live.comfyui = comfyui
         if live.attempts >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
         live.attempts += 1
         await keep_trying(lambda: self.jobs.send(live.id, comfyui.url))
         return await run(live, job, request, comfyui, self._preparation)
+
+    async def _still_has(self, live: Live, earlier: ComfyUI) -> bool:
+        """Errors: ComfyUIGone; Refused where one that can be reached fails to say it again and again."""
+        live.comfyui = earlier
+        try:
+            return await earlier.job(live.id) is not None
+        except ComfyUIGone:
+            live.attempts += 1
+            if live.attempts <= MOST_ATTEMPTS:
+                raise
+            self._stray(earlier, live.id)
+            raise Refused(MACHINE_LOST) from None
 
     async def _put_back(self, live: Live, comfyui: ComfyUI) -> None:
         comfyui.doubt()
@@ -200,7 +215,7 @@ class Queue:
             await self._end(live, None, live.stopped_by)
             return
         live.log.say("ComfyUI went away while it worked on this; it goes on when one is there.", "WARN")
-        live.began = live.deadline = None
+        live.began, live.deadline = None, None if live.began else live.deadline
         bisect.insort(self._waiting, live, key=lambda other: other.place)
 
     async def _end(self, live: Live, result: dict[str, Any] | None, failure: Failure | None) -> None:
@@ -235,12 +250,14 @@ class Queue:
             self._wake.set()
 
     async def _tick(self) -> None:
-        """Ends requests whose time to begin is over."""
+        """Ends requests whose time to begin is over, in a ComfyUI's own queue, too."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.time()
-            for live in [live for live in self._waiting if live.deadline and live.deadline < now]:
-                await self.cancel(live.id, TOO_LATE)
+            late = [live for live in self._live.values() if live.deadline and live.deadline < now]
+            for live in late:
+                if not live.began:
+                    await self.cancel(live.id, TOO_LATE)
 
     async def _expire(self) -> None:
         await self.ready.wait()

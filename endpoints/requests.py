@@ -20,7 +20,7 @@ BLOSSOMS = (
 CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
 MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
 MAX_URL = 8192  # characters of a URL that is no data URI
-HOST_SEEDS = 2**64
+HOST_SEEDS = 2**64  # others are taken modulo this
 DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to be typed again
 SHOWN_INPUT = 1000  # characters of JSON; larger inputs are left out of a problem
 
@@ -269,9 +269,10 @@ def validate(endpoint: Endpoint, body: Any) -> Request:
 
 
 def with_seed(request: Request) -> Request:
-    """The request with a seed that the host can use: drawn where there is none, brought into its 64 bits."""
-    seed = secrets.randbelow(DRAWN_SEEDS) if request.seed is None else request.seed % HOST_SEEDS
-    return request.model_copy(update={"seed": seed})
+    """The request with a seed: drawn where there is none. A given one stays, so that the result names the same."""
+    if request.seed is not None:
+        return request
+    return request.model_copy(update={"seed": secrets.randbelow(DRAWN_SEEDS)})
 
 
 def _as_problem(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from .access import allow_origin, check_client, check_key, preflight
+from .access import allow_origin, check_client, check_key, is_local_name, preflight
 from .answers import Address, ended_within, failed, queued, result_answer, status_answer, stream_status
 from .failure import CLIENT_GONE, Failure, Refused, refuse
 from .files import Files
@@ -78,13 +79,18 @@ class Routes:
     def _faced(self, face: str) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             check_key(request, self.settings)
-            # The Python client asks queue.HOST where only FAL_RUN_HOST was set.
-            asked = "queue" if request.host.startswith("queue.") else face
+            asked = "queue" if self._is_queue_host(request.host.lower()) else face
             return await self.answer(
                 request, Call(asked, request.method, request.match_info["path"], request.query)
             )
 
         return handler
+
+    def _is_queue_host(self, host: str) -> bool:
+        """Whether it is what the Python client makes of our name where only FAL_RUN_HOST was set."""
+        prefix, _, name = host.partition("queue.")
+        own = split(self.settings.address or "").netloc.lower()
+        return not prefix and bool(name) and (name == own or is_local_name(name))
 
     async def proxied(self, request: web.Request) -> web.StreamResponse:
         """What the JavaScript client's `proxyUrl` sends here, with the address that it meant in a header."""
@@ -113,8 +119,9 @@ class Routes:
         return queued(job, self.queue, address)
 
     async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
-        """Waits for the result. A client that goes away has cancelled, as with the service."""
-        job, is_new = await self.queue.accept(new)
+        """Waits for the result. A client that goes away has cancelled, unless it chose the id: then it may come back."""
+        returns = "x-fal-request-id" in request.headers
+        job, is_new = await self.queue.accept(replace(new, face="queue") if returns else new)
         live = self.queue.live(job.id)
         try:
             while live and not live.ended.is_set():
@@ -122,7 +129,7 @@ class Routes:
                     raise ConnectionResetError("The client is gone.")
                 await ended_within(live, GONE_SECONDS)
         except (asyncio.CancelledError, ConnectionError):
-            if is_new:
+            if is_new and not returns:
                 await self.queue.cancel(job.id, CLIENT_GONE)
             raise
         return result_answer(await self.jobs.get(job.id), address)

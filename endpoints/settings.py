@@ -158,7 +158,7 @@ def _read(file: Path) -> dict[str, Any]:
                 f"{PREFIX}... variables and remove the file."
             ) from None
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file.name} is not TOML: {error}") from None
 

@@ -39,7 +39,7 @@ class Uploads:
         target = self._place(path)
         if target is None:
             raise refuse(404, "This upload was not initiated, or has expired.")
-        part = target.with_name("part")
+        part = target.with_name(".part")  # which no upload is named
         try:
             size = 0
             with part.open("wb") as file:

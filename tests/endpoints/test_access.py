@@ -76,3 +76,12 @@ def test_a_page_of_an_allowed_origin_may_send_the_clients_headers(keyed: Served)
         assert "x-fal-request-id" in answer.headers["Access-Control-Expose-Headers"]
     other = httpx.options(url, headers=ask | {"Origin": "https://other.example"}, verify=verify)
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_a_public_name_that_begins_with_queue_is_not_taken_for_the_python_clients(keyed: Served) -> None:
+    answers = [
+        keyed.run(SMALL, Authorization=f"Key {KEY}", Host=host).json()
+        for host in ("queue.localhost", "queue.example.com")
+    ]
+    assert [answer.get("status") for answer in answers] == ["IN_QUEUE", None]
+    assert answers[1]["video"]

@@ -9,9 +9,8 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 
-import httpx
 import pytest
 
 from fast_animatediff.tests.endpoints.served import LONG, SMALL, Served, new_id
@@ -26,22 +25,33 @@ def outputs(served: Served, request_id: str) -> int:
     return len(list((served.base / "output").rglob(f"*{request_id}*.mp4")))
 
 
+def wait_for_position(served: Served, request_id: str, position: int) -> None:
+    deadline = time.monotonic() + 30
+    while served.status(request_id)["queue_position"] != position:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart(served: Served) -> None:
     sampling = served.submitted(STEPS | {"seed": 3})
     waiting = [served.submitted(SMALL | {"seed": seed}) for seed in (4, 5)]
-    connected, cancelled = new_id(), served.submitted(SMALL)
+    cancelled, last = (served.submitted(SMALL, x_fal_queue_priority="low") for _ in range(2))
+    chosen = new_id()
     served.http.put(f"{served.url(cancelled)}/cancel")
     served.until(sampling, "IN_PROGRESS", "Sampling: step")
-    with ThreadPoolExecutor(1) as other, suppress(httpx.TransportError):
-        answer = other.submit(served.run, SMALL, **{"x-fal-request-id": connected})
-        served.until(connected, "IN_QUEUE", seconds=10)
+    with ThreadPoolExecutor(2) as others:
+        others.submit(served.run, SMALL | {"seed": 6}, **{"x-fal-request-id": chosen})
+        others.submit(served.run, SMALL)
+        wait_for_position(served, last, len(waiting) + 2)
         served.kill()
-        answer.result()
+    with closing(sqlite3.connect(served.base / "user" / "fast-animatediff-endpoints.sqlite3")) as database:
+        [[connected]] = database.execute("SELECT id FROM requests WHERE face = 'run' AND state != 'ended'")
     served.start()
-    results = [served.until(each, "COMPLETED") and served.result(each) for each in (sampling, *waiting)]
-    assert [answer.status_code for answer in results] == [200] * 3
-    assert [answer.json()["seed"] for answer in results] == [3, 4, 5]
-    assert [outputs(served, each) for each in (sampling, *waiting)] == [1, 1, 1]
+    kept = (sampling, *waiting, chosen, last)
+    results = [served.until(each, "COMPLETED") and served.result(each) for each in kept]
+    assert [answer.status_code for answer in results] == [200] * 5
+    assert [answer.json()["seed"] for answer in results] == [3, 4, 5, 6, 1]
+    assert [outputs(served, each) for each in kept] == [1] * 5
     assert served.result(connected).json()["error_type"] == "client_disconnected"
     assert served.result(cancelled).json()["error_type"] == "client_cancelled"
 

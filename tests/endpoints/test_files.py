@@ -34,6 +34,19 @@ def test_an_uploaded_file_with_any_name_becomes_the_video_and_is_given_back_as_a
     assert served.http.put(unknown, content=b"x").status_code == 404
 
 
+def test_an_upload_keeps_its_name_whatever_it_is(served: Served) -> None:
+    place = f"{served.address}/fal/storage/upload/initiate"
+    url = served.http.post(place, json={"file_name": "part"}).json()["file_url"]
+    assert served.http.put(url, content=b"abc").status_code == 200
+    assert served.http.get(url).content == b"abc"
+
+
+def test_a_body_that_is_not_encoded_as_it_says_is_the_clients_fault(served: Served) -> None:
+    wrong = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = served.http.post(f"{served.address}/fal/queue/{TURBO}", content=b"no gzip", headers=wrong)
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
 def test_a_result_of_the_second_port_can_be_read_in_parts_and_be_the_next_video(served: Served) -> None:
     address = f"https://{served.secure}/fal"
     with httpx.Client(verify=served.trust, timeout=60) as http:

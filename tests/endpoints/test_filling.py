@@ -42,6 +42,16 @@ def test_texts_seed_steps_and_guidance_arrive(endpoint: str) -> None:
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 11, 3.5)
 
 
+@pytest.mark.parametrize(("seed", "used"), [(2**64 - 1, 2**64 - 1), (-1, 2**64 - 1), (2**64 + 5, 5)])
+def test_a_seed_is_brought_into_the_hosts_range(seed: int, used: int) -> None:
+    assert inputs(filled(T2V, {"seed": seed}).prompt, "AnimateDiff Sampler")["seed"] == used
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, 1.0), (0.5, 1.0), (1, 1.0), (1.5, 1.5)])
+def test_no_guidance_follows_the_prompt_alone_and_never_the_negative_one(asked: float, used: float) -> None:
+    assert inputs(filled(T2V, {"guidance_scale": asked}).prompt, "AnimateDiff Sampler")["cfg"] == used
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_the_defaults_of_the_request_are_those_of_its_workflow(endpoint: str) -> None:
     """The same graph in the page and behind the endpoint: an unchanged request changes texts, seed and video only."""

@@ -120,6 +120,8 @@ def test_a_second_process_cannot_take_the_same_database(tmp_path: Path) -> None:
     [
         ("No space left on device: '/srv/comfy/output/a.mp4'", "No space left on device: 'a.mp4'"),
         (r"can't open C:\Users\me\models\b.safetensors", "can't open b.safetensors"),
+        (r"can't open C:\Users\John Doe\ComfyUI\b.safetensors", "can't open b.safetensors"),
+        ("no /home/john doe/My ComfyUI/output/a.mp4 there", "no a.mp4 there"),
         ("see https://example.com/a/b.html, step 3/4", "see https://example.com/a/b.html, step 3/4"),
     ],
 )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 import folder_paths
 from comfy.cli_args import args
-from fast_animatediff.endpoints.mounting import mount, this_host
-from fast_animatediff.endpoints.settings import FILE_NAME
+from fast_animatediff.endpoints.mounting import listen, mount, this_host
+from fast_animatediff.endpoints.routes import Routes
+from fast_animatediff.endpoints.settings import FILE_NAME, Settings
+from fast_animatediff.tiny.certificate import make_certificate
+from fast_animatediff.tiny.server import free_port
 
 
 def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:
@@ -50,8 +61,30 @@ def test_what_is_wrong_is_said_in_the_log_and_they_stay_off(
     assert str(tmp_path) not in caplog.text
 
 
+@pytest.mark.parametrize("wrong", ["listen", "key"])
+def test_a_second_port_that_cannot_be_had_is_said_in_the_log_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    certificate = make_certificate(tmp_path)
+    key = load_pem_private_key(certificate.key.read_bytes(), None)
+    secret = BestAvailableEncryption(b"secret") if wrong == "key" else NoEncryption()
+    certificate.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+    settings = Settings(
+        listen="my..host:8190" if wrong == "listen" else f"127.0.0.1:{free_port()}",
+        tls_certfile=certificate.certificate,
+        tls_keyfile=certificate.key,
+    )
+
+    async def start_and_stop() -> None:
+        runner = await listen(Routes(settings, None, None, None, None))  # nobody asks it anything
+        await runner.cleanup()
+
+    asyncio.run(start_and_stop())
+    assert "can't listen on" in caplog.text
+
+
 @pytest.mark.parametrize(
-    ("listen", "address"),
+    ("listening", "address"),
     [
         ("127.0.0.1", "http://127.0.0.1:8188"),
         ("0.0.0.0,::", "http://127.0.0.1:8188"),
@@ -61,8 +94,8 @@ def test_what_is_wrong_is_said_in_the_log_and_they_stay_off(
     ],
 )
 def test_the_host_is_asked_at_an_address_where_it_listens(
-    monkeypatch: pytest.MonkeyPatch, listen: str, address: str
+    monkeypatch: pytest.MonkeyPatch, listening: str, address: str
 ) -> None:
-    monkeypatch.setattr(args, "listen", listen)
+    monkeypatch.setattr(args, "listen", listening)
     monkeypatch.setattr(args, "port", 8188)
     assert this_host().url == address

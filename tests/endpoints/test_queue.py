@@ -6,6 +6,8 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -13,6 +15,41 @@ import pytest
 from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Served, new_id
 
 pytestmark = pytest.mark.server
+MINUTES = {"steps": 100, "width": 256, "height": 256}
+
+
+def eventually(found: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def asked_of_comfyui(served: Served, which: str) -> list[list]:
+    """What ComfyUI itself says of its queue: number, id and prompt of what is queue_running or queue_pending."""
+    return served.http.get(f"{served.address}/queue").json()[which]
+
+
+@contextmanager
+def busy(served: Served) -> Iterator[None]:
+    """Meanwhile ComfyUI runs a long prompt that somebody queued in its own interface."""
+    request_id = served.submitted(LONG)
+    served.until(request_id, "IN_PROGRESS", "Sampling")
+    [[_, _, prompt, *_]] = asked_of_comfyui(served, "queue_running")
+    for node in prompt.values():
+        node["inputs"] |= {name: value for name, value in MINUTES.items() if name in node["inputs"]}
+    served.http.post(f"{served.address}/prompt", json={"prompt": prompt}).raise_for_status()
+    served.http.put(f"{served.url(request_id)}/cancel")
+    served.until(request_id, "COMPLETED")
+    yield
+    served.http.post(f"{served.address}/interrupt", json={})
+
+
+def sent_while_busy(served: Served, **headers: str) -> str:
+    """A request that waits in ComfyUI's own queue."""
+    request_id = served.submitted(SMALL, **headers)
+    eventually(lambda: [item[1] for item in asked_of_comfyui(served, "queue_pending")] == [request_id])
+    return request_id
 
 
 def test_requests_run_in_order_and_low_priority_ones_last(served: Served) -> None:
@@ -60,7 +97,7 @@ def test_a_request_is_cancelled_while_its_video_is_on_its_way(served: Served) ->
         request_id = served.http.post(f"{served.address}/fal/queue/{endpoint}", json=request).json()[
             "request_id"
         ]
-        served.until(request_id, "IN_PROGRESS", "Fetching the video")
+        served.until(request_id, "IN_QUEUE", "Fetching the video")
         served.http.put(f"{served.url(request_id)}/cancel")
         served.until(request_id, "COMPLETED", seconds=5)
     assert served.result(request_id).json()["error_type"] == "client_cancelled"
@@ -74,16 +111,52 @@ def test_the_result_of_a_request_that_goes_on_is_not_there_yet(served: Served) -
     served.until(running, "COMPLETED")
 
 
-def test_a_client_that_hangs_up_while_it_waits_has_cancelled(served: Served) -> None:
-    request_id, body = new_id(), json.dumps(LONG)
+def hang_up(served: Served, request: dict, header: str = "") -> str:
+    """Asks for a result and goes away while ComfyUI works on it; returns the request's id."""
+    body = json.dumps(request)
+    eventually(lambda: not asked_of_comfyui(served, "queue_running"))
     with socket.create_connection(("127.0.0.1", served.server.port)) as connection:
-        head = f"POST /fal/run/{TURBO} HTTP/1.1\r\nHost: localhost\r\nX-Fal-Request-Id: {request_id}\r\n"
+        head = f"POST /fal/run/{TURBO} HTTP/1.1\r\nHost: localhost\r\n{header}"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        deadline = time.monotonic() + 30
-        while served.status(request_id).get("status") != "IN_PROGRESS" and time.monotonic() < deadline:
-            time.sleep(0.05)
+        eventually(lambda: asked_of_comfyui(served, "queue_running"))
+        return asked_of_comfyui(served, "queue_running")[0][1]
+
+
+def test_a_client_that_hangs_up_while_it_waits_has_cancelled(served: Served) -> None:
+    request_id = hang_up(served, LONG)
     served.until(request_id, "COMPLETED", seconds=20)
     assert served.result(request_id).json()["error_type"] == "client_disconnected"
+
+
+def test_a_client_that_hangs_up_and_asks_again_with_the_id_it_chose_gets_the_result(served: Served) -> None:
+    request, request_id = LONG | {"num_inference_steps": 12}, new_id()
+    assert hang_up(served, request, f"X-Fal-Request-Id: {request_id}\r\n") == request_id
+    time.sleep(1.0)  # it is seen to be gone
+    answer = served.run(request, **{"x-fal-request-id": request_id})
+    assert answer.status_code == 200, answer.text
+    assert len(list((served.base / "output").rglob(f"*{request_id}*.mp4"))) == 1
+
+
+def test_a_request_has_not_begun_while_it_waits_in_comfyuis_own_queue(served: Served) -> None:
+    with busy(served):
+        request_id = sent_while_busy(served, x_fal_request_timeout="4")
+        assert served.status(request_id)["status"] == "IN_QUEUE"
+        served.until(request_id, "COMPLETED", seconds=20)
+        assert asked_of_comfyui(served, "queue_pending") == []
+    answer = served.result(request_id)
+    assert (answer.status_code, answer.json()["error_type"]) == (504, "request_timeout")
+
+
+def test_a_request_that_is_taken_from_comfyuis_queue_in_its_interface_is_not_sent_again(
+    served: Served,
+) -> None:
+    with busy(served):
+        request_id = sent_while_busy(served)
+        served.http.post(f"{served.address}/queue", json={"clear": True}).raise_for_status()
+        served.until(request_id, "COMPLETED", seconds=20)
+        assert asked_of_comfyui(served, "queue_pending") == []
+    answer = served.result(request_id)
+    assert answer.status_code == 500 and "interrupted in ComfyUI" in answer.json()["detail"]
 
 
 def test_the_streamed_status_tells_every_line_once_and_ends_with_the_request(served: Served) -> None:

@@ -57,6 +57,11 @@ def test_a_file_is_read_and_its_paths_are_relative_to_it(tmp_path: Path) -> None
     assert settings.motion_loras == {"zoom-in": "mine/zoom.safetensors"}
 
 
+def test_a_file_saved_by_windows_notepad_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("enabled = true", encoding="utf-8-sig")
+    assert load(tmp_path, {}).enabled
+
+
 def test_variables_win_over_the_file(tmp_path: Path) -> None:
     environ = {
         "FAD_ENDPOINTS_ENABLED": "1",
