@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.server
 LOAD_PACK = Path(__file__).resolve().with_name("load_pack.py")
-MOST_SECONDS = 0.1
+MOST_OF_HOST = 0.05  # of the time that the host's own extra nodes take, whatever the machine: 0.03 was measured
 MOST_STARTS = 4  # the fastest counts, and a fast one is enough
 
 
@@ -34,7 +33,7 @@ MOST_STARTS = 4  # the fastest counts, and a fast one is enough
 def starts(comfy: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What the host's loader did with the pack, in fresh processes, until it was fast enough in one."""
     pack, reports = comfy.base / "custom_nodes" / PACK_NAME, []
-    while len(reports) < MOST_STARTS and not any(start["seconds"] < MOST_SECONDS for start in reports):
+    while len(reports) < MOST_STARTS and not any(start["of_host"] < MOST_OF_HOST for start in reports):
         report = tmp_path_factory.mktemp("load") / "report.json"
         command = [sys.executable, str(LOAD_PACK), str(host_folder()), str(pack), str(report)]
         env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -55,10 +54,9 @@ def test_loading_prints_nothing_and_logs_nothing(starts: list[dict]) -> None:
     assert all((start["printed"], start["log"]) == ("", []) for start in starts)
 
 
-def test_loading_adds_less_than_a_tenth_of_a_second(comfy: ComfyServer, starts: list[dict]) -> None:
-    assert min(start["seconds"] for start in starts) < MOST_SECONDS
-    reported = re.search(rf"(\d+\.\d) seconds: .*[/\\]{PACK_NAME}$", comfy.log_text(), re.M)
-    assert float(reported[1]) <= 5 * MOST_SECONDS  # the host's own measure, which a busy machine lengthens
+def test_loading_takes_less_than_a_twentieth_of_what_the_hosts_own_nodes_take(starts: list[dict]) -> None:
+    """0.05 of 1.9 seconds on a common machine, so that nobody waits for it."""
+    assert min(start["of_host"] for start in starts) < MOST_OF_HOST
 
 
 def test_the_hosts_module_path_and_its_module_nodes_stay_as_they_were(starts: list[dict]) -> None:
