@@ -43,7 +43,7 @@ class Process:
         self.loaded: dict[str, Any] = {}
         self.warm: set[str] = set()  # the cells that it has run once
         env = {**os.environ, "OMP_NUM_THREADS": str(entry.setting["threads"]), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-I", str(RUN), "--worker"]
+        command = [sys.executable, str(RUN), "--worker"]
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env, text=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from .contender import Setting, SkippedError, level_of
 from .host import CHECKPOINT, MOTION_MODULE
-from .jobs import LATENT_SCALE, Job, Size, conditions, noise, train_sigmas
+from .jobs import CRF, FPS, LATENT_SCALE, Job, Size, conditions, noise, train_sigmas
 from .recording import UNetInput
 from .weights import POSITIONS, read
 
@@ -37,15 +36,24 @@ class Diffusers:
         motion = read(setting.folder / MOTION_MODULE)
         self.vae = build_vae(setting.size, checkpoint).to(self.device, vae_dtype)
         self.unet: nn.Module = build_unet(setting.size, checkpoint, motion).to(self.device, self.dtype)
-        parts: dict[str, Any] = {"vae": self.vae, "unet": self.unet, "scheduler": scheduler("trailing")}
-        parts |= dict.fromkeys(("text_encoder", "tokenizer", "motion_adapter"))
-        self.from_noise = diffusers.AnimateDiffPipeline(**parts)
-        self.from_clip = diffusers.AnimateDiffVideoToVideoPipeline(
-            **parts | {"scheduler": scheduler("linspace")}
+        adapter = diffusers.MotionAdapter(  # FreeNoise reads its length; the weights are in the UNet
+            (32,), motion_num_attention_heads=1, motion_max_seq_length=POSITIONS, use_motion_mid_block=False
+        )
+        parts: dict[str, Any] = {
+            "vae": self.vae,
+            "unet": self.unet,
+            "motion_adapter": adapter.to(self.device),
+        }
+        parts |= {"text_encoder": None, "tokenizer": None}
+        kinds = (
+            (diffusers.AnimateDiffPipeline, "trailing"),
+            (diffusers.AnimateDiffVideoToVideoPipeline, "linspace"),
+        )
+        self.from_noise, self.from_clip = (
+            self._without_text(kind)(**parts, scheduler=scheduler(spacing)) for kind, spacing in kinds
         )
         for pipeline in (self.from_noise, self.from_clip):
             pipeline.set_progress_bar_config(disable=True)
-            pipeline.encode_prompt = self.encode_prompt
         self.is_windowed = False
 
     @staticmethod
@@ -62,19 +70,16 @@ class Diffusers:
 
         return diffusers.__version__
 
-    def encode_prompt(
-        self,
-        prompt: str | list[str],
-        device: torch.device,
-        number: int = 1,
-        guided: bool = True,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[Tensor, Tensor]:
-        """In the pipelines' place: the embeddings that every contender is given."""
-        count = len(prompt) if isinstance(prompt, list) else 1
-        positive, negative = (c.to(self.device, self.dtype).expand(count, -1, -1) for c in conditions())
-        return positive, negative
+    def _without_text(self, pipeline: type) -> type:
+        """The pipeline with the embeddings that every contender is given, and the UNet's type and device as its own."""
+
+        def encode_prompt(_: Any, prompt: str | list[str], *__: Any, **___: Any) -> tuple[Tensor, Tensor]:
+            count = len(prompt) if isinstance(prompt, list) else 1
+            positive, negative = (c.to(self.device, self.dtype).expand(count, -1, -1) for c in conditions())
+            return positive, negative
+
+        own = {"encode_prompt": encode_prompt, "device": self.device, "dtype": self.dtype}
+        return type(pipeline.__name__, (pipeline,), own)
 
     def motion_layers(self) -> list[tuple[int, nn.Module]]:
         named = self.unet.named_modules()
@@ -121,7 +126,7 @@ class Diffusers:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         video = self.from_noise.decode_latents(by_clips(latents).to(self.vae.dtype))
-        return (video[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1)
+        return (video[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1).cpu()
 
     def export(self, latents: Tensor, path: Path) -> None:
         write_mp4(self.decode(latents), path)
@@ -229,14 +234,14 @@ def load(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def write_mp4(images: Tensor, path: Path, fps: Fraction = Fraction(8)) -> None:
+def write_mp4(images: Tensor, path: Path) -> None:
     """As the host saves one: libx264 with its defaults, 4:2:0."""
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(CRF)})
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        for image in (images.float().cpu() * 255).round().byte().numpy():
+        for image in (images * 255).round().byte().numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
+NOT_NEEDED = ("av", "torchaudio", "torchvision", "torchsde", "spandrel", "kornia", "soundfile")
 CHECKPOINT, MOTION_MODULE = "sd15.safetensors", "mm_sd15_v2.safetensors"
 
 
@@ -25,6 +29,7 @@ def use_host(host: Path, device: str, dtype: str) -> None:
             f"ComfyUI was not found in {host}. Set COMFYUI_PATH, or run `python3 dev.py bench`."
         )
     sys.path.insert(0, str(host))
+    stand_in_for_missing()
     from comfy.cli_args import args
 
     args.cpu = device == "cpu"
@@ -33,6 +38,46 @@ def use_host(host: Path, device: str, dtype: str) -> None:
         setattr(args, f"{dtype}_unet", True)
     if device != "cpu":
         setattr(args, "fp32_vae" if dtype == "fp32" else "bf16_vae", True)
+
+
+class Absent(ModuleType):
+    """A module that is not installed: it can be imported from, its names do nothing."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Absent(name)
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+
+class AbsentFinder:
+    """Finds the modules of packages that the host imports and SD1.5 never calls."""
+
+    def __init__(self, packages: set[str]) -> None:
+        self.packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name.partition(".")[0] in self.packages:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: Any) -> ModuleType:
+        return Absent(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def stand_in_for_missing() -> None:
+    """On a bare GPU machine the host can't be imported as it is, for want of packages that are not needed here."""
+    missing = {name for name in NOT_NEEDED if importlib.util.find_spec(name) is None}
+    if missing:
+        print(f"not installed, and not needed: {', '.join(sorted(missing))}", flush=True)
+        sys.meta_path.append(AbsentFinder(missing))
 
 
 def unet_config(size: Size) -> dict[str, Any]:

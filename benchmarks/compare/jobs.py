@@ -11,6 +11,7 @@ LATENT_PIXELS = 8
 LATENT_SCALE = 0.18215
 TOKENS, TOKEN_CHANNELS = 77, 768
 TRAIN_STEPS = 1000
+FPS, CRF = 8, 18  # of the mp4 that everyone writes
 
 
 @dataclass(frozen=True)

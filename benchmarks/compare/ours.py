@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from .contender import Setting, level_of
 from .host import MOTION_MODULE, empty_latent, host_conditions, load_model, load_vae, use_host
-from .jobs import LATENT_SCALE, Job
+from .jobs import CRF, FPS, LATENT_SCALE, Job
 from .recording import UNetInput
 
 ROOT = Path(__file__).resolve().parents[2]
-FPS = Fraction(8)
 
 
 class Ours:
@@ -86,7 +85,7 @@ class Ours:
     def export(self, latents: Tensor, path: Path) -> None:
         from fast_animatediff.video import Export, export_video
 
-        export_video(self.decode(latents), path.parent, path.stem, 1, Export(FPS))
+        export_video(self.decode(latents), path.parent, path.stem, 1, Export(Fraction(FPS), crf=CRF))
 
 
 async def list_nodes(package: ModuleType) -> None:
@@ -105,5 +104,5 @@ def write_with_host(images: Tensor, path: Path) -> None:
     """What core's Save Video does."""
     from comfy_api.v0_0_2 import InputImpl, Types
 
-    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=FPS))
-    video.save_to(str(path), format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264)
+    video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(FPS)))
+    video.save_to(str(path), format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264, crf=CRF)

@@ -127,6 +127,23 @@ def spread_text(values: list[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def across_table(results: Results) -> list[str]:
+    """Ours in each further precision against everyone in the first: what changing over brings."""
+    first, *others = results["options"]["dtypes"]
+    names = [
+        e["name"] for e in results["contenders"] if e["name"].endswith(f" {first}") and AGAIN not in e["name"]
+    ]
+    lines = []
+    for dtype in others:
+        lines += ["", f"| times ours in {dtype} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+        for cell in results["cells"]:
+            medians = [cell["results"].get(n, {}).get("median") for n in [name_of(OURS, dtype), *names]]
+            if medians[0]:
+                row = [f"{m / medians[0]:.2f}x" if m else "-" for m in medians[1:]]
+                lines.append(f"| {cell['title']} | {' | '.join(row)} |")
+    return lines[1:]
+
+
 def layers_table(results: Results) -> list[str]:
     """Seconds of the motion layers of one UNet call, by level, as they ran in the CFG step."""
     cell = next((cell for cell in results["cells"] if cell["name"] == "cfg-step"), None)
@@ -181,7 +198,7 @@ def heading(results: Results) -> list[str]:
 
 def report_text(results: Results) -> str:
     parts = [times_table(results)] if results["cells"] else []
-    parts += [layers_table(results), counts_table(results), peaks_table(results)]
+    parts += [across_table(results), layers_table(results), counts_table(results), peaks_table(results)]
     return "\n\n".join("\n".join(part) for part in [heading(results), *parts] if part) + "\n"
 
 
