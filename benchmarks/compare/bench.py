@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,8 +38,10 @@ def run(options: argparse.Namespace) -> int:
     cells = choose(make_cells(options.pixels, options.steps, folder), options.cells)
     results = new_results(options, cells)
     crew = Crew(folder, room=1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         take_part = prepare(options, folder, crew, results)
+        keep(results, folder)
         for number, cell in enumerate(cells, start=1):
             print(f"{number} of {len(cells)}: {cell.title}", flush=True)
             run_cell(cell, take_part, crew, options, results)

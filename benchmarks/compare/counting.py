@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -12,10 +13,25 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapper
 
 # They make room, or ask, but move nothing.
 NO_KERNEL = ("aten.empty", "aten.new_empty", "aten._local_scalar_dense", "aten.is_", "prim.")
+
+
+def linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
+
+
+def attention_flops(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+# PyTorch's formulas, and those of a CPU that it lacks: attention, and the linear layers of oneDNN.
+FORMULAS: dict[Any, Callable[..., int]] = {**flop_registry}
+FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = shape_wrapper(attention_flops)
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    FORMULAS[torch.ops.mkldnn._linear_pointwise] = shape_wrapper(linear_flops)
 
 
 @dataclass
@@ -71,7 +87,7 @@ class OperationCounter(TorchDispatchMode):
     def _count_flops(
         self, function: Any, args: tuple, kwargs: dict, result: Any, inputs: list[Tensor]
     ) -> None:
-        formula: Callable | None = flop_registry.get(function.overloadpacket)
+        formula = FORMULAS.get(function.overloadpacket)
         if formula and inputs:
             name = str(inputs[-1].dtype).removeprefix("torch.")
             self.total.flops[name] += formula(*args, **kwargs, out_val=result)

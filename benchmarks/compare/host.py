@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
-NOT_NEEDED = ("av", "torchaudio", "torchvision", "torchsde", "spandrel", "kornia", "soundfile")
+NOT_NEEDED = ("av", "torchaudio", "torchvision", "torchsde", "spandrel", "kornia")
 CHECKPOINT, MOTION_MODULE = "sd15.safetensors", "mm_sd15_v2.safetensors"
 
 

@@ -220,19 +220,25 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def product_rate(device: str, dtype: torch.dtype) -> float:
-    """The best of some runs: a ceiling, not a mean."""
+    """The best of some runs of two libraries, linear and 1x1 convolution: a ceiling, not a mean."""
     if device == "cpu" and dtype == torch.float16:
         return 0.0  # no processor here is fast at it, and one run would take long
-    m, k, n = (8192, 8192, 8192) if device == "cuda" else (4096, 640, 1920)
-    a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(n, k, device=device, dtype=dtype)
+    side, k, n = (90, 8192, 8192) if device == "cuda" else (64, 640, 1920)
+    x = torch.randn(1, k, side, side, device=device, dtype=dtype)
+    weight = torch.randn(n, k, device=device, dtype=dtype)
+    tokens = x.flatten(2)[0].t().contiguous()
+    products = (
+        lambda: torch.nn.functional.linear(tokens, weight),
+        lambda: torch.nn.functional.conv2d(x, weight[..., None, None]),
+    )
     clock, best = Clock(device), float("inf")
-    for _ in range(8):
+    for product in products * 6:
         start = clock.now()
-        torch.nn.functional.linear(a, b)
+        product()
         end = clock.now()
         clock.wait()
         best = min(best, clock.between(start, end))
-    return 2 * m * k * n / best
+    return 2 * side**2 * k * n / best
 
 
 def read_setting(values: dict[str, Any]) -> Setting:

@@ -38,6 +38,12 @@ def test_operations_are_counted_by_the_type_they_compute_in():
     assert half.flops == {"bfloat16": 2 * 6 * 8 * 16} and half.kernels == 3
 
 
+def test_attention_counts_whichever_kernel_the_processor_has():
+    q = torch.zeros(1, 2, 8, 16)
+    two_products = 2 * (2 * 2 * 8 * 8 * 16)
+    assert count(lambda: F.scaled_dot_product_attention(q, q, q)).total.flops == {"float32": two_products}
+
+
 def test_the_peak_is_of_tensors_alive_at_once():
     def chain():
         x = torch.ones(1000)
