@@ -20,8 +20,8 @@ from .jobs import Job
 from .report import AGAIN, OURS, Results, compare, name_of, plot, report_text, save
 
 TITLES = {"ours": "Fast AnimateDiff", "ade": "AnimateDiff-Evolved", "diffusers": "diffusers"}
-# Relative errors of one UNet call. bf16 has 8 bits, and all three contenders are near 1.5e-2 with it.
-LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 3e-2}
+# Relative errors of one UNet call. bf16 has 8 bits: rounding alone makes 1.3e-2, in each of the three contenders.
+LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2}
 LARGEST_ERROR_OF_CLIP = 1e-1  # after two guided steps, where rounding adds up; a wrong sampler is far above
 CHECK = Job(steps=2)
 TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     cells = choose(make_cells(options.pixels, options.steps, folder), options.cells)
     results = new_results(options, cells)
     crew = Crew(folder, room=1)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_once)
     try:
         take_part = prepare(options, folder, crew, results)
         keep(results, folder)
@@ -51,11 +52,17 @@ def run(options: argparse.Namespace) -> int:
         print("\nStopped. What was measured:", flush=True)
     finally:
         crew.stop()
-    results["machine"]["load_after"] = load()
     keep(results, folder)
     print("\n" + report_text(results))
     print(f"Written to {folder}")
     return 0 if results["finished"] and not results["refused"] else 1
+
+
+def stop_once(number: int, frame: object) -> None:
+    """Ctrl-C, or the end of whatever started this: what was measured is kept, and a second one does not disturb that."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def fill_defaults(options: argparse.Namespace) -> None:
@@ -224,6 +231,7 @@ def frames_in(calls: str) -> int:
 
 
 def keep(results: Results, folder: Path) -> None:
+    results["machine"]["load_after"] = load()
     save(results, folder / "results.json")
     (folder / "table.md").write_text(report_text(results), encoding="utf-8")
     (folder / "plot.svg").write_text(plot(results), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from html import escape
 from pathlib import Path
@@ -45,14 +46,12 @@ def ratio_text(ratio: float, spread: float | None) -> str:
     return f"{ratio:.2f}x" + (" (noise)" if noisy else "")
 
 
-def seconds_text(seconds: float) -> str:
-    return (
-        f"{seconds * 1000:.1f} ms"
-        if seconds < 0.1
-        else f"{seconds:.3g} s"
-        if seconds < 100
-        else f"{seconds:.0f} s"
-    )
+def seconds_text(seconds: float, spread: float | None = None) -> str:
+    """Such as `61.3 ± 0.4 ms`: three digits."""
+    factor, unit = (1000, "ms") if seconds < 0.1 else (1, "s")
+    digits = max(0, 2 - math.floor(math.log10(max(seconds * factor, 1e-9))))
+    around = "" if spread is None else f" ± {spread * factor:.{digits}f}"
+    return f"{seconds * factor:.{digits}f}{around} {unit}"
 
 
 def cell_text(result: Results, ratio: float | None, spread: float | None) -> str:
@@ -60,7 +59,7 @@ def cell_text(result: Results, ratio: float | None, spread: float | None) -> str
         return "failed"
     if "median" not in result:
         return "-"
-    text = f"{seconds_text(result['median'])} ± {seconds_text(result['iqr'] / 2)}"
+    text = seconds_text(result["median"], result["iqr"] / 2)
     return text if ratio is None else f"{text}, {ratio_text(ratio, spread)}"
 
 
@@ -175,6 +174,8 @@ def peaks_table(results: Results) -> list[str]:
 def heading(results: Results) -> list[str]:
     machine, options = results["machine"], results["options"]
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
+    named = (f"{e['title']} {e['version']}" for e in results["contenders"] if AGAIN not in e["name"])
+    contenders = dict.fromkeys(named)
     rates = machine.get("rates", {})
     told = ", ".join(f"{dtype} {rate / 1e9:.0f} GF/s" for dtype, rate in rates.items() if rate)
     lines = [
@@ -197,8 +198,8 @@ def heading(results: Results) -> list[str]:
 
 
 def report_text(results: Results) -> str:
-    parts = [times_table(results)] if results["cells"] else []
-    parts += [across_table(results), layers_table(results), counts_table(results), peaks_table(results)]
+    parts = [times_table(results), across_table(results)] if results["cells"] else []
+    parts += [layers_table(results), counts_table(results), peaks_table(results)]
     return "\n\n".join("\n".join(part) for part in [heading(results), *parts] if part) + "\n"
 
 

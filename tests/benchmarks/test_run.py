@@ -135,13 +135,18 @@ def test_a_ratio_above_the_noise_is_stated(results):
     assert "1.50x |" in text and "STOPPED" in text  # nobody said that the run ended
 
 
+def test_times_keep_three_digits_and_their_spread_the_same():
+    assert report.seconds_text(0.0613, 0.0004) == "61.3 ± 0.4 ms"
+    assert report.seconds_text(1.234, 0.05) == "1.23 ± 0.05 s" and report.seconds_text(178.2) == "178 s"
+
+
 def test_json_and_plot_hold_what_was_measured(results, tmp_path):
     finished(results, {"ours fp32": 1.0, "ours again fp32": 1.01, "ade fp32": 1.5})
     bench.keep(results, tmp_path)
     held = json.loads((tmp_path / "results.json").read_text())
     assert held["cells"][0]["results"]["ade fp32"]["seconds"] == [1.5]
     assert held["cells"][0]["ratios"]["ade fp32"] == 1.5 and held["finished"] is False
-    assert "1.5 s  Peer" in (tmp_path / "plot.svg").read_text()
+    assert "1.50 s  Peer" in (tmp_path / "plot.svg").read_text()
     assert "| CFG step |" in (tmp_path / "table.md").read_text()
 
 
