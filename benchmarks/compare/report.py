@@ -181,8 +181,7 @@ def heading(results: Results) -> list[str]:
     lines = [
         f"{results['date']}, {machine['name']}, {options['device']}, {options['threads']} threads, load "
         f"{machine['load_before']} before and {machine.get('load_after', '?')} after",
-        f"{versions}; "
-        + ", ".join(f"{e['title']} {e.get('version', '')}".strip() for e in results["contenders"]),
+        f"{versions}; {', '.join(contenders)}",
         f"size {options['size']} ({results.get('weights', '')}), {options['pixels']}x{options['pixels']} pixels",
         f"matrix product, at best: {told}" if told else "",
     ]
@@ -194,7 +193,7 @@ def heading(results: Results) -> list[str]:
         )
     if not results["finished"]:
         lines.append("STOPPED before the end: what follows is what was measured")
-    return [line for line in lines if line]
+    return [f"- {line}" for line in lines if line]
 
 
 def report_text(results: Results) -> str:
