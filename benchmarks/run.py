@@ -39,7 +39,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where PyTorch has it")
     parser.add_argument(
-        "--dtype", default="", help="fp32, fp16, bf16 or several; default: bf16 on cuda, fp32 on a CPU"
+        "--dtype", default="", help="fp32, fp16, bf16, auto or several; default: bf16 on cuda, fp32 on a CPU"
     )
     parser.add_argument(
         "--size", choices=("full", "small", "test"), help="default: full on cuda, small on a CPU"

@@ -21,13 +21,12 @@ from .report import AGAIN, OURS, Results, compare, name_of, plot, report_text, s
 
 TITLES = {"ours": "Fast AnimateDiff", "ade": "AnimateDiff-Evolved", "diffusers": "diffusers"}
 # Relative errors of one UNet call. bf16 has 8 bits: rounding alone makes 1.3e-2, in each of the three contenders.
-LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2}
+LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2, "auto": 2e-2}
 LARGEST_ERROR_OF_CLIP = 1e-1  # after two guided steps, where rounding adds up; a wrong sampler is far above
 CHECK = Job(steps=2)
-TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ENCODE = 1117 / 2514  # of the operations of decoding, for SD1.5's VAE
 VAE_WORK = {"decode": 1.0, "end-to-end": 1.0, "v2v": 1.0 + ENCODE}
-GIGABYTES = {"fp32": 7.5, "bf16": 5.0, "fp16": 5.0}  # of a full-size contender
+GIGABYTES = {"fp32": 7.5, "bf16": 5.0, "fp16": 5.0, "auto": 7.5}  # of a full-size contender
 
 
 def run(options: argparse.Namespace) -> int:
@@ -211,17 +210,17 @@ def run_cell(
 def floor(cell: Cell, found: dict[str, Any], results: Results) -> dict[str, float]:
     """Seconds that the operations of the UNet and the VAE would take at the rate of a matrix product, by precision."""
     rates, floors = results["machine"]["rates"], {}
-    vae_frames = cell.job.frames * VAE_WORK.get(cell.name, 0.0)
+    vae_flops = cell.job.frames * VAE_WORK.get(cell.name, 0.0) * results.get("decode_flops", 0)
     for dtype in results["options"]["dtypes"]:
-        name, rate = name_of(OURS, dtype), rates.get(TORCH_NAMES[dtype])
-        on_cpu = results["options"]["device"] == "cpu" or dtype == "fp32"
-        vae_rate = rates.get("float32" if on_cpu else "bfloat16")
+        name = name_of(OURS, dtype)
         count, calls = results["counts"].get(name), found.get(name, {}).get("calls")
-        if not (rate and count and calls) or cell.command in ("cold", "imports"):
+        if not (count and calls) or cell.command in ("cold", "imports"):
             continue
+        in_half = results["options"]["device"] != "cpu" and dtype != "fp32"
         frames = frames_in(calls) / (cell.inner + 2 if cell.command == "steps" else 1)
-        per_frame = sum(count["unet"]["flops"].values()) / frames_in(count["calls"])
-        floors[dtype] = frames * per_frame / rate + vae_frames * results["decode_flops"] / vae_rate
+        unet = sum(flops / rates[kind] for kind, flops in count["unet"]["flops"].items() if rates.get(kind))
+        floors[dtype] = frames * unet / frames_in(count["calls"])
+        floors[dtype] += vae_flops / rates["bfloat16" if in_half else "float32"]
     return floors
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .jobs import Job, Size
 from .recording import UNetInput
 
-DTYPES = ("fp32", "fp16", "bf16")
+DTYPES = ("fp32", "fp16", "bf16", "auto")  # auto: what each chooses by itself
 
 
 class SkippedError(RuntimeError):
@@ -20,7 +20,7 @@ class SkippedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how to run. dtype: fp32, fp16 or bf16. peer: the folder that has the contender's code, if named."""
+    """Where and how to run. dtype: one of DTYPES. peer: the folder that has the contender's code, if named."""
 
     contender: str
     folder: Path

@@ -16,7 +16,7 @@ from .recording import UNetInput
 from .weights import POSITIONS, read
 
 WINDOW, OVERLAP = 16, 4
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "auto": torch.float32}
 PE = ".attention_blocks.{}.pos_encoder.pe"
 
 

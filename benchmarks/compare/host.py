@@ -23,7 +23,7 @@ CHECKPOINT, MOTION_MODULE = "sd15.safetensors", "mm_sd15_v2.safetensors"
 
 
 def use_host(host: Path, device: str, dtype: str) -> None:
-    """Makes the host importable, with PyTorch attention, no previews, and one precision for UNet and VAE."""
+    """Makes the host importable, with PyTorch attention, no previews, and one precision for UNet and VAE, or its own choice."""
     if not (host / "comfy").is_dir():
         raise FileNotFoundError(
             f"ComfyUI was not found in {host}. Set COMFYUI_PATH, or run `python3 dev.py bench`."
@@ -34,9 +34,9 @@ def use_host(host: Path, device: str, dtype: str) -> None:
 
     args.cpu = device == "cpu"
     args.use_pytorch_cross_attention = True
-    if dtype != "fp32" or device != "cpu":  # a CPU's default is fp32, with any weights
+    if dtype != "auto":
         setattr(args, f"{dtype}_unet", True)
-    if device != "cpu":
+    if dtype != "auto" and device != "cpu":
         setattr(args, "fp32_vae" if dtype == "fp32" else "bf16_vae", True)
 
 
