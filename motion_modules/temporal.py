@@ -7,6 +7,7 @@ Attribute names are those of the published checkpoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,12 +73,14 @@ class TemporalAttention(nn.Module):
 
     def add_to(self, x: Tensor, h: Tensor, motion_scale: float) -> Tensor:
         """x + attention(h), both (n, f, c)."""
-        if hasattr(self, "to_qkv"):
-            q, k, v = project(self.to_qkv, h).chunk(3, dim=-1)
-        else:
-            q, k, v = (project(layer, h) for layer in (self.to_q, self.to_k, self.to_v))
+        q, k, v = self._project(h)
         del h  # the next lines are where a large block holds the most memory
         return project_onto(self.to_out[0], attend(q, k, v, motion_scale), x)
+
+    def _project(self, h: Tensor) -> Sequence[Tensor]:
+        if hasattr(self, "to_qkv"):
+            return project(self.to_qkv, h).chunk(3, dim=-1)
+        return [project(layer, h) for layer in (self.to_q, self.to_k, self.to_v)]
 
 
 class GatedProjection(nn.Module):
