@@ -79,10 +79,13 @@ def take_turn(cell: Cell, entry: Entry, crew: Crew) -> dict[str, Any]:
     if cell.command == "steps":
         job = replace(job, steps=cell.inner + 2)  # the first warms up, the last has no end
     process = crew.start(entry)
-    if cell.name not in process.warm:
+    warms_itself = (
+        cell.command == "steps" and entry.setting["device"] == "cpu"
+    )  # by the step that is not counted
+    if cell.name not in process.warm and not warms_itself:
         warm = replace(job, steps=min(job.steps, 3))
         crew.ask(entry, cell.command, job=warm, **cell.values)
-        process.warm.add(cell.name)
+    process.warm.add(cell.name)
     return crew.ask(entry, cell.command, job=job, **cell.values)
 
 
