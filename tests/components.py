@@ -15,6 +15,7 @@ import comfy.ops
 import comfy.supported_models
 from comfy.model_patcher import ModelPatcher
 from fast_animatediff.motion_modules import families
+from fast_animatediff.motion_modules.cpu import ATTENTION, pytorch_attention
 from fast_animatediff.motion_modules.families import Family
 from fast_animatediff.motion_modules.model import MotionModule, MotionModuleConfig
 from fast_animatediff.motion_modules.temporal import sinusoidal_positions
@@ -60,7 +61,10 @@ def sd15_model(
     config.set_inference_dtype(dtype, compute_dtype)
     model = config.get_model({}, device=CPU)
     randomize(model.diffusion_model, seed)
-    return (patcher_class or comfy.model_patcher.ModelPatcher)(model, CPU, CPU)
+    patcher = (patcher_class or comfy.model_patcher.ModelPatcher)(model, CPU, CPU)
+    # As Apply Motion Module sets it on a CPU, so that models with and without it compute alike, to the last bit.
+    patcher.model_options["transformer_options"][ATTENTION] = pytorch_attention
+    return patcher
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:

@@ -66,6 +66,7 @@ def test_a_processor_without_bf16_computes_in_fp32(monkeypatch):
 def test_attention_that_the_host_fell_back_to_is_replaced_by_pytorchs(monkeypatch):
     monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", attention_sub_quad)
     base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
+    del base.model_options["transformer_options"][cpu.ATTENTION]
     applied = apply_motion_module(base, module)
     slow = applied.clone()
     assert slow.model_options["transformer_options"].pop(cpu.ATTENTION) is cpu.pytorch_attention
@@ -81,5 +82,6 @@ def test_attention_that_somebody_chose_is_kept(monkeypatch):
     applied = apply_motion_module(model, module)
     assert applied.model_options["transformer_options"][cpu.ATTENTION] is components.predict
     monkeypatch.setattr(args, "use_quad_cross_attention", True)
-    applied = apply_motion_module(components.sd15_model(), module)
+    del model.model_options["transformer_options"][cpu.ATTENTION]
+    applied = apply_motion_module(model, module)
     assert cpu.ATTENTION not in applied.model_options["transformer_options"]
