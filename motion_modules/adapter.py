@@ -28,6 +28,7 @@ from .cpu import compute_in_bf16, use_pytorch_attention
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .schedule import make_sampling, sigmas_table
+from .spatial import attention_in_parts
 from .windows import WindowsIfNeeded, check_frames
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def motion_layer(
     if following:
         x = following(layer, x, emb, context, transformer_options, *host_arguments)
     elif is_attention:
-        x = layer(x, context, transformer_options)
+        x = attention_in_parts(layer, x, context, transformer_options)
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
     elif state and state.module.config.family.norm_across_frames:
