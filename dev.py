@@ -59,7 +59,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
   test [pytest]   ruff and every test; with arguments only pytest, for example: test tests/video -k gif
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
-  bench [NAME]    runs benchmarks/NAME.py; without a name, says which there are
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, video
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 
@@ -253,7 +253,7 @@ def models(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     names = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
-    name, *rest = arguments or ["run"]
+    name, *rest = arguments if arguments and arguments[0][0] != "-" else ["run", *arguments]
     if name not in names:
         print(
             f"usage: python3 dev.py bench NAME [arguments], with NAME one of: {', '.join(names) or '(none yet)'}"

@@ -24,15 +24,16 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
+from .cpu import compute_in_bf16, use_pytorch_attention
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .schedule import make_sampling, sigmas_table
+from .spatial import attention_in_parts
 from .windows import WindowsIfNeeded, check_frames
 
 log = logging.getLogger(__name__)
 
 KEY = "fast_animatediff"
-TORCH_COMPILE_KWARGS = "torch_compile_kwargs"  # in model_options: set by the host's compile nodes
 LAYER_PATCH = "forward_timestep_embed_patch"
 
 # Names of the beta schedules that Apply Motion Module offers: (table, original steps of a consistency table).
@@ -47,16 +48,21 @@ BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
 
 @dataclass(frozen=True)
 class MotionState:
-    """What the layers of one UNet call need, handed down in transformer_options."""
+    """What the layers of one UNet call need.
+
+    frames: of each clip in the batch, from 0; a range, whose length torch.compile takes for a constant and guards, while
+        a number that changes would become symbolic, and with it every shape.
+    """
 
     module: MotionModule
     strength: float
     motion_scale: float
+    frames: range
 
 
 @dataclass(frozen=True)
 class HandDown:
-    """APPLY_MODEL wrapper: gives this device's motion module to the layers of one UNet call.
+    """APPLY_MODEL wrapper: gives this device's motion module to the UNet for one call, beside the conditions.
 
     first_sigma, last_sigma: the module acts where first_sigma >= sigma >= last_sigma.
     """
@@ -80,15 +86,13 @@ class HandDown:
         options = dict(transformer_options or {})
         patcher = executor.class_obj.current_patcher
         motion_modules = patcher.get_additional_models_with_key(KEY)
-        strength = self._strength_at(sigma)
-        if motion_modules and strength > 0.0:  # a guider of two models calls this for both
-            frames = frames_of_clip(x, options)
-            module = motion_modules[0].model
-            check_frames(frames, module.config)
-            options[KEY] = MotionState(module, strength, self.motion_scale)
+        if motion_modules:  # a guider of two models calls this for both
+            frames, strength = frames_of_clip(x, options), self._strength_at(sigma)
             options["ad_params"] = window_params(frames, options.get("context_window"))
-            if TORCH_COMPILE_KWARGS in patcher.model_options:
-                options["patches"] = uncompiled(options["patches"])
+            if strength > 0.0:
+                module = motion_modules[0].model
+                check_frames(frames, module.config)
+                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames))
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _strength_at(self, sigma: Tensor) -> float:
@@ -97,17 +101,25 @@ class HandDown:
         return self.strength if self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma else 0.0
 
 
-def uncompiled(patches: dict[str, list]) -> dict[str, list]:
-    """The patches with ours as one that torch.compile calls as it is; the layers that it calls are compiled.
+def state_to_layers(
+    executor: Callable,
+    x: Tensor,
+    timesteps: Tensor,
+    context: Tensor | None,
+    y: Tensor | None,
+    control: dict | None,
+    transformer_options: dict,
+    **kwargs: Any,
+) -> Tensor:
+    """DIFFUSION_MODEL wrapper: puts the state where the layers find it, in the copy of the options for this call.
 
-    The host's compile node drops the guards on everything in transformer_options, so that a graph with our patch
-    inside would keep the first call's frames, strength and block.
+    It can't come in transformer_options: the host's compile node drops the guards on all that does, so that a compiled
+    UNet would keep the first call's frames and strength. It is an argument of the UNet, and therefore guarded.
     """
-    ours = torch.compiler.disable(motion_layer, recursive=False)
-    layer_patches = [
-        (kinds, ours if patch is motion_layer else patch) for kinds, patch in patches[LAYER_PATCH]
-    ]
-    return patches | {LAYER_PATCH: layer_patches}
+    state = kwargs.pop(KEY, None)
+    if state is not None:
+        transformer_options[KEY] = state
+    return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
 def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
@@ -137,16 +149,15 @@ def motion_layer(
     """Called by the host in place of each ResBlock and SpatialTransformer: the layer, then its motion layer."""
     state: MotionState | None = transformer_options.get(KEY)
     is_attention = isinstance(layer, SpatialTransformer)
-    frames = frames_of_clip(x, transformer_options)
     following = _following_patch(layer, transformer_options)
     if following:
         x = following(layer, x, emb, context, transformer_options, *host_arguments)
     elif is_attention:
-        x = layer(x, context, transformer_options)
+        x = attention_in_parts(layer, x, context, transformer_options)
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
     elif state and state.module.config.family.norm_across_frames:
-        x = resblock_across_frames(layer, x, emb, frames)
+        x = resblock_across_frames(layer, x, emb, len(state.frames))
     else:
         x = layer(x, emb)
     if state is None:
@@ -155,9 +166,9 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        x = transformer(x, frames, state.strength, state.motion_scale)
+        x = transformer(x, len(state.frames), state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
-        transformer_options[FEATURES_KEY].append((x, frames))
+        transformer_options[FEATURES_KEY].append((x, len(state.frames)))
     return x
 
 
@@ -167,7 +178,7 @@ def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Calla
     for layer_type, patch in transformer_options["patches"][LAYER_PATCH]:
         if is_ours_passed and isinstance(layer, layer_type):
             return patch
-        is_ours_passed = is_ours_passed or getattr(patch, "__wrapped__", patch) is motion_layer
+        is_ours_passed = is_ours_passed or patch is motion_layer
     return None
 
 
@@ -180,8 +191,11 @@ def apply_motion_module(
     beta_schedule: str = "auto",
     start_percent: float = 0.0,
     end_percent: float = 1.0,
+    cpu_bf16: bool = False,
 ) -> ModelPatcher:
     """A clone of an SD1.5 model that renders its batch as the frames of one clip.
+
+    cpu_bf16: computes in bf16 on a CPU made for it.
 
     Errors: ValueError where the model is no SD1.5, its widths are not the module's, or it has a module already.
     """
@@ -205,6 +219,7 @@ def apply_motion_module(
     first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
     hand_down = HandDown(strength, motion_scale, first_sigma, sampling.percent_to_sigma(end_percent))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, hand_down)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, WindowsIfNeeded(config))
@@ -212,6 +227,9 @@ def apply_motion_module(
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
+    use_pytorch_attention(patched)
+    if cpu_bf16:
+        compute_in_bf16(patched)
     return patched
 
 

@@ -168,6 +168,7 @@ def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_
     )
     patcher = patcher_class(module, load_device=device, offload_device=offload_device)
     _assign(module, weights, config.file_name, assign=patcher.is_dynamic())
+    module.merge_projections(comfy.ops.manual_cast)
     patcher.cached_patcher_init = (load_motion_module, (path,))
     log.info(
         "%s: %s, %d positions, %s",

@@ -19,6 +19,9 @@ from .keys import StateDict, describe, dotted_name, is_motion_key, original_name
 
 log = logging.getLogger(__name__)
 
+# The layers of a merged query, key and value layer, top to bottom.
+PROJECTIONS = ("to_q", "to_k", "to_v")
+
 _PARTS = (
     (
         re.compile(r"(_lora|\.lora)\.down\.weight$|\.lora_down\.weight$|\.lora_A(\.\w+)?\.weight$"),
@@ -93,21 +96,21 @@ def apply_motion_lora(motion_module: ModelPatcher, lora: MotionLora) -> ModelPat
     """
     config = motion_module.model.config
     module_weights = motion_module.model.state_dict()
-    missing = [layer for layer in lora.layers if f"{layer}.weight" not in module_weights]
-    present = {layer: f"{layer}.weight" for layer in lora.layers if layer not in missing}
+    present = {layer: target for layer in lora.layers if (target := _target(layer, module_weights))}
+    missing = [layer for layer in lora.layers if layer not in present]
     if not present:
         raise ValueError(
             f"{lora.file_name} fits no layer of {config.file_name}; its first is '{missing[0]}'."
         )
-    for layer, key in present.items():
+    for layer, target in present.items():
         found = (
             lora.weights[f"{layer}.lora_up.weight"].shape[0],
             lora.weights[f"{layer}.lora_down.weight"].shape[1],
         )
-        if found != tuple(module_weights[key].shape):
+        if found != (expected := _shape(target, module_weights)):
             raise ValueError(
                 f"{lora.file_name} changes {found} weights of '{layer}', {config.file_name} has "
-                f"{tuple(module_weights[key].shape)} there. The LoRA was made for another motion module."
+                f"{expected} there. The LoRA was made for another motion module."
             )
     if missing:
         log.warning(
@@ -119,3 +122,26 @@ def apply_motion_lora(motion_module: ModelPatcher, lora: MotionLora) -> ModelPat
     patches = comfy.lora.load_lora(lora.weights, present, log_missing=False)
     patched.add_patches(patches, strength_patch=lora.strength)
     return patched
+
+
+# How the host's patches name a weight: its key, or the key and (dimension, start, length) of a part of it.
+Target = str | tuple[str, tuple[int, int, int]]
+
+
+def _target(layer: str, module_weights: StateDict) -> Target | None:
+    """The weight of a layer; rows of the merged one for a query, key or value layer; None where there is neither."""
+    if f"{layer}.weight" in module_weights:
+        return f"{layer}.weight"
+    attention, _, projection = layer.rpartition(".")
+    key = f"{attention}.to_qkv.weight"
+    if projection not in PROJECTIONS or key not in module_weights:
+        return None
+    channels = module_weights[key].shape[1]
+    return key, (0, PROJECTIONS.index(projection) * channels, channels)
+
+
+def _shape(target: Target, module_weights: StateDict) -> tuple[int, ...]:
+    if isinstance(target, str):
+        return tuple(module_weights[target].shape)
+    key, part = target
+    return tuple(module_weights[key].narrow(*part).shape)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .families import Family
-from .temporal import TemporalTransformer
+from .temporal import TemporalAttention, TemporalTransformer
 
 # (kind, index) as the host names a block in transformer_options["block"].
 Block = tuple[str, int]
@@ -59,6 +59,12 @@ class MotionModule(nn.Module):
         self.mid_block = (
             MotionBlock(1, config.channels[-1], config, **where) if config.has_mid_block else None
         )
+
+    def merge_projections(self, operations: Any) -> None:
+        """Makes one layer of the query, key and value layers of each attention, for use; training keeps them apart."""
+        for part in list(self.modules()):
+            if isinstance(part, TemporalAttention):
+                part.merge_projections(operations)
 
     def at(self, block: Block) -> TemporalTransformer | None:
         """The temporal transformer that follows the last attention (or residual) layer of a UNet block.

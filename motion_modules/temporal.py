@@ -7,14 +7,16 @@ Attribute names are those of the published checkpoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import comfy.model_management
 from comfy.ldm.modules.attention import attention_pytorch
+
+from .projections import project, project_gated, project_onto
 
 HEADS = 8
 NORM_GROUPS = 32
@@ -32,23 +34,26 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
     return table
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float) -> Tensor:
     """Softmax attention over frames. q, k, v: (n, f, c) with c = HEADS * d; returns (n, f, c).
 
-    On a CPU the plain matrix form is the faster one for sequences this short (measured 1.6 to 1.9 times).
-    Elsewhere the host's PyTorch attention is called by name: it splits batches that overrun a kernel's grid,
-    and the user's choice of Sage or another kernel must not apply, as those lack these head sizes
-    (Comfy-Org/ComfyUI issue 7352).
+    The host's PyTorch attention is called by name: it splits batches that overrun a kernel's grid, and the user's
+    choice of Sage or another kernel must not apply, as those lack these head sizes (Comfy-Org/ComfyUI issue 7352).
+    On a CPU in bf16 the plain matrix form is the faster one for sequences this short (measured 1.6 to 2.2 times).
     """
     n, f, c = q.shape
-    q, k, v = (t.view(n, f, HEADS, c // HEADS).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
-    if q.device.type != "cpu":
-        return attention_pytorch(q, k, v, HEADS, skip_reshape=True)
-    weights = torch.matmul(q * (c // HEADS) ** -0.5, k.transpose(-1, -2)).softmax(dim=-1)
-    return torch.matmul(weights, v).transpose(1, 2).reshape(n, f, c)
+    scale = (c // HEADS) ** -0.5 * motion_scale
+    q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return attention_pytorch(q, k, v, HEADS, skip_reshape=True, scale=scale)
+    q, k, v = torch.stack((q, k, v)).flatten(1, 2)  # (n * heads, f, d), one copy for all
+    weights = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(dim=-1)
+    return torch.bmm(weights, v).unflatten(0, (n, HEADS)).transpose(1, 2).reshape(n, f, c)
 
 
 class TemporalAttention(nn.Module):
+    """Holds the projections apart, as checkpoints do, until `merge_projections`."""
+
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__()
         where = {"dtype": dtype, "device": device}
@@ -57,11 +62,26 @@ class TemporalAttention(nn.Module):
         self.to_v = operations.Linear(channels, channels, bias=False, **where)
         self.to_out = nn.ModuleList([operations.Linear(channels, channels, **where)])
 
-    def forward(self, x: Tensor, motion_scale: float) -> Tensor:
-        k = self.to_k(x)
-        if motion_scale != 1.0:
-            k = k * motion_scale
-        return self.to_out[0](attend(self.to_q(x), k, self.to_v(x)))
+    def merge_projections(self, operations: Any) -> None:
+        """Replaces to_q, to_k and to_v by one layer `to_qkv` with their weights below one another."""
+        layers = (self.to_q, self.to_k, self.to_v)
+        channels = layers[0].weight.shape[1]
+        self.to_qkv = operations.Linear(channels, 3 * channels, bias=False, device="meta")
+        self.to_qkv.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+        if hasattr(self.to_q, "weight_comfy_model_dtype"):
+            self.to_qkv.weight_comfy_model_dtype = self.to_q.weight_comfy_model_dtype
+        del self.to_q, self.to_k, self.to_v
+
+    def add_to(self, x: Tensor, h: Tensor, motion_scale: float) -> Tensor:
+        """x + attention(h), both (n, f, c)."""
+        q, k, v = self._project(h)
+        del h  # the next lines are where a large block holds the most memory
+        return project_onto(self.to_out[0], attend(q, k, v, motion_scale), x)
+
+    def _project(self, h: Tensor) -> Sequence[Tensor]:
+        if hasattr(self, "to_qkv"):
+            return project(self.to_qkv, h).chunk(3, dim=-1)
+        return [project(layer, h) for layer in (self.to_q, self.to_k, self.to_v)]
 
 
 class GatedProjection(nn.Module):
@@ -72,8 +92,7 @@ class GatedProjection(nn.Module):
         self.proj = operations.Linear(channels, channels * 8, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return project_gated(self.proj, x)
 
 
 class FeedForward(nn.Module):
@@ -85,11 +104,14 @@ class FeedForward(nn.Module):
             project, nn.Identity(), operations.Linear(channels * 4, channels, dtype=dtype, device=device)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def add_to(self, x: Tensor, h: Tensor) -> Tensor:
+        """x + feed_forward(h), both (n, f, c)."""
         parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
-        if parts <= 1:
-            return self.net(x)
-        return torch.cat([self.net(part) for part in x.chunk(parts)])
+        out = [
+            project_onto(self.net[2], self.net[0](some_h), some_x)
+            for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True)
+        ]
+        return out[0] if parts == 1 else torch.cat(out)
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -105,8 +127,8 @@ class TemporalTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, motion_scale: float) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x) + positions, motion_scale)
-        return x + self.ff(self.ff_norm(x))
+            x = attention.add_to(x, norm(x).add_(positions), motion_scale)
+        return self.ff.add_to(x, self.ff_norm(x))
 
 
 class TemporalTransformer(nn.Module):
@@ -138,19 +160,16 @@ class TemporalTransformer(nn.Module):
             strength: a number, or a 0-d tensor where it changes from step to step.
             motion_scale: factor on the attention keys, an inverse temperature.
         """
-        residual = self.residual(x, frames, motion_scale)
-        if isinstance(strength, float) and strength == 1.0:
-            return x + residual
-        return x + residual * strength
-
-    def residual(self, x: Tensor, frames: int, motion_scale: float) -> Tensor:
         bf, c, h, w = x.shape
         b = bf // frames
         # Under low VRAM the host may leave the table behind on the CPU.
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)
         tokens = self.norm(x).reshape(b, frames, c, h * w).permute(0, 3, 1, 2).reshape(b * h * w, frames, c)
-        tokens = self.proj_in(tokens)
+        tokens = project(self.proj_in, tokens)
         for block in self.transformer_blocks:
             tokens = block(tokens, positions, motion_scale)
-        tokens = self.proj_out(tokens)
-        return tokens.view(b, h * w, frames, c).permute(0, 2, 3, 1).reshape(bf, c, h, w)
+        residual = project(self.proj_out, tokens).view(b, h * w, frames, c).permute(0, 2, 3, 1)
+        if isinstance(strength, Tensor):
+            residual = residual * strength
+            strength = 1.0
+        return torch.add(x.reshape(b, frames, c, h * w), residual, alpha=strength).view(bf, c, h, w)

@@ -163,6 +163,14 @@ class ApplyMotionModule(io.ComfyNode):
                     advanced=True,
                     tooltip="The part of sampling at which the motion module stops; 1 is the last step.",
                 ),
+                io.Boolean.Input(
+                    "cpu_bf16",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Without a GPU: computes in bf16 where the processor has AVX512_BF16 or AMX, in about half "
+                    "the time and with slightly different frames. Off: fp32.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
         )
@@ -178,6 +186,7 @@ class ApplyMotionModule(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         motion_lora: tuple = (),
+        cpu_bf16: bool = True,
     ) -> io.NodeOutput:
         patched = apply_motion_module(
             model,
@@ -188,6 +197,7 @@ class ApplyMotionModule(io.ComfyNode):
             beta_schedule,
             start_percent,
             end_percent,
+            cpu_bf16,
         )
         return io.NodeOutput(patched)
 

@@ -15,6 +15,7 @@ import comfy.ops
 import comfy.supported_models
 from comfy.model_patcher import ModelPatcher
 from fast_animatediff.motion_modules import families
+from fast_animatediff.motion_modules.cpu import ATTENTION, pytorch_attention
 from fast_animatediff.motion_modules.families import Family
 from fast_animatediff.motion_modules.model import MotionModule, MotionModuleConfig
 from fast_animatediff.motion_modules.temporal import sinusoidal_positions
@@ -60,7 +61,10 @@ def sd15_model(
     config.set_inference_dtype(dtype, compute_dtype)
     model = config.get_model({}, device=CPU)
     randomize(model.diffusion_model, seed)
-    return (patcher_class or comfy.model_patcher.ModelPatcher)(model, CPU, CPU)
+    patcher = (patcher_class or comfy.model_patcher.ModelPatcher)(model, CPU, CPU)
+    # As Apply Motion Module sets it on a CPU, so that models with and without it compute alike, to the last bit.
+    patcher.model_options["transformer_options"][ATTENTION] = pytorch_attention
+    return patcher
 
 
 def randomize(module: torch.nn.Module, seed: int) -> None:
@@ -89,14 +93,28 @@ def motion_module(
     )
     module = MotionModule(config, dtype, CPU, comfy.ops.manual_cast).eval().requires_grad_(False)
     randomize(module, seed)
+    module.merge_projections(comfy.ops.manual_cast)
     return comfy.model_patcher.ModelPatcher(module, CPU, CPU)
+
+
+def apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A loaded motion module's weights under the names of checkpoints, where query, key and value are apart."""
+    named = {}
+    for key, value in weights.items():
+        if key.endswith("to_qkv.weight"):
+            named |= {
+                key.replace("to_qkv", f"to_{p}"): part for p, part in zip("qkv", value.chunk(3), strict=True)
+            }
+        else:
+            named[key] = value
+    return named
 
 
 def original_weights(
     family: Family = families.V2, pe_length: int | None = 32, seed: int = 1
 ) -> dict[str, Tensor]:
     """A motion module's state dict as guoyww publishes it; pe_length None leaves the position tables out."""
-    weights = dict(motion_module(family, seed=seed).model.state_dict())
+    weights = apart(motion_module(family, seed=seed).model.state_dict())
     if pe_length:
         for key in [key for key in weights if key.endswith("to_q.weight")]:
             table = sinusoidal_positions(pe_length, weights[key].shape[0])
@@ -128,7 +146,7 @@ def motion_lora(rank: int = 4, seed: int = 2) -> dict[str, Tensor]:
     """A camera LoRA for the module above in the original layout, mid block included."""
     generator = torch.Generator().manual_seed(seed)
     lora = {}
-    for key, weight in motion_module(families.V2).model.state_dict().items():
+    for key, weight in apart(motion_module(families.V2).model.state_dict()).items():
         if ".attention_blocks." not in key or not key.endswith(".weight"):
             continue
         layer = key.removesuffix(".weight").replace("to_out.0", "to_out")

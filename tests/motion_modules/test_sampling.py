@@ -177,7 +177,8 @@ def test_lightning_samples_as_diffusers_euler_trailing(steps):
     motion = model.get_additional_models_with_key(KEY)[0].model
 
     def predict(x, t, context, options):
-        options = options | model.model_options["transformer_options"] | {KEY: MotionState(motion, 1.0, 1.0)}
+        state = MotionState(motion, 1.0, 1.0, range(FRAMES))
+        options = options | model.model_options["transformer_options"] | {KEY: state}
         return model.model.diffusion_model(x, timesteps=t, context=context, transformer_options=options)
 
     expected = reference_run(predict, scheduler, steps, noise, conditions, cfg=2.0)

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 import comfy.ops
-from fast_animatediff.motion_modules import temporal
+from fast_animatediff.motion_modules import projections, temporal
 from fast_animatediff.motion_modules.temporal import TemporalTransformer, sinusoidal_positions
 
 
@@ -25,6 +25,16 @@ def features(frames: int, channels: int, size: int = 2, clips: int = 1) -> torch
     return (
         x + torch.linspace(0, 1, clips * frames)[:, None, None, None]
     )  # brightness drifts, as in real clips
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "no onednn"], autouse=True)
+def onednn(request, monkeypatch):
+    """Both on processors with oneDNN's joined kernels and on all others."""
+    if request.param and not projections.HAS_ONEDNN:
+        pytest.skip("no oneDNN here")
+    monkeypatch.setattr(projections, "HAS_ONEDNN", request.param)
+    with torch.inference_mode():
+        yield
 
 
 @pytest.mark.parametrize("channels", [64, 320])
@@ -100,6 +110,41 @@ def test_motion_scale_multiplies_the_keys():
     x = features(6, 64)
     expected = reference.temporal_transformer(x, module.state_dict(), motion_scale=1.3)
     assert (module(x, 6, motion_scale=1.3) - expected).abs().max() < 1e-5
+
+
+def merged(module: TemporalTransformer) -> TemporalTransformer:
+    for attention in module.transformer_blocks[0].attention_blocks:
+        attention.merge_projections(comfy.ops.manual_cast)
+    return module
+
+
+def test_merging_the_projections_changes_nothing():
+    x = features(16, 64)
+    apart, together = (
+        transformer(64)(x, 16, motion_scale=1.2),
+        merged(transformer(64))(x, 16, motion_scale=1.2),
+    )
+    assert (together - apart).norm() / apart.norm() < 1e-6
+
+
+def test_merged_projections_take_no_more_memory():
+    module = transformer(64)
+    before = sum(parameter.numel() for parameter in module.parameters())
+    assert sum(parameter.numel() for parameter in merged(module).parameters()) == before
+
+
+def test_the_features_are_left_as_they_were():
+    module, x = transformer(64), features(8, 64)
+    before = x.clone()
+    module(x, 8)
+    assert torch.equal(x, before)
+
+
+def test_gradients_reach_every_weight_and_the_features():
+    with torch.inference_mode(False), torch.enable_grad():
+        module, x = transformer(64).requires_grad_(True), features(4, 64).requires_grad_(True)
+        module(x, 4).square().sum().backward()
+    assert all(weight.grad.abs().max() > 0 for weight in [x, *module.parameters()])
 
 
 def test_splitting_the_feed_forward_changes_nothing(monkeypatch):

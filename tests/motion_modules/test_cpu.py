@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import components
+import pytest
+import torch
+
+import comfy.ldm.modules.attention
+from comfy.cli_args import args
+from comfy.ldm.modules.attention import attention_sub_quad
+from fast_animatediff.motion_modules import cpu
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+
+FRAMES = 4
+native_bf16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")
+
+
+def types_seen(model):
+    """The types of the features that the UNet's blocks give."""
+    seen = set()
+    watched = model.clone()
+    watched.set_model_output_block_patch(lambda h, skip, options: seen.add(h.dtype) or (h, skip))
+    components.predict(watched, components.noise(FRAMES))
+    return seen
+
+
+@native_bf16
+def test_a_processor_with_bf16_computes_in_it_within_a_hundredth():
+    base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
+    exact = components.predict(apply_motion_module(base, module), x)
+    applied = apply_motion_module(base, module, cpu_bf16=True)
+    rough = components.predict(applied, x)
+    assert types_seen(applied) == {torch.bfloat16} and rough.dtype == torch.float32
+    assert (rough - exact).norm() / exact.norm() < 1e-2
+    assert torch.equal(components.predict(applied, x), rough)
+
+
+@native_bf16
+def test_the_model_from_before_the_node_stays_as_it_is():
+    base, x = components.sd15_model(), components.noise(FRAMES)
+    before = components.predict(base, x)
+    components.predict(apply_motion_module(base, components.motion_module(), cpu_bf16=True), x)
+    assert torch.equal(components.predict(base, x), before)
+
+
+@pytest.mark.parametrize("flag", ["force_fp32", "fp32_unet"])
+def test_fp32_asked_for_at_the_start_is_fp32(monkeypatch, flag):
+    monkeypatch.setattr(args, flag, True)
+    applied = apply_motion_module(components.sd15_model(), components.motion_module(), cpu_bf16=True)
+    assert types_seen(applied) == {torch.float32}
+
+
+def test_a_compute_type_chosen_by_another_node_is_kept():
+    model = components.sd15_model()
+    model.set_model_compute_dtype(torch.float32)
+    assert types_seen(apply_motion_module(model, components.motion_module(), cpu_bf16=True)) == {
+        torch.float32
+    }
+
+
+def test_a_processor_without_bf16_computes_in_fp32(monkeypatch):
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: False)
+    applied = apply_motion_module(components.sd15_model(), components.motion_module(), cpu_bf16=True)
+    assert types_seen(applied) == {torch.float32}
+
+
+def test_attention_that_the_host_fell_back_to_is_replaced_by_pytorchs(monkeypatch):
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", attention_sub_quad)
+    base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
+    del base.model_options["transformer_options"][cpu.ATTENTION]
+    applied = apply_motion_module(base, module)
+    slow = applied.clone()
+    assert slow.model_options["transformer_options"].pop(cpu.ATTENTION) is cpu.pytorch_attention
+    assert cpu.ATTENTION not in base.model_options["transformer_options"]
+    fast, expected = components.predict(applied, x), components.predict(slow, x)
+    assert (fast - expected).norm() / expected.norm() < 1e-5
+
+
+def test_attention_that_somebody_chose_is_kept(monkeypatch):
+    monkeypatch.setattr(comfy.ldm.modules.attention, "optimized_attention", attention_sub_quad)
+    model, module = components.sd15_model(), components.motion_module()
+    model.model_options["transformer_options"][cpu.ATTENTION] = components.predict
+    applied = apply_motion_module(model, module)
+    assert applied.model_options["transformer_options"][cpu.ATTENTION] is components.predict
+    monkeypatch.setattr(args, "use_quad_cross_attention", True)
+    del model.model_options["transformer_options"][cpu.ATTENTION]
+    applied = apply_motion_module(model, module)
+    assert cpu.ATTENTION not in applied.model_options["transformer_options"]
