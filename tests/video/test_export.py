@@ -217,6 +217,14 @@ def test_a_webp_plays_as_often_as_asked(tmp_path, plays) -> None:
     )
 
 
+@pytest.mark.parametrize("side", [64, 96])
+def test_the_same_frames_give_the_same_mp4(tmp_path, side) -> None:
+    coarse = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    images = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").movedim(1, -1)
+    files = [export_video(images, tmp_path, "same", number, EIGHT).read_bytes() for number in range(1, 9)]
+    assert len(set(files)) == 1
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_higher_quality_makes_larger_and_truer_files(tmp_path, format) -> None:
     images = torch.stack([photo(128, 192).roll(8 * k, 1) * (0.5 + 0.1 * k) for k in range(6)])
