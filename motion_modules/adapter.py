@@ -25,6 +25,7 @@ from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
 from .cpu import compute_in_bf16, use_pytorch_attention
+from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .schedule import make_sampling, sigmas_table
@@ -50,6 +51,7 @@ BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
 class MotionState:
     """What the layers of one UNet call need.
 
+    windows: of the motion layers, where a clip is longer than they take.
     frames: of each clip in the batch, from 0; a range, whose length torch.compile takes for a constant and guards, while
         a number that changes would become symbolic, and with it every shape.
     """
@@ -58,6 +60,7 @@ class MotionState:
     strength: float
     motion_scale: float
     frames: range
+    windows: tuple[LayerWindow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ class HandDown:
             options["ad_params"] = window_params(frames, options.get("context_window"))
             if strength > 0.0:
                 module = motion_modules[0].model
-                check_frames(frames, module.config)
-                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames))
+                handler = patcher.model_options.get("context_handler")
+                windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
+                check_frames(len(windows[0].frames) if windows else frames, module.config)
+                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _strength_at(self, sigma: Tensor) -> float:
@@ -166,7 +171,7 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        x = transformer(x, len(state.frames), state.strength, state.motion_scale)
+        x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames)))
     return x

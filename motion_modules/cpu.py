@@ -32,15 +32,21 @@ def pytorch_attention(chosen_by_host: Callable, *arguments: Any, **options: Any)
 
 def has_native_bf16() -> bool:
     """Whether this processor multiplies in bf16: AVX512_BF16 (Zen 4, Cooper Lake) or AMX (Sapphire Rapids)."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    tests = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return any(test is not None and test() for test in tests)
 
 
 def compute_in_bf16(model: ModelPatcher) -> None:
     """Lets UNet and motion module compute in bf16 on a CPU made for it; the host itself knows fp32 only there.
 
     The weights stay as they are and are cast at each use, unless ComfyUI was started with --bf16-unet.
+    The new compute type makes the host apply the model's LoRAs again whenever this node runs anew.
     Never fp16, which is eleven times slower than bf16 on such processors (measured).
     """
-    is_fp32_wanted = args.force_fp32 or args.fp32_unet or "manual_cast_dtype" in model.object_patches
-    if model.load_device.type == "cpu" and has_native_bf16() and not is_fp32_wanted:
+    is_chosen = (
+        args.force_fp32 or args.fp32_unet or args.fp64_unet or "manual_cast_dtype" in model.object_patches
+    )
+    if model.load_device.type == "cpu" and has_native_bf16() and not is_chosen:
         model.set_model_compute_dtype(torch.bfloat16)

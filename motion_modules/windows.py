@@ -21,6 +21,7 @@ from comfy.context_windows import (
 )
 from comfy.model_patcher import ModelPatcher
 
+from .layer_windows import LayerWindowsHandler
 from .model import MotionModuleConfig
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,11 @@ def make_windows(
     context_stride: int = 1,
     closed_loop: bool = False,
     freenoise: bool = False,
+    motion_layers_only: bool = False,
 ) -> IndexListContextHandler:
     """The host's window handler over frames. Lengths are in frames.
+
+    motion_layers_only: see `layer_windows`.
 
     Its causal fix is for video models with causal attention: it would make windows one frame longer
     (Comfy-Org/ComfyUI pull 13563).
@@ -44,7 +48,8 @@ def make_windows(
         raise ValueError(
             f"context_overlap {context_overlap} must be smaller than context_length {context_length}; a quarter is usual."
         )
-    return IndexListContextHandler(
+    handler = LayerWindowsHandler if motion_layers_only else IndexListContextHandler
+    return handler(
         context_schedule=get_matching_context_schedule(context_schedule),
         fuse_method=get_matching_fuse_method(fuse_method),
         context_length=context_length,
@@ -61,7 +66,10 @@ def set_windows(model: ModelPatcher, windows: IndexListContextHandler) -> ModelP
     """A clone of the model that samples longer clips in these windows."""
     patched = model.clone()
     patched.model_options["context_handler"] = windows
-    create_prepare_sampling_wrapper(patched)
+    if not isinstance(
+        windows, LayerWindowsHandler
+    ):  # it tells the host that only a window is in memory at once
+        create_prepare_sampling_wrapper(patched)
     if windows.freenoise:
         create_sampler_sample_wrapper(patched)
     return patched
@@ -98,7 +106,11 @@ class WindowsIfNeeded:
             )
             model_options["context_handler"] = make_windows(family.window, family.overlap)
         windows = model_options.get("context_handler")
-        is_windowed = windows is not None and frames > windows.context_length
+        is_windowed = (
+            windows is not None
+            and frames > windows.context_length
+            and not isinstance(windows, LayerWindowsHandler)
+        )
         if is_windowed and any(
             "control" in cond for conds in executor.class_obj.conds.values() for cond in conds
         ):

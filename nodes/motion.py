@@ -275,6 +275,14 @@ class ContextWindows(io.ComfyNode):
                     tooltip="With the uniform schedules: also windows over every 2nd, 4th, ... frame, up to this many "
                     "kinds.",
                 ),
+                io.Boolean.Input(
+                    "motion_layers_only",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Windows only inside the motion module: the image model sees each frame once a step, which is "
+                    "faster by the overlap, but takes memory for the whole clip. Approximate: other frames than without.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="The model, sampled in windows.")],
         )
@@ -290,6 +298,7 @@ class ContextWindows(io.ComfyNode):
         closed_loop: bool,
         freenoise: bool,
         context_stride: int,
+        motion_layers_only: bool = False,
     ) -> io.NodeOutput:
         windows = make_windows(
             context_length,
@@ -299,6 +308,7 @@ class ContextWindows(io.ComfyNode):
             context_stride,
             closed_loop,
             freenoise,
+            motion_layers_only,
         )
         return io.NodeOutput(set_windows(model, windows))
 

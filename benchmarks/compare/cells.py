@@ -32,6 +32,7 @@ def make_cells(pixels: int, steps: int, folder: Path) -> list[Cell]:
     """All cells, in the order they run. steps: measured steps in one turn of the step cells."""
     clip = Job(width=pixels, height=pixels)
     turbo = replace(clip, steps=8, cfg=2.0)
+    long_clip = replace(clip, frames=64, layer_windows=True)
     reanimate = replace(clip, steps=25, strength=0.7)
     mp4 = {"path": str(folder / "clip.mp4")}
     return [
@@ -39,6 +40,7 @@ def make_cells(pixels: int, steps: int, folder: Path) -> list[Cell]:
         Cell("step", "cfg-1 step, 16 frames", "steps", replace(clip, cfg=1.0), inner=steps),
         Cell("frames-32", "CFG step, 32 frames", "steps", replace(clip, frames=32), inner=max(1, steps // 2)),
         Cell("frames-64", "CFG step, 64 frames", "steps", replace(clip, frames=64), rounds=3),
+        Cell("frames-64-layers", "the same, motion_layers_only here", "steps", long_clip, rounds=3),
         Cell("decode", "VAE decode, 16 frames", "decode", clip),
         Cell("turbo", "turbo, 8 steps, cfg 2", "run", turbo, rounds=3),
         Cell("v2v", "video to video, 25 at 0.7", "run", reanimate, rounds=3, values={"video": True}),

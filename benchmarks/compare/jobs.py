@@ -37,7 +37,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One clip. width and height in pixels; strength below 1 starts from the clip of `latent_of_clip`."""
+    """One clip. width and height in pixels; strength below 1 starts from the clip of `latent_of_clip`.
+
+    layer_windows: this pack may window its motion layers alone, as diffusers' FreeNoise does.
+    """
 
     frames: int = 16
     width: int = 512
@@ -46,6 +49,7 @@ class Job:
     cfg: float = 7.5
     strength: float = 1.0
     seed: int = 0
+    layer_windows: bool = False
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

@@ -74,7 +74,12 @@ class Ours:
         scheduler = "trailing" if latent is None else "auto"
         settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, "standard", "euler", scheduler)
         start = {"samples": empty_latent(job) if latent is None else latent}
-        return sample(self.model, *host_conditions(), start, settings)["samples"]
+        model = self.model
+        if job.layer_windows:
+            from fast_animatediff.motion_modules.windows import make_windows, set_windows
+
+            model = set_windows(model, make_windows(16, 4, motion_layers_only=True))
+        return sample(model, *host_conditions(), start, settings)["samples"]
 
     def encode(self, images: Tensor) -> Tensor:
         return self.vae.encode(images)

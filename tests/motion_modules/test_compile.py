@@ -14,32 +14,41 @@ from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
 
 pytestmark = pytest.mark.slow
 
 
+class Graphs(list):
+    """The graphs traced in a test, by their number of nodes; and the backend that leaves them as they are.
+
+    One for all models of a test: the tracer uses no graph for another backend, whatever its guards say.
+    """
+
+    def __init__(self):
+        def backend(graph, example_inputs, options=None):
+            self.append(len(graph.graph.nodes))
+            return graph.forward
+
+        self.backend = backend
+
+
 @pytest.fixture
 def graphs(caplog):
-    """The graphs traced in a test, by their number of nodes."""
     # pytest would format the tracer's hundred thousand debug lines
     caplog.set_level(logging.WARNING, "torch.__trace")
     torch._dynamo.reset()
     counters.clear()
-    yield []
+    # Values become constants that guards watch: a second graph, with symbols for them, takes a minute to trace.
+    with torch._dynamo.config.patch(automatic_dynamic_shapes=False):
+        yield Graphs()
     torch._dynamo.reset()
 
 
 def compiled(model, graphs):
-    """As TorchCompileModel does it, with a backend that leaves the traced graph as it is."""
-
-    def backend(graph, example_inputs, options=None):
-        graphs.append(len(graph.graph.nodes))
-        return graph.forward
-
+    """As TorchCompileModel does it, with the test's own backend."""
     model = model.clone(disable_dynamic=True)
     options = {"guard_filter_fn": skip_torch_compile_dict}
-    set_torch_compile_wrapper(model=model, backend=backend, options=options)
+    set_torch_compile_wrapper(model=model, backend=graphs.backend, options=options)
     return model
 
 
@@ -86,11 +95,3 @@ def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(graphs):
     for frames, cfg in [(2, 2.0), (4, 1.0)]:  # four latents each: two clips of two, one of four
         assert_same(fast, applied, frames=frames, cfg=cfg)
     assert len(graphs) == 2 and not counters["graph_break"]
-
-
-def test_windows_of_another_length_count_after_compiling(graphs):
-    applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    for length in (2, 3):
-        windowed = set_windows(applied, make_windows(length, 1))
-        assert_same(compiled(windowed, graphs), windowed, frames=5)
-    assert not counters["graph_break"]

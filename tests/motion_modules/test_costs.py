@@ -11,7 +11,7 @@ import torch
 from costs import Costs, costs_of
 
 import comfy.ops
-from fast_animatediff.motion_modules import projections
+from fast_animatediff.motion_modules import cpu, projections
 from fast_animatediff.motion_modules.temporal import TemporalTransformer
 
 FRAMES = 16
@@ -26,14 +26,24 @@ def block_costs(channels: int, size: int, device: str, dtype: torch.dtype) -> tu
     return costs_of(lambda: block(x, FRAMES)), x.nbytes
 
 
+NATIVE_BF16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")
+
+
 @pytest.mark.skipif(not projections.HAS_ONEDNN, reason="no oneDNN here")
-def test_a_motion_block_takes_at_most_22_kernels_and_80_times_its_input():
-    costs, unit = block_costs(320, 16, "cpu", torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=NATIVE_BF16)])
+def test_a_motion_block_takes_at_most_22_kernels_and_80_times_its_input_on_a_cpu(dtype):
+    costs, unit = block_costs(320, 16, "cpu", dtype)
     assert len(costs.kernels) <= 22, costs.kernels
     assert costs.bytes <= 80 * unit, costs.bytes / unit
 
 
-def test_without_onednn_it_takes_two_sums_and_a_gelu_more(monkeypatch):
+@NATIVE_BF16
+def test_a_small_one_in_bf16_takes_28_kernels_where_attention_is_matrix_products():
+    costs, _ = block_costs(320, 8, "cpu", torch.bfloat16)
+    assert len(costs.kernels) <= 28, costs.kernels
+
+
+def test_it_takes_23_kernels_without_onednn_as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(projections, "HAS_ONEDNN", False)
     costs, unit = block_costs(320, 16, "cpu", torch.float32)
     assert len(costs.kernels) <= 23, costs.kernels

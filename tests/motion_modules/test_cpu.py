@@ -44,12 +44,14 @@ def test_the_model_from_before_the_node_stays_as_it_is():
 
 @pytest.mark.parametrize("flag", ["force_fp32", "fp32_unet"])
 def test_fp32_asked_for_at_the_start_is_fp32(monkeypatch, flag):
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     monkeypatch.setattr(args, flag, True)
     applied = apply_motion_module(components.sd15_model(), components.motion_module(), cpu_bf16=True)
     assert types_seen(applied) == {torch.float32}
 
 
-def test_a_compute_type_chosen_by_another_node_is_kept():
+def test_a_compute_type_chosen_by_another_node_is_kept(monkeypatch):
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     model = components.sd15_model()
     model.set_model_compute_dtype(torch.float32)
     assert types_seen(apply_motion_module(model, components.motion_module(), cpu_bf16=True)) == {
