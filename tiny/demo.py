@@ -1,6 +1,6 @@
 """The demo: a video and a prompt become two mp4 files, by the pack's own workflows in a real ComfyUI server.
 
-Run by `python3 dev.py demo`. The models are tiny, and stand-ins until they are trained.
+Run by `python3 dev.py demo`, with the tiny family: models of a toy domain, trained for this.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ if not __package__:
     __package__ = as_package()
 
 from .client import Client, Finished, NodeFailed, Prompt, PromptRefused
+from .clip import SIZE
 from .console import Console
 from .host import ROOT, base_folder, host_folder
 from .server import ComfyServer
 from .set_up import clips, set_up
 
 WORKFLOWS = ROOT / "workflows" / "api"
-SIZE = 192  # pixels, for text to video; the video keeps its own size
 SEED = 1
-VIDEO_PROMPT, TEXT_PROMPT = "a green square moving left", "a red circle moving left"
+VIDEO_PROMPT = "a green square on a cloudy navy background"
+TEXT_PROMPT = "a red circle moving left on a cloudy navy background"
 
 
 def nodes(prompt: Prompt, class_type: str) -> list[dict]:
@@ -43,8 +44,8 @@ def read_workflow(name: str, text: str) -> Prompt:
     return prompt
 
 
-def video_to_video(clip: Path) -> Prompt:
-    prompt = read_workflow("video-to-video", VIDEO_PROMPT)
+def video_to_video(clip: Path, workflow: str = "video-to-video") -> Prompt:
+    prompt = read_workflow(workflow, VIDEO_PROMPT)
     for loader in nodes(prompt, "FAD_LoadVideoFrames"):
         loader |= {"file": clip.name, "size": "source"}
     return prompt
@@ -92,8 +93,8 @@ def demo() -> None:
         for path in (path for path in finished.files(base) if path.suffix == ".mp4"):
             print(f"{title}\n  {path}\n  {describe_video(path)}, made in {finished.seconds:.0f} s")
     print(
-        "\nThese models are tiny stand-ins with random weights, so the pictures are noise: the demo shows that the\n"
-        "whole way works. For real models see 'Install it' in README.md."
+        f"\nThese models know shapes of {SIZE}x{SIZE} pixels and nothing else; tiny/README.md says what. For real models\n"
+        "see 'Install it' in README.md."
     )
 
 

@@ -40,7 +40,7 @@ def serve(port: int) -> int:
         ).items():
             print(f"\n---- {title}\n\n{text}")
         print(f"\n---- In a browser\n\n{server.base_url}/fal/\n")
-        print("The models are tiny stand-ins with random weights: what they make looks like noise.")
+        print("The models are tiny: they know shapes of 64x64 pixels, and nothing else.")
         print(f"Files: {base}   Log: {server.log_path}")
         print("Ctrl-C ends it.", flush=True)
         code = server.wait()

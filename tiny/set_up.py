@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from .clip import SUFFIXES, write_clip
+from .make import make_models
 
-CLIP_NAME = "moving shapes"
-MAKE = Path(__file__).resolve().with_name("make.py")
+CLIP_NAME = "moving circle"
 EXTENSIONS = ("fast-animatediff", "fast-animatediff-tiny")
 
 
@@ -21,15 +19,14 @@ def clips(base: Path) -> list[Path]:
 def set_up(base: Path) -> None:
     """Makes the tiny models and the input clips where they are missing.
 
-    Errors: RuntimeError when the pack is not among the base directory's custom nodes, or the models can't be made.
+    Errors: RuntimeError when the pack is not among the base directory's custom nodes; FileExistsError where another
+    model has a tiny one's name.
     """
     for name in EXTENSIONS:
         if not (base / "custom_nodes" / name / "__init__.py").is_file():
             raise RuntimeError(f"{name} is not in {base / 'custom_nodes'}. Run `python3 dev.py demo`.")
-    # In a process of its own: it imports the host, which this one does without.
-    made = subprocess.run([sys.executable, str(MAKE), "--out", str(base / "models")])
-    if made.returncode:
-        raise RuntimeError("The tiny models could not be made; the reason is above.")
+    for path in make_models(base / "models"):
+        print(f"  {path.relative_to(base)}  {path.stat().st_size / 1e6:.1f} MB", flush=True)
     for path in clips(base):
         if not path.is_file():
             write_clip(path)

@@ -11,6 +11,8 @@ if not __package__:
 
     __package__ = as_package()
 
+from .clip import SIZE
+from .demo import TEXT_PROMPT
 from .host import base_folder, host_folder
 from .server import ComfyServer
 from .set_up import CLIP_NAME, set_up
@@ -32,7 +34,7 @@ def serve(port: int) -> int:
         print(f"\n  {server.base_url}\n")
         print("Open it in a browser. Workflow > Browse Templates > fast-animatediff has the workflows;")
         print(f"'{CLIP_NAME}.mp4' and '{CLIP_NAME}.gif' are in the input folder.")
-        print("The models are tiny stand-ins with random weights: what they make looks like noise.")
+        print(f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'.")
         print(f"Files: {base}   Log: {server.log_path}")
         print("Ctrl-C ends it.", flush=True)
         code = server.wait()

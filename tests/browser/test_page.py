@@ -52,7 +52,7 @@ def test_the_template_opens_runs_and_shows_its_video(
     assert graph_of(result["opened"]["workflow"]) == graph_of(read(ui_file("Video to Video")))
     shown = result["shown"]
     assert shown["duration"] == pytest.approx(1.0, abs=0.05)
-    assert (shown["width"], shown["height"]) == (192, 128)
+    assert (shown["width"], shown["height"]) == (64, 64)
     assert shown["visible"]
     query = {key: value[0] for key, value in parse_qs(urlsplit(shown["src"]).query).items()}
     assert query["type"] == "output"

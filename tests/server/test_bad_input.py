@@ -28,8 +28,8 @@ from fast_animatediff.tests.workflows.graphs import (
 )
 from fast_animatediff.tiny.client import Interrupted as Cancelled
 from fast_animatediff.tiny.client import NodeFailed, Progress, PromptRefused
-from fast_animatediff.tiny.make import CHECKPOINT, MOTION_MODULE
 from fast_animatediff.tiny.server import ComfyServer
+from fast_animatediff.tiny.shipped import CHECKPOINT, MOTION_MODULE
 
 pytestmark = pytest.mark.server
 Failure = Callable[[Prompt], NodeFailed]
@@ -228,7 +228,7 @@ def tiny_disk(comfy: ComfyServer) -> Iterator[Path]:
 
 def test_a_disk_that_gets_full_while_encoding(failure: Failure, tiny_disk: Path) -> None:
     prompt = video_to_video(seconds=0)
-    inputs(prompt, "Load Video Frames")["fps"] = 24.0
+    inputs(prompt, "Load Video Frames").update(fps=24.0, size="fit 512x512 area")
     export = inputs(prompt, "Export Video")
     export |= {"filename_prefix": "tiny disk/clip", "quality": "maximum"}
     export["images"] = [node_id(prompt, "Load Video Frames"), 0]

@@ -168,7 +168,7 @@ def test_frames_of_core_load_video_can_be_sampled(comfy: ComfyServer) -> None:
     prompt: Prompt = {}
     prompt["1"] = {
         "class_type": "LoadVideo",
-        "inputs": {"file": "moving shapes.mp4"},
+        "inputs": {"file": "moving circle.mp4"},
         "_meta": {"title": "In"},
     }
     values = {"first_n_seconds": 1.0, "fps": 8.0, "start_seconds": 0.0, "size": "source", "max_frames": 0}

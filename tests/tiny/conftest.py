@@ -12,7 +12,7 @@ from fast_animatediff.tiny.make import make_models
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with every tiny stand-in."""
+    """A models folder with the tiny family."""
     folder = tmp_path_factory.mktemp("models")
     make_models(folder)
     return folder

@@ -23,12 +23,12 @@ def test_the_mp4_has_four_seconds_at_24_fps_and_plays_anywhere(tmp_path: Path) -
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert stream.average_rate == 24
         assert Fraction(stream.duration) * stream.time_base == 4
-    assert decode(path).shape == (96, 128, 192, 3)
+    assert decode(path).shape == (96, 64, 64, 3)
 
 
 def test_the_gif_has_four_seconds_at_10_fps(tmp_path: Path) -> None:
     with Image.open(write_clip(tmp_path / "clip.gif")) as picture:
-        assert (picture.n_frames, picture.size, picture.info["duration"]) == (40, (192, 128), 100)
+        assert (picture.n_frames, picture.size, picture.info["duration"]) == (40, (64, 64), 100)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif"])
@@ -44,7 +44,7 @@ def test_the_red_circle_crosses_from_right_to_left(tmp_path: Path) -> None:
     red = (frames[..., 0] > 170) & (frames[..., 1] < 80) & (frames[..., 2] < 80)
     columns = [np.nonzero(frame)[1].mean() for frame in red[8:-8:8]]
     assert all(later < earlier for earlier, later in zip(columns, columns[1:], strict=False))
-    assert columns[0] - columns[-1] > 100
+    assert columns[0] - columns[-1] > 20
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

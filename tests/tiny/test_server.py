@@ -14,8 +14,8 @@ from PIL import Image
 
 from fast_animatediff.tiny.client import NodeFailed, Progress, PromptRefused
 from fast_animatediff.tiny.host import host_folder
-from fast_animatediff.tiny.make import CHECKPOINT
 from fast_animatediff.tiny.server import CHILD, ComfyServer
+from fast_animatediff.tiny.shipped import CHECKPOINT
 
 CHECKPOINT_NAME = Path(CHECKPOINT).name
 

@@ -42,7 +42,7 @@ def inputs(prompt: Prompt, title: str) -> dict[str, Any]:
     return prompt[node_id(prompt, title)]["inputs"]
 
 
-def video_to_video(seconds: float = 1.0, steps: int = 3, clip: str = "moving shapes.mp4") -> Prompt:
+def video_to_video(seconds: float = 1.0, steps: int = 3, clip: str = "moving circle.mp4") -> Prompt:
     """The API prompt, small: the clip in its own size, int(steps * 0.7) steps."""
     prompt = read(api_file("Video to Video"))
     inputs(prompt, "Load Video Frames").update(file=clip, first_n_seconds=seconds, size="source")

@@ -1,0 +1,245 @@
+"""What is trained is what is run: the training's own networks against the host's, and its files against the pack's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import components
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import comfy.sd
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.checkpoint import load_motion_module
+from fast_animatediff.motion_modules.lora import load_motion_lora
+from fast_animatediff.tiny import train
+from fast_animatediff.tiny.captions import host_tokens
+from fast_animatediff.tiny.diffusion import make_tables
+from fast_animatediff.tiny.export import export
+from fast_animatediff.tiny.loop import Plan, Training
+from fast_animatediff.tiny.low_rank import LowRankSet, motion_lora_file, motion_lora_names
+from fast_animatediff.tiny.networks import TEXT_PREFIX as HOST_TEXT_PREFIX
+from fast_animatediff.tiny.networks import (
+    CaptionEncoder,
+    FramePicker,
+    causal_attention,
+    denoise_clips,
+    make_motion_module,
+    make_unet,
+    matrix_attention,
+)
+from fast_animatediff.tiny.scenes import seeded
+from fast_animatediff.tiny.shipped import (
+    CHECKPOINT,
+    FOLDER,
+    MOTION_MODULE,
+    ROWS,
+    SHIPPED,
+    TOKENS,
+    opposite,
+    pack,
+    unpack,
+)
+from fast_animatediff.tiny.vae_training import VaeStage
+
+CPU = torch.device("cpu")
+UNET_PREFIX, CLIP_PREFIX = "model.diffusion_model.", "cond_stage_model.transformer."
+
+
+@pytest.fixture(scope="module")
+def shipped_checkpoint() -> dict[str, torch.Tensor]:
+    weights = load_file(FOLDER / SHIPPED[CHECKPOINT])
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+# ---- the loop
+
+
+def small_vae_stage(steps: int = 4) -> VaeStage:
+    return VaeStage(Plan(steps=steps, batch=2, learning_rate=1e-3, warm_up=2), 0, 64, CPU)
+
+
+def test_training_stopped_and_taken_up_again_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = Training(small_vae_stage(), tmp_path / "whole")
+    for _ in range(4):
+        whole.advance()
+    first = Training(small_vae_stage(), tmp_path / "parts")
+    for _ in range(2):
+        first.advance()
+    first.save()
+    second = Training(small_vae_stage(), tmp_path / "parts")
+    assert second.resume() and second.step == 2
+    for _ in range(2):
+        second.advance()
+    for name, weight in whole.parameters.items():
+        assert torch.equal(weight, second.parameters[name]), name
+        assert torch.equal(whole.average[name], second.average[name]), name
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    Training(small_vae_stage(), tmp_path).save()
+    with pytest.raises(ValueError, match="another plan"):
+        Training(small_vae_stage(steps=5), tmp_path).resume()
+
+
+def test_a_stage_without_the_one_before_names_what_to_train_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["motion", "--out", str(tmp_path)]) == 1
+    assert "needs stage vae" in capsys.readouterr().err
+
+
+# ---- the networks
+
+
+def test_matrix_attention_is_attention() -> None:
+    q, k, v = torch.randn(3, 2, 10, 64, generator=seeded("attention"))
+    heads = [t.view(2, 10, 2, 32).transpose(1, 2) for t in (q, k, v)]
+    for ours, causal in (
+        (matrix_attention(None, q, k, v, 2), False),
+        (causal_attention(q, k, v, 2, None), True),
+    ):
+        expected = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=causal)
+        assert (ours - expected.transpose(1, 2).flatten(2)).abs().max() < 1e-5
+
+
+def test_the_caption_encoder_encodes_as_the_hosts_text_encoder(
+    tiny_family: None, models: Path, shipped_checkpoint: dict[str, torch.Tensor]
+) -> None:
+    whole = unpack(shipped_checkpoint)
+    tokens = host_tokens()
+    text = {k.removeprefix(CLIP_PREFIX): v for k, v in whole.items() if k.startswith(CLIP_PREFIX)}
+    encoder = CaptionEncoder(tokens.used, {k: v for k, v in text.items() if k.startswith(HOST_TEXT_PREFIX)})
+    clip = comfy.sd.load_checkpoint_guess_config(str(models / CHECKPOINT))[1]
+    caption = "a red circle moving left on a cloudy gray background"
+    expected, _ = clip.encode_from_tokens(clip.tokenize(caption), return_pooled=True)
+    with torch.no_grad():
+        found = encoder(tokens([caption]))
+    assert (found - expected.float()).abs().max() < 1e-3 * expected.abs().max()
+    again = encoder.checkpoint()
+    table = "text_model.embeddings.token_embedding.weight"
+    assert torch.equal(again[table][tokens.used], text[table][tokens.used])
+
+
+def test_clips_are_denoised_in_training_as_the_pack_does_it_in_the_host(
+    tiny_family: None, models: Path, shipped_checkpoint: dict[str, torch.Tensor]
+) -> None:
+    model = comfy.sd.load_checkpoint_guess_config(str(models / CHECKPOINT))[0]
+    model = apply_motion_module(model, load_motion_module(str(models / MOTION_MODULE)))
+    unet = make_unet(
+        {k.removeprefix(UNET_PREFIX): v for k, v in shipped_checkpoint.items() if k.startswith(UNET_PREFIX)}
+    )
+    weights = load_file(FOLDER / SHIPPED[MOTION_MODULE])
+    module = make_motion_module({k: v.float() for k, v in weights.items() if "pos_encoder" not in k})
+    x, context = (
+        torch.randn(16, 4, 8, 8, generator=seeded("x")),
+        torch.randn(1, 77, 128, generator=seeded("c")),
+    )
+    timestep = torch.tensor([500])
+    sigma = make_tables()["sqrt_linear"][timestep]
+    scaled = x * (1 + sigma**2).sqrt()
+    with torch.no_grad():
+        host = components.predict(model, scaled, sigma.item(), context=context)
+        noise = denoise_clips(unet, module, x[None], timestep.float(), context)[0]
+    ours = model.get_model_object("model_sampling").calculate_denoised(sigma, noise, scaled)
+    assert (host - ours).abs().max() < 2e-3 * ours.abs().max()
+
+
+def test_some_frames_of_a_clip_are_seen_at_their_own_positions() -> None:
+    """Eight frames picked out of sixteen, all the same: as those frames of the whole where frames don't mix."""
+    module = make_motion_module(None)
+    tables = {
+        name: part.positions.clone() for name, part in module.named_modules() if hasattr(part, "positions")
+    }
+    picker = FramePicker(module)
+    picked = torch.tensor([1, 2, 5, 7, 8, 11, 14, 15])
+    picker.pick(picked)
+    for name, part in module.named_modules():
+        if hasattr(part, "positions"):
+            assert torch.equal(part.positions, tables[name][:, picked])
+    picker.all()
+    for name, part in module.named_modules():
+        if hasattr(part, "positions"):
+            assert torch.equal(part.positions, tables[name])
+
+
+# ---- the files
+
+
+def test_a_motion_lora_file_changes_the_module_as_training_did(tmp_path: Path) -> None:
+    module = make_motion_module(None).requires_grad_(False)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    lora = LowRankSet(module, motion_lora_names(module), 2, seeded("lora"))
+    for part in lora.parts:
+        torch.nn.init.normal_(part.up, generator=seeded("up"))
+    save_file(
+        {key: value.contiguous() for key, value in opposite(motion_lora_file(lora.weights())).items()},
+        tmp_path / "lora.safetensors",
+    )
+    lora.set_strength(-1.0)
+    loaded = load_motion_lora(str(tmp_path / "lora.safetensors"), 1.0)
+    assert len(loaded.layers) == 21 * 2 * 4
+    for layer in loaded.layers:
+        change = loaded.weights[f"{layer}.lora_up.weight"] @ loaded.weights[f"{layer}.lora_down.weight"]
+        assert change.abs().max() > 0.01
+        trained = module.get_submodule(layer).weight
+        assert torch.allclose(trained, before[f"{layer}.weight"] + change, atol=1e-6), layer
+
+
+def test_the_token_table_survives_being_shipped(shipped_checkpoint: dict[str, torch.Tensor]) -> None:
+    assert pack(unpack(shipped_checkpoint)).keys() == shipped_checkpoint.keys()
+    for key, value in pack(unpack(shipped_checkpoint)).items():
+        assert torch.equal(value, shipped_checkpoint[key])
+
+
+# ---- the stages
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+# In their order: each needs what the ones before it wrote. One motion LoRA stands for the four.
+STAGES = ("vae", "images", "subjects", "motion", "lora-zoom", "turbo")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_takes_a_step_that_changes_its_weights_and_writes_its_file(name: str, folder: Path) -> None:
+    batch = 8 if name in ("images", "subjects") else 2
+    plan = replace(train.PLANS[name], steps=1, batch=batch, warm_up=1)
+    stage = train.make_stage(name, plan, 0, 64, CPU, folder)
+    before = {key: value.detach().clone() for key, value in stage.parameters().items()}
+    training = Training(stage, folder)
+    training.advance()
+    changed = [key for key, value in stage.parameters().items() if not torch.equal(value, before[key])]
+    assert len(changed) > len(before) / 4
+    training.finish()
+    for axis in ("pan", "tilt", "roll") if name == "lora-zoom" else ():
+        shutil.copy(folder / "lora-zoom.safetensors", folder / f"lora-{axis}.safetensors")
+
+
+def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, 0, tmp_path)
+    assert {path.name for path in written} == set(SHIPPED.values())
+    for path in written:
+        ours, theirs = (load_file(where / path.name) for where in (tmp_path, FOLDER))
+        assert {key: value.shape for key, value in ours.items() if key not in (ROWS, TOKENS)} == {
+            key: value.shape for key, value in theirs.items() if key not in (ROWS, TOKENS)
+        }
+
+
+def test_export_without_a_stage_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "turbo-lora.safetensors").rename(folder / "away")
+    with pytest.raises(FileNotFoundError, match="turbo-lora"):
+        export(folder, 0, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_folder_with_another_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["motion", "--out", str(tmp_path)]) == 1
+    assert train.main(["motion", "--seed", "1", "--out", str(tmp_path)]) == 1
+    assert "'seed': 0" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""Where the subject and the camera of a scene are at a frame.
+
+Names of movements are the camera's, as in film: PanLeft turns it to the left, so that the picture's content goes right;
+TiltUp moves the content down; ZoomIn makes it larger; RollingClockwise turns it anticlockwise. That the published motion
+LoRAs are named so is known of ZoomIn alone (arXiv 2307.04725: a shrinking crop); of the others it is assumed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .scenes import CIRCLE_FRAMES, CIRCLE_RADIUS, GROWTH, MOTIONS, SMALLEST, SPEEDS, TRAVEL, Scenes
+
+# Per frame: log of the magnification, sides, sides, radians.
+CAMERA_RATES = {"zoom": 0.025, "pan": 0.012, "tilt": 0.012, "roll": 0.03}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """x, y, radius: (n, f), in the scene's own coordinates, which are the picture's where the camera is at rest."""
+
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """zoom, roll, x, y: (n, f). The camera looks at (0.5 + x, 0.5 + y), turned clockwise by `roll`."""
+
+    zoom: Tensor
+    roll: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def table(values: Mapping[str, float | tuple[float, ...]], like: Tensor) -> Tensor:
+    """The numbers of a vocabulary in its order, where `like` is."""
+    return torch.tensor(list(values.values()), device=like.device)
+
+
+def subject_at(scenes: Scenes, frames: Tensor) -> Placement:
+    """The subjects of n scenes at (n, f) frames."""
+    motion = scenes.attributes.motion[:, None]
+    t = table(SPEEDS, frames)[scenes.attributes.speed][:, None] * frames
+    is_motion = {name: (motion == index).float() for index, name in enumerate(MOTIONS)}
+    turn = 2 * math.pi * t / CIRCLE_FRAMES
+    x = TRAVEL * t * (is_motion["right"] - is_motion["left"])
+    y = TRAVEL * t * (is_motion["down"] - is_motion["up"])
+    # Clockwise on the screen, from the top of the circle; x and y are the circle's middle.
+    x = x + is_motion["round"] * CIRCLE_RADIUS * turn.sin()
+    y = y - is_motion["round"] * CIRCLE_RADIUS * turn.cos()
+    size = 1 + is_motion["grow"] * (SMALLEST + GROWTH * t - 1)
+    return Placement(scenes.x[:, None] + x, scenes.y[:, None] + y, scenes.radius[:, None] * size)
+
+
+def camera_at(scenes: Scenes, frames: Tensor, axis: str | None = None, rate: Tensor | float = 1.0) -> Camera:
+    """The cameras of n scenes at (n, f) frames; they are at rest in the middle of the clip.
+
+    Args:
+        axis: zoom, pan, tilt or roll; None for a camera that does not move.
+        rate: factor on CAMERA_RATES, negative for the other direction; a number or (n,).
+    """
+    still = torch.zeros_like(frames)
+    moves = dict.fromkeys(CAMERA_RATES, still)
+    if axis:
+        rate = torch.as_tensor(rate, device=frames.device).reshape(-1, 1)
+        moves[axis] = CAMERA_RATES[axis] * rate * (frames - (scenes.length[:, None] - 1) / 2)
+    return Camera(
+        zoom=scenes.zoom[:, None] * moves["zoom"].exp(),
+        roll=scenes.roll[:, None] + moves["roll"],
+        x=moves["pan"],
+        y=moves["tilt"],
+    )

@@ -1,0 +1,85 @@
+"""The trained weights as the repository holds them, and how they become the files that users have.
+
+The text encoder's table has 49408 rows, of which training reaches about a hundred: the shipped checkpoint keeps those
+with their numbers. Of the two motion LoRAs of an axis the forward one is shipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .weights import Weights
+
+CHECKPOINT = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors"
+MOTION_MODULE = "animatediff_models/mm_sd15_v2.safetensors"
+TURBO_MODULE = "animatediff_models/mm_sd15_AnimateLCM.safetensors"
+TURBO_LORA = "loras/AnimateLCM_sd15_t2v_lora.safetensors"
+# Axis and sign of each motion LoRA. One is trained for an axis; its negative is the other direction.
+CAMERA_MOVES = {
+    "ZoomIn": ("zoom", 1.0),
+    "ZoomOut": ("zoom", -1.0),
+    "PanRight": ("pan", 1.0),
+    "PanLeft": ("pan", -1.0),
+    "TiltDown": ("tilt", 1.0),
+    "TiltUp": ("tilt", -1.0),
+    "RollingClockwise": ("roll", 1.0),
+    "RollingAnticlockwise": ("roll", -1.0),
+}
+MOTION_LORA_OF = {move: f"animatediff_motion_lora/v2_lora_{move}.ckpt" for move in CAMERA_MOVES}
+MOTION_LORAS = tuple(MOTION_LORA_OF.values())
+
+FOLDER = Path(__file__).resolve().parent / "trained"
+# Names in a ComfyUI models folder, where the workflows look for them, and names in this repository.
+SHIPPED = {
+    CHECKPOINT: "checkpoint.safetensors",
+    MOTION_MODULE: "motion_module.safetensors",
+    TURBO_MODULE: "turbo_motion_module.safetensors",
+    TURBO_LORA: "turbo_lora.safetensors",
+} | {MOTION_LORA_OF[move]: f"motion_lora_{axis}.safetensors" for move, (axis, _) in CAMERA_MOVES.items()}
+BACKWARDS = {MOTION_LORA_OF[move] for move, (_, sign) in CAMERA_MOVES.items() if sign < 0}
+
+MARK = "fast_animatediff"  # the key under which a file says that it is of the tiny family
+TABLE = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+ROWS, TOKENS = f"{TABLE}.rows", f"{TABLE}.tokens"
+VOCABULARY = 49408
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """What a safetensors file says about itself; empty where it says nothing or is no such file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > 10_000_000:
+            return {}
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return {}
+    return (header.get("__metadata__") or {}) if isinstance(header, dict) else {}
+
+
+def pack(weights: Weights) -> Weights:
+    """Without the zero rows of the token table; weights that have no table are returned as they are."""
+    if TABLE not in weights:
+        return weights
+    tokens = weights[TABLE].abs().sum(dim=1).nonzero().flatten()
+    rest = {key: value for key, value in weights.items() if key != TABLE}
+    return rest | {ROWS: weights[TABLE][tokens], TOKENS: tokens.int()}
+
+
+def unpack(weights: Weights) -> Weights:
+    """The opposite of `pack`."""
+    if ROWS not in weights:
+        return weights
+    table = weights[ROWS].new_zeros(VOCABULARY, weights[ROWS].shape[1])
+    table[weights[TOKENS].long()] = weights[ROWS]
+    rest = {key: value for key, value in weights.items() if key not in (ROWS, TOKENS)}
+    return rest | {TABLE: table}
+
+
+def opposite(lora: Weights) -> Weights:
+    """The motion LoRA that at strength 1 does what this one does at -1."""
+    return {key: -value if ".up." in key else value for key, value in lora.items()}

@@ -1,0 +1,137 @@
+"""Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
+
+Stages, each on what the ones before it wrote: vae, images, subjects, motion, lora-zoom, lora-pan, lora-tilt, lora-roll, turbo,
+and export, which writes the files that users have. README.md in this folder has the plan and what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+if not __package__:
+    # Before torch: how long a thread spins for its next work. Spinning for ever starves whatever else runs; going to
+    # sleep at once made training six times slower beside other programs (29 pictures a second against 175).
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    from in_pack import as_part_of_pack
+
+    __package__ = as_part_of_pack()
+
+import torch
+
+from .host import ROOT, use_host
+from .loop import Plan, Stage, train
+
+SIZE = 64  # pixels; latents of 8x8
+
+# Steps that two processor cores do in the hours that README.md gives; a GPU may take more of them: --longer.
+PLANS = {
+    "vae": Plan(steps=3000, batch=16, learning_rate=1e-3, ema=0.998),
+    "images": Plan(steps=6500, batch=64, learning_rate=1e-3, warm_up=300),
+    "subjects": Plan(steps=5500, batch=64, learning_rate=2e-3),
+    "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
+    "lora-zoom": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
+    "lora-pan": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
+    "lora-tilt": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
+    "lora-roll": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
+    "turbo": Plan(steps=500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
+}
+
+
+def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> Stage:
+    """Errors: FileNotFoundError naming the stage before, where it was not trained yet."""
+    where = (plan, seed, size, device)
+    # Imported only now: they bring the host.
+    from .image_training import ImageStage, SubjectStage
+    from .motion_training import LoraStage, MotionStage
+    from .turbo_training import TurboStage
+    from .vae_training import VaeStage
+
+    try:
+        if name == "vae":
+            return VaeStage(*where)
+        if name.startswith("lora-"):
+            return LoraStage(name.removeprefix("lora-"), *where, folder)
+        stages = {"images": ImageStage, "subjects": SubjectStage, "motion": MotionStage, "turbo": TurboStage}
+        return stages[name](*where, folder)
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename or error)).stem
+        raise FileNotFoundError(
+            f"Stage {name} needs stage {missing} in {folder}: train that first."
+        ) from error
+
+
+def check_folder(folder: Path, seed: int, size: int) -> None:
+    """Stages of one folder belong together. Errors: ValueError where it holds another training."""
+    file, asked = folder / "training.json", {"seed": seed, "size": size}
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asked), encoding="utf-8")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if found != asked:
+        raise ValueError(
+            f"{folder.name} holds a training with {found}, asked for is {asked}. Choose another folder with --out."
+        )
+
+
+def run_stage(name: str, options: argparse.Namespace) -> bool:
+    """Trains one stage, or writes the files; True when it is done."""
+    if name == "export":
+        from .export import export
+
+        for path in export(options.out, options.seed):
+            print(f"  {path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
+        return True
+    plan = PLANS[name]
+    if options.longer != 1:
+        plan = Plan(**(vars(plan) | {"steps": round(plan.steps * options.longer)}))
+    done = options.out / f"{name}.done"
+    if done.is_file():
+        print(f"{name}: done already")
+        return True
+    stage = make_stage(name, plan, options.seed, options.size, torch.device(options.device), options.out)
+    if not train(stage, options.out, options.minutes):
+        print(f"{name}: out of time; run again to go on")
+        return False
+    done.touch()
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=[*PLANS, "export", "all"])
+    parser.add_argument("--out", type=Path, default=ROOT / ".dev" / "training", metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size", type=int, default=SIZE, help="side of the pictures, in pixels (a multiple of 64)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop after this time, to go on later"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--longer", type=float, default=1.0, metavar="FACTOR", help="train that many times the steps"
+    )
+    options = parser.parse_args(arguments)
+    options.out = options.out.resolve()
+    stages = [*PLANS, "export"] if options.stage == "all" else [options.stage]
+    use_host()
+    try:
+        check_folder(options.out, options.seed, options.size)
+        return 0 if all(run_stage(name, options) for name in stages) else 3
+    except KeyboardInterrupt:
+        print("\nStopped; run again to go on.")
+        return 130
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Stage `turbo`: the motion module distilled to few steps, with a LoRA for the UNet, in the manner of AnimateLCM.
+
+Consistency distillation (Luo et al. 2023, arXiv 2310.04378; Wang et al. 2024, arXiv 2402.00769) on the 100-step table
+that the pack samples AnimateLCM on. The target is the student itself, one step of the guided teacher further down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import comfy.utils
+
+from .captions import NO_CAPTIONS
+from .data import captioned_clips
+from .diffusion import draw_noise, expand, lcm_sampling
+from .extension.family import UNET
+from .loop import Plan
+from .low_rank import LowRankSet, unet_lora_file, unet_lora_names
+from .motion_training import FRAMES, ClipNetworks, load_motion
+from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
+from .pictures import save_grid
+from .scenes import draw_attributes, seeded
+
+MODULE_FILE, LORA_FILE = "turbo.safetensors", "turbo-lora.safetensors"
+POSITIONS = 64  # what the pack gives a module without tables
+ORIGINAL_STEPS = 100
+SKIP = 4  # entries of the table that the teacher steps over: 25 steps for the whole
+TEACHER_CFG = 3.75  # sampled with cfg 2, the student is guided about as much as the teacher by 7.5
+LORA_STRENGTH = 0.8  # of the turbo workflow
+LORA_RANK = 4
+HUBER = 0.1
+
+
+class TurboStage:
+    name = "turbo"
+
+    def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
+        self.plan, self.seed, self.device = plan, seed, device
+        self.networks = ClipNetworks(size, device, folder)
+        self.teacher = load_motion(folder, device)
+        self.module = make_motion_module(self.teacher.state_dict(), POSITIONS).to(device)
+        calm_gradients(self.module)
+        self.pickers = (FramePicker(self.teacher), FramePicker(self.module))
+        self.sampling, _ = lcm_sampling(1, ORIGINAL_STEPS)
+        names = unet_lora_names(comfy.utils.unet_to_diffusers(UNET))
+        shapes = {name: parameter.ndim for name, parameter in self.networks.unet.named_parameters()}
+        self.diffusers_names = {
+            key: name for key, name in names.items() if shapes.get(f"{key}.weight", 0) > 1
+        }
+        self.lora = LowRankSet(
+            self.networks.unet, list(self.diffusers_names), LORA_RANK, seeded(seed, "turbo lora")
+        ).to(device)
+
+    def parameters(self) -> dict[str, Tensor]:
+        parts = {"module.": self.module, "lora.": self.lora}
+        return {prefix + key: p for prefix, part in parts.items() for key, p in part.named_parameters()}
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        frames = FRAMES // 2 if step < self.plan.steps * 3 // 4 else FRAMES
+        clips = self.plan.batch * FRAMES // 2 // frames
+        batch = captioned_clips(self.seed, self.name, step, clips, frames, self.networks.size, self.device)
+        for picker in self.pickers:
+            picker.pick(batch.frames)
+        latents, context = self.networks.prepare(batch)
+        sigmas = torch.cat([torch.zeros(1), self.sampling.sigmas]).to(self.device)
+        entry = torch.randint(1, ORIGINAL_STEPS + 1, (clips,), generator=batch.rng).to(self.device)
+        sigma, lower = sigmas[entry], sigmas[(entry - SKIP).clamp(min=0)]
+        x = latents + expand(sigma, latents) * draw_noise(batch.rng, latents)
+        with torch.no_grad():
+            denoised = self.teach(x, sigma, context)
+            nearer = denoised + (x - denoised) * expand(lower / sigma, x)
+            # At sigma 0 there is nothing left to learn from the student: the teacher's picture is the target.
+            target = self.predict(nearer, lower.clamp(min=sigmas[1]), context)
+            target = torch.where(expand(lower > 0, x), target, denoised)
+        error = self.predict(x, sigma, context) - target
+        loss = ((error.square() + HUBER**2).sqrt() - HUBER).mean()
+        return loss, {"error": error.detach().square().mean().item()}
+
+    def teach(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        """The guided teacher's picture in clips x = latents + sigma * noise."""
+        nothing = self.networks.text(self.networks.tokens(NO_CAPTIONS[1:]).to(self.device))
+        contexts = torch.cat([context, nothing.expand_as(context)])
+        noise = self._noise(self.teacher, 0.0, x.repeat(2, 1, 1, 1, 1), sigma.repeat(2), contexts)
+        positive, negative = noise.chunk(2)
+        return x - expand(sigma, x) * (negative + TEACHER_CFG * (positive - negative))
+
+    def predict(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        """The student's picture, in one step."""
+        noise = self._noise(self.module, LORA_STRENGTH, x, sigma, context)
+        return self.sampling.calculate_denoised(sigma, noise, x)
+
+    def _noise(
+        self, module: torch.nn.Module, lora_strength: float, x: Tensor, sigma: Tensor, context: Tensor
+    ) -> Tensor:
+        self.lora.set_strength(lora_strength)
+        timesteps = self.sampling.timestep(sigma).float()
+        scaled = x / (1 + expand(sigma, x) ** 2).sqrt()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return denoise_clips(self.networks.unet, module, scaled, timesteps, context).float()
+
+    @torch.no_grad()
+    def save_weights(self, folder: Path) -> None:
+        module = {key: value.contiguous() for key, value in self.module.state_dict().items()}
+        save_file(module, folder / MODULE_FILE)
+        lora = unet_lora_file(self.lora.weights(), self.diffusers_names)
+        save_file({key: value.contiguous() for key, value in lora.items()}, folder / LORA_FILE)
+
+    @torch.no_grad()
+    def save_samples(self, folder: Path) -> None:
+        for picker in self.pickers:
+            picker.all()
+        self.lora.set_strength(LORA_STRENGTH)
+        attributes = draw_attributes(seeded(self.seed, "clip samples"), 8, held_out=True)
+        clips = self.networks.sample_clips(
+            self.module, attributes, self.seed, cfg=2.0, schedule=lcm_sampling(8, ORIGINAL_STEPS)
+        )
+        save_grid(folder / "turbo.png", clips[:, ::2])
