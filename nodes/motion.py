@@ -168,8 +168,8 @@ class ApplyMotionModule(io.ComfyNode):
                     default=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Without a GPU: computes in bf16 where the processor has AVX512_BF16 or AMX, in about half "
-                    "the time and with slightly different frames. Off: fp32.",
+                    tooltip="Without a GPU: computes in bf16 where the processor has AVX512_BF16 or AMX, in two thirds "
+                    "of the time and with slightly different frames. Off: fp32.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],

@@ -164,6 +164,7 @@ def run_benchmark(*arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("FAD_TEST_BENCH" not in os.environ, reason="half a minute: set FAD_TEST_BENCH to run it")
 def test_the_whole_run_from_the_command_line(tmp_path):
     small = [
         "--size",

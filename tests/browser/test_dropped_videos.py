@@ -22,7 +22,7 @@ def graph_of(workflow: Graph) -> dict:
     return {"nodes": nodes, "links": workflow["links"], "groups": workflow["groups"]}
 
 
-@pytest.mark.parametrize("format, channels", [("webp", 3), ("gif", 3), ("webm", 4), ("webm", 3)])
+@pytest.mark.parametrize("format, channels", [("webp", 3), ("gif", 3), ("webm", 4)])
 def test_a_dropped_file_brings_the_graph_back(
     visit: Callable[..., dict], tmp_path: Path, format: str, channels: int
 ) -> None:

@@ -43,7 +43,7 @@ def known(idle: Served) -> list[str]:
 
 
 @DESCRIBED.parametrize()
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case: schemathesis.Case, idle: Served, known: list[str]) -> None:
     if "/run/" in case.path:
         case.headers["x-fal-request-timeout"] = "0.05"  # nobody is there to begin with it

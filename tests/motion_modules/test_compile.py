@@ -65,9 +65,9 @@ def assert_same(model, other, **settings):
     assert (render(model, **settings) - expected).norm() / expected.norm() < 1e-5, settings
 
 
-@pytest.mark.parametrize("family", [families.V1, families.V2])
-def test_the_unet_with_its_motion_module_is_one_graph_without_breaks(family, graphs):
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(family))
+def test_the_unet_with_its_motion_module_is_one_graph_without_breaks(graphs):
+    """Of v1, whose norms across the frames are the harder ones to trace."""
+    applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
     fast = compiled(applied, graphs)
     for _ in range(2):
         assert_same(fast, applied)
@@ -80,13 +80,6 @@ def test_another_strength_and_motion_scale_count_after_compiling(graphs):
         applied = apply_motion_module(base, module, **settings)
         assert_same(compiled(applied, graphs), applied)
     assert len(graphs) == 3 and not counters["graph_break"]
-
-
-def test_steps_without_motion_count_after_compiling(graphs):
-    base, module = components.sd15_model(), components.motion_module()
-    applied = apply_motion_module(base, module, start_percent=0.3, end_percent=0.7)
-    assert_same(compiled(applied, graphs), applied, steps=4)
-    assert len(graphs) == 2 and not counters["graph_break"]
 
 
 def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(graphs):
