@@ -66,9 +66,8 @@ def set_windows(model: ModelPatcher, windows: IndexListContextHandler) -> ModelP
     """A clone of the model that samples longer clips in these windows."""
     patched = model.clone()
     patched.model_options["context_handler"] = windows
-    if not isinstance(
-        windows, LayerWindowsHandler
-    ):  # it tells the host that only a window is in memory at once
+    # The wrapper tells the host that only one window is in memory at a time.
+    if not isinstance(windows, LayerWindowsHandler):
         create_prepare_sampling_wrapper(patched)
     if windows.freenoise:
         create_sampler_sample_wrapper(patched)
