@@ -89,7 +89,7 @@ def write_behind(
     """
     stream, chunk, ended = FrameStream(shape), next(chunks), False
     with ThreadPoolExecutor(1, "video writer") as pool:
-        writer = pool.submit(_inferring, write, stream)
+        writer = pool.submit(write, stream)  # without torch's inference mode, which is each thread's own
         try:
             while not writer.done():
                 progress(stream.read, len(stream))
@@ -100,11 +100,6 @@ def write_behind(
         finally:
             stream.stop()
     return writer.result()
-
-
-def _inferring(write: Callable[[FrameStream], Result], stream: FrameStream) -> Result:
-    with torch.inference_mode():  # as the host's own thread; a new one begins without
-        return write(stream)
 
 
 def collected(shape: Shape, chunks: Iterator[Tensor], progress: Progress) -> Tensor:
