@@ -24,7 +24,7 @@ class Stopped(RuntimeError):
 
 
 class FrameStream:
-    """Images [n, height, width, channels] that arrive in chunks; reading one waits for it, each once and in order."""
+    """Images [n, height, width, channels] that arrive in chunks; each is read once, in order, and waited for."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -69,9 +69,9 @@ class FrameStream:
 
 
 def in_chunks(pieces: Sequence[Tensor], decode: Callable[[Tensor], Tensor]) -> tuple[Shape, Iterator[Tensor]]:
-    """The shape of all the images that `decode` makes of the pieces, and the images [n, height, width, channels], piece by piece.
+    """The shape [n, height, width, channels] of all that `decode` makes of the pieces, and the images piece by piece.
 
-    Every piece gives as many images for each of its latents as the first one, which is decoded to learn the shape.
+    Each latent gives as many images as those of the first piece, which is decoded at once to learn the shape.
     """
     first = decode(pieces[0])
     count = len(first) * sum(map(len, pieces)) // len(pieces[0])
@@ -82,9 +82,9 @@ def in_chunks(pieces: Sequence[Tensor], decode: Callable[[Tensor], Tensor]) -> t
 def write_behind(
     shape: Shape, chunks: Iterator[Tensor], write: Callable[[FrameStream], Result], progress: Progress
 ) -> Result:
-    """Runs `write` in a thread of its own while this one makes the chunks, at most three of which are in memory:
-    the one being made, one that waits and the one being written.
+    """Runs `write` in a thread of its own while this one makes the chunks.
 
+    At most three chunks are in memory: the one being made, one that waits and the one being written.
     `progress(done, total)` may raise to cancel. Whatever is raised on either side ends both before it is raised here.
     """
     stream, chunk, ended = FrameStream(shape), next(chunks), False

@@ -13,7 +13,7 @@ Progress = Callable[[int, int], None]
 
 
 class Frames(Protocol):
-    """What the writers need of images [n, height, width, channels] in 0..1: a tensor, or frames that are still being made."""
+    """Images [n, height, width, channels] in 0..1 as the writers need them: a tensor, or frames still being made."""
 
     @property
     def shape(self) -> Sequence[int]: ...
