@@ -31,8 +31,8 @@ class DecodeAndExport(io.ComfyNode):
             node_id="FAD_DecodeAndExport",
             display_name="Decode and Export Video",
             category=CATEGORY,
-            description="VAE Decode and Export Video in one: writes the video while the VAE decodes, with only a few "
-            "frames in memory.",
+            description="VAE Decode and Export Video in one: writes an mp4 or webm while the VAE decodes, with only a "
+            "few frames in memory.",
             search_aliases=["vae decode", "latent to video", "save video", "stream video", "long video"],
             inputs=[
                 io.Latent.Input("samples", tooltip="The latents of the frames to write, in order."),
