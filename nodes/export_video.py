@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class ExportVideo(io.ComfyNode):
                 "save gif",
                 "create video",
             ],
-            inputs=export_inputs(),
+            inputs=[io.Image.Input("images", tooltip="The frames to write, in order."), *export_inputs()],
             outputs=[io.Video.Output("video", tooltip="The written video, for nodes that go on with it.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -63,15 +63,11 @@ class ExportVideo(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
-        height, width = images.shape[1:3]
         check_prefix(filename_prefix)
-        with write_errors(Path(filename_prefix).name):
-            folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-                filename_prefix, folder_paths.get_output_directory(), width, height
-            )
+        folder, name, counter, subfolder = free_place(filename_prefix, images.shape)
         tags = workflow_tags(cls.hidden)
         path = export_video(
-            images, Path(folder), name, counter, settings, audio=audio, tags=tags, progress=host_progress()
+            images, folder, name, counter, settings, audio=audio, tags=tags, progress=host_progress()
         )
         return io.NodeOutput(as_video(path, images, settings), ui=preview(path, subfolder))
 
@@ -84,6 +80,15 @@ def check_prefix(filename_prefix: str) -> None:
         raise ValueError(
             f"filename_prefix '{filename_prefix}' leads out of the output folder. Leave '..' and absolute paths out of it."
         )
+
+
+def free_place(filename_prefix: str, shape: Sequence[int]) -> tuple[Path, str, int, str]:
+    """Folder, name, counter and subfolder for images of a shape [n, height, width, channels]; makes the folder."""
+    with write_errors(Path(filename_prefix).name):
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory(), shape[2], shape[1]
+        )
+    return Path(folder), name, counter, subfolder
 
 
 def workflow_tags(hidden: io.HiddenHolder | None) -> dict[str, str]:
@@ -111,9 +116,8 @@ def preview(path: Path, subfolder: str) -> ui.PreviewVideo:
 
 
 def export_inputs() -> list[io.Input]:
-    """The inputs of Export Video; their order is saved in workflow files."""
+    """How frames are written: the inputs of Export Video after its images. Workflow files save their order."""
     return [
-        io.Image.Input("images", tooltip="The frames to write, in order."),
         io.Float.Input(
             "fps",
             default=8.0,

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from . import export_video, load_video
+from . import decode_and_export, export_video, load_video
 
-NODES: list[type[io.ComfyNode]] = [*load_video.NODES, *export_video.NODES]
+NODES: list[type[io.ComfyNode]] = [*load_video.NODES, *export_video.NODES, *decode_and_export.NODES]

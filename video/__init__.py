@@ -5,10 +5,11 @@ from .audio import SourceAudio, trimmed_audio
 from .container import Limits
 from .decode import Clip, Source, load_clip
 from .export import DEFAULT_QUALITY, FORMATS, QUALITIES, Export, export_video
+from .frame_stream import FrameStream, collected, in_chunks, write_behind
 from .metadata import front_end_tags
 from .open import open_source
 from .output import write_errors
-from .quantise import play_order
+from .quantise import half_of, play_order
 from .select import Selection, exact_rate, exact_seconds
 from .size import FIT, PRESETS, SIZES
 from .source import VideoSource
@@ -24,20 +25,25 @@ __all__ = [
     "AnimatedImageSource",
     "Clip",
     "Export",
+    "FrameStream",
     "Limits",
     "Selection",
     "Source",
     "SourceAudio",
     "TensorSource",
     "VideoSource",
+    "collected",
     "exact_rate",
     "exact_seconds",
     "export_video",
     "front_end_tags",
+    "half_of",
+    "in_chunks",
     "is_animated_image",
     "load_clip",
     "open_source",
     "play_order",
     "trimmed_audio",
+    "write_behind",
     "write_errors",
 ]

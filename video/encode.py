@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from torch import Tensor
 
 from .audio_writer import AudioWriter
 from .colour import ToYuv, tag_bt709
-from .quantise import Progress, pictures
+from .quantise import Frames, Progress, pictures
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ VP9 = Codec("webm", "libvpx-vp9", "libopus", "yuv420p", (45, 37, 30, 18), VP9_OP
 VP9_ALPHA = Codec("webm", "libvpx-vp9", "libopus", "yuva420p", (45, 37, 30, 18), VP9_OPTIONS, alpha=True)
 
 
-def webm_codec(images: Tensor, fps: Fraction) -> Codec:
+def webm_codec(images: Frames, fps: Fraction) -> Codec:
     """AV1 where this build of FFmpeg has it; VP9 for images with transparency and what the AV1 encoder refuses."""
     if images.shape[-1] == 4:
         return VP9_ALPHA
@@ -63,7 +62,7 @@ def webm_codec(images: Tensor, fps: Fraction) -> Codec:
 
 
 def write_video(
-    images: Tensor,
+    images: Frames,
     path: Path,
     codec: Codec,
     *,
@@ -96,7 +95,7 @@ def write_video(
 
 
 def _add_video(
-    container: av.container.OutputContainer, codec: Codec, images: Tensor, fps: Fraction, crf: int
+    container: av.container.OutputContainer, codec: Codec, images: Frames, fps: Fraction, crf: int
 ) -> av.VideoStream:
     stream = container.add_stream(codec.video, rate=fps)
     stream.height, stream.width = (side + side % 2 for side in images.shape[1:3])

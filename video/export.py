@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from .encode import H264, webm_codec, write_video
 from .gif import write_gif
 from .metadata import png_text
 from .output import NewFiles, new_files, write_errors
-from .quantise import Progress, check_images, play_order, quantise
+from .quantise import Frames, Progress, check_images, play_order, quantise
 from .webp import write_webp
 
 FORMATS = ("mp4", "webm", "gif", "webp")
@@ -53,9 +52,14 @@ class Export:
                 f"crf must be -1 (from quality) or 0 to {highest} for {self.format}, not {self.crf}."
             )
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether every frame is written as it comes; else frames are needed again, in reverse or for a palette."""
+        return self.format in WITH_SOUND and not self.ping_pong
+
 
 def export_video(
-    images: Tensor,
+    images: Frames,
     folder: Path,
     name: str,
     counter: int,
@@ -79,11 +83,13 @@ def export_video(
     suffixes = (".gif", ".png") if settings.format == "gif" else (f".{settings.format}",)
     with write_errors(f"{stem(counter)}{suffixes[0]}"), new_files(folder, *suffixes) as files:
         _write(images, files, settings, audio, tags or {}, progress)
+        if progress:
+            progress(1, 1)  # the encoder's end takes time, too: a last look at the cancel button
         return files.keep(stem, counter)
 
 
 def _write(
-    images: Tensor,
+    images: Frames,
     files: NewFiles,
     settings: Export,
     audio: Mapping[str, Any] | None,

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from torch import Tensor
 
-from .quantise import Progress, pictures
+from .quantise import Frames, Progress, half_of, pictures
 
 CENTISECOND = Fraction(1, 100)
 SHORTEST = 2  # centiseconds; players slow down anything shorter
@@ -38,7 +37,7 @@ PALETTES = (
 
 
 def write_gif(
-    images: Tensor,
+    images: Frames,
     path: Path,
     *,
     order: list[int],
@@ -84,7 +83,7 @@ def _muxer_loop(loop_count: int) -> int:
 
 
 def _mapped(
-    images: Tensor, order: list[int], palette: Palette, progress: Progress | None
+    images: Frames, order: list[int], palette: Palette, progress: Progress | None
 ) -> Iterator[av.VideoFrame]:
     """The frames in the colours of their palette; one palette for all of them takes a first pass of its own."""
     transparent = images.shape[-1] == 4
@@ -93,15 +92,11 @@ def _mapped(
             colours = _make_palette([picture], picture.shape, palette.colours, transparent)
             yield _PaletteUse(colours, picture.shape, palette.dither)(picture)
         return
-    halves = [progress and _half(progress, half) for half in (0, 1)]
+    halves = [progress and half_of(progress, half) for half in (0, 1)]
     everything = pictures(images, order, alpha=True, progress=halves[0])
     colours = _make_palette(everything, images.shape[1:], palette.colours, transparent)
     use_palette = _PaletteUse(colours, images.shape[1:], palette.dither)
     yield from map(use_palette, pictures(images, order, alpha=True, progress=halves[1]))
-
-
-def _half(progress: Progress, half: int) -> Progress:
-    return lambda done, total: progress(half * total + done, 2 * total)
 
 
 def _make_palette(

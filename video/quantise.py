@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,15 +12,31 @@ from torch import Tensor
 Progress = Callable[[int, int], None]
 
 
+class Frames(Protocol):
+    """Images [n, height, width, channels] in 0..1 as the writers need them: a tensor, or frames still being made."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+def half_of(progress: Progress, half: int) -> Progress:
+    """The progress of the first (0) or second (1) half of a task."""
+    return lambda done, total: progress(half * total + done, 2 * total)
+
+
 def play_order(count: int, ping_pong: bool) -> list[int]:
     """Indices in the order of playing; ping-pong comes back without showing either end twice."""
     forth = list(range(count))
     return forth + forth[-2:0:-1] if ping_pong else forth
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Frames) -> None:
     """Raises ValueError unless `images` is a batch [n, height, width, 3 or 4] with at least one frame."""
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+    if len(images.shape) != 4 or images.shape[-1] not in (1, 3, 4):
         raise ValueError(f"Expected images [frames, height, width, 3], got {list(images.shape)}.")
     if 0 in images.shape:
         raise ValueError(
@@ -28,7 +45,7 @@ def check_images(images: Tensor) -> None:
 
 
 def pictures(
-    images: Tensor,
+    images: Frames,
     order: list[int],
     *,
     alpha: bool = False,

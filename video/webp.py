@@ -10,10 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from torch import Tensor
 
 from .metadata import webp_exif
-from .quantise import Progress, pictures
+from .quantise import Frames, Progress, pictures
 
 MILLISECOND = Fraction(1, 1000)
 EXIF_FLAG, ALPHA_FLAG = 0x08, 0x10
@@ -21,7 +20,7 @@ QUALITIES = (60, 75, 88, 96)  # libwebp's own scale up to 100
 
 
 def write_webp(
-    images: Tensor,
+    images: Frames,
     path: Path,
     *,
     order: list[int],

@@ -14,6 +14,7 @@ import pytest
 
 from fast_animatediff.tests.workflows.graphs import (
     Prompt,
+    add,
     inputs,
     node_id,
     read,
@@ -79,6 +80,19 @@ def test_turbo_text_to_video_gives_the_asked_frames_in_the_asked_size(video: Run
     prompt = turbo_text_to_video(frames=16, steps=2)
     inputs(prompt, "Empty Video Latent").update(width=72, height=128)
     check_mp4(video(prompt), frames=16, fps=Fraction(8), size=(72, 128))
+
+
+def test_latents_go_into_a_video_in_one_node(comfy: ComfyServer) -> None:
+    prompt = turbo_text_to_video(frames=6)
+    vae = prompt.pop(node_id(prompt, "VAE Decode"))["inputs"]["vae"]
+    settings = prompt.pop(node_id(prompt, "Export Video"))["inputs"]
+    del settings["images"]
+    samples = [node_id(prompt, "Empty Video Latent"), 0]
+    key, _ = add(prompt, "FAD_DecodeAndExport", samples=samples, vae=vae, **settings, frames_at_once=4)
+    history = run_as_the_page_does(comfy, prompt, "Turbo Text to Video")
+    (shown,) = history["outputs"][key]["images"]
+    path = comfy.base / "output" / shown["subfolder"] / shown["filename"]
+    check_mp4(path, frames=6, fps=Fraction(8), size=(64, 64))
 
 
 def test_a_gif_is_re_animated_too(video: Run) -> None:

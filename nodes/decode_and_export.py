@@ -1,0 +1,107 @@
+"""Latents into a video file: the encoder writes frames while the VAE decodes those that come after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+import comfy.sd
+from comfy_api.v0_0_2 import InputImpl, io
+
+from ..video import Export, collected, exact_rate, export_video, half_of, in_chunks, write_behind
+from .export_video import (
+    CATEGORY,
+    as_video,
+    check_prefix,
+    export_inputs,
+    free_place,
+    preview,
+    workflow_tags,
+)
+from .host_progress import host_progress
+
+
+class DecodeAndExport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_DecodeAndExport",
+            display_name="Decode and Export Video",
+            category=CATEGORY,
+            description="VAE Decode and Export Video in one: writes an mp4 or webm while the VAE decodes, with only a "
+            "few frames in memory.",
+            search_aliases=["vae decode", "latent to video", "save video", "stream video", "long video"],
+            inputs=[
+                io.Latent.Input("samples", tooltip="The latents of the frames to write, in order."),
+                io.Vae.Input("vae", tooltip="The VAE that decodes the latents."),
+                *export_inputs(),
+                io.Int.Input(
+                    "frames_at_once",
+                    default=4,
+                    min=1,
+                    max=32,
+                    advanced=True,
+                    tooltip="How many latents go through the VAE at a time; fewer take less memory. mp4 and webm keep at "
+                    "most three times as many frames. gif, webp and ping_pong need frames again: all are kept.",
+                ),
+            ],
+            outputs=[io.Video.Output("video", tooltip="The written video, for nodes that go on with it.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        samples: Mapping[str, Any],
+        vae: comfy.sd.VAE,
+        fps: float,
+        format: str,
+        quality: str,
+        filename_prefix: str,
+        crf: int,
+        ping_pong: bool,
+        loop_count: int,
+        frames_at_once: int,
+        audio: Mapping[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
+        check_prefix(filename_prefix)
+        progress = host_progress()
+        shape, chunks = in_chunks(pictured(samples).split(frames_at_once), lambda piece: decoded(vae, piece))
+        folder, name, counter, subfolder = free_place(filename_prefix, shape)
+        write = partial(
+            export_video,
+            folder=folder,
+            name=name,
+            counter=counter,
+            settings=settings,
+            audio=audio,
+            tags=workflow_tags(cls.hidden),
+        )
+        if settings.reads_once:
+            path = write_behind(shape, chunks, lambda frames: write(frames, progress=frames.check), progress)
+            video = InputImpl.VideoFromFile(str(path))
+        else:
+            images = collected(shape, chunks, half_of(progress, 0))
+            path = write(images, progress=half_of(progress, 1))
+            video = as_video(path, images, settings)
+        return io.NodeOutput(video, ui=preview(path, subfolder))
+
+
+def pictured(samples: Mapping[str, Any]) -> Tensor:
+    """The latents of the pictures; those of a model that makes several things at once come first."""
+    latents = samples["samples"]
+    return latents.unbind()[0] if latents.is_nested else latents
+
+
+def decoded(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
+    """Images [n, height, width, channels]; the clips of a video VAE are joined, as the host's VAE Decode does."""
+    images = vae.decode(latents)
+    return images.flatten(0, 1) if images.ndim == 5 else images
+
+
+NODES: list[type[io.ComfyNode]] = [DecodeAndExport]

@@ -1,0 +1,114 @@
+"""Frames that are written in one thread while another still makes those that come later."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .quantise import Progress
+
+PATIENCE = 0.1  # seconds between two looks at the cancel button while the other thread is busy
+Result = TypeVar("Result")
+Shape = tuple[int, ...]
+
+
+class Stopped(RuntimeError):
+    """Raised in the writing thread when no more frames come."""
+
+
+class FrameStream:
+    """Images [n, height, width, channels] that arrive in chunks; each is read once, in order, and waited for."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.read = 0
+        self._stopped = False
+        self._waiting: Queue[Tensor | None] = Queue(maxsize=1)
+        self._frames: deque[Tensor] = deque()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index != self.read:
+            raise IndexError(f"Frame {index} was asked for where frame {self.read} comes next.")
+        while not self._frames:
+            chunk = self._waiting.get()
+            if chunk is None:
+                raise Stopped(f"Only {self.read} of {len(self)} frames came.")
+            self._frames.extend(chunk)
+        self.read += 1
+        return self._frames.popleft()
+
+    def offer(self, chunk: Tensor | None) -> bool:
+        """Hands over the next frames, None after the last; False while those before them still wait."""
+        try:
+            self._waiting.put(chunk, timeout=PATIENCE)
+        except Full:
+            return False
+        return True
+
+    def check(self, done: int, total: int) -> None:
+        """A `progress` for the writer that ends it once the stream is stopped."""
+        if self._stopped:
+            raise Stopped
+
+    def stop(self) -> None:
+        """Ends the writer, also one that waits for a frame."""
+        self._stopped = True
+        with suppress(Empty):
+            self._waiting.get_nowait()
+        self._waiting.put(None)
+
+
+def in_chunks(pieces: Sequence[Tensor], decode: Callable[[Tensor], Tensor]) -> tuple[Shape, Iterator[Tensor]]:
+    """The shape [n, height, width, channels] of all that `decode` makes of the pieces, and the images piece by piece.
+
+    Each latent gives as many images as those of the first piece, which is decoded at once to learn the shape.
+    """
+    first = decode(pieces[0])
+    count = len(first) * sum(map(len, pieces)) // len(pieces[0])
+    held = [first]  # until it is asked for
+    return (count, *first.shape[1:]), (held.pop() if held else decode(piece) for piece in pieces)
+
+
+def write_behind(
+    shape: Shape, chunks: Iterator[Tensor], write: Callable[[FrameStream], Result], progress: Progress
+) -> Result:
+    """Runs `write` in a thread of its own while this one makes the chunks.
+
+    At most three chunks are in memory: the one being made, one that waits and the one being written.
+    `progress(done, total)` may raise to cancel. Whatever is raised on either side ends both before it is raised here.
+    """
+    stream, chunk, ended = FrameStream(shape), next(chunks), False
+    with ThreadPoolExecutor(1, "video writer") as pool:
+        writer = pool.submit(write, stream)  # without torch's inference mode, which is each thread's own
+        try:
+            while not writer.done():
+                progress(stream.read, len(stream))
+                if ended:
+                    wait([writer], PATIENCE)
+                elif stream.offer(chunk):
+                    ended, chunk = chunk is None, next(chunks, None)
+        finally:
+            stream.stop()
+    return writer.result()
+
+
+def collected(shape: Shape, chunks: Iterator[Tensor], progress: Progress) -> Tensor:
+    """All images in one tensor, for formats that need frames more than once. `progress` may raise to cancel."""
+    images, done = torch.empty(0), 0
+    for chunk in chunks:
+        if not done:
+            images = torch.empty(shape, dtype=chunk.dtype, device=chunk.device)
+        images[done : done + len(chunk)] = chunk
+        done += len(chunk)
+        progress(done, len(images))
+    return images
