@@ -56,21 +56,18 @@ def peak_of_two_clips(full_size, size: int, **options) -> int:
 
 
 @pytest.mark.slow
-def test_two_clips_of_16_frames_at_512x512_take_at_most_1200_mebibytes(full_size):
-    """Computed in one piece, as by AnimateDiff-Evolved, the UNet alone takes 2080."""
-    assert peak_of_two_clips(full_size, 512) <= 1200 * MEBIBYTE
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "others"),
-    [(256, {}), (1024, {}), (512, {"patches_replace": {"attn2": {"an IPAdapter's": None}}})],
+    ("size", "others", "at_most"),
+    [(256, {}, 540), (512, {}, 1200), (512, {"patches_replace": {"attn2": {"an IPAdapter's": None}}}, 2100)],
 )
-def test_the_hosts_estimate_covers_the_peak_on_a_gpu(full_size, size, others, monkeypatch):
-    """1.26 times for small frames and where other packs' patches keep layers whole, 2.3 times for large frames."""
+def test_two_clips_of_16_frames_take_at_most_these_mebibytes_and_the_host_makes_room_for_them(
+    full_size, size, others, at_most, monkeypatch
+):
+    """Where other packs' patches keep layers whole, they take as much as with AnimateDiff-Evolved always."""
     monkeypatch.setattr(comfy.model_management, "pytorch_attention_flash_attention", lambda: True)
     estimate = full_size[0].memory_required([32, 4, size // 8, size // 8])
-    assert 1.2 < estimate / peak_of_two_clips(full_size, size, **others) < 2.5
+    peak = peak_of_two_clips(full_size, size, **others)
+    assert peak <= at_most * MEBIBYTE and 1.2 < estimate / peak < 2.5
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,7 @@ def applied():
 
 def test_memory_of_windows_does_not_grow_with_the_clip(applied):
     """But for the clip's latents, noise, predictions and their sums: five to six of a latent's size for each frame."""
-    windowed = set_windows(applied, make_windows(16, 0))
+    windowed = set_windows(applied, make_windows(24, 0))
     short, long = (
         costs_of(lambda frames=frames: run(windowed, frames, steps=1, cfg=1.0)).peak for frames in (48, 240)
     )
