@@ -177,7 +177,7 @@ class ApplyMotionModule(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Compiles the motion layers at the first step of each new size. For GPUs; not measured there. "
-                    "On a CPU it is slower than without. Needs a C++ compiler and, on a GPU, Triton.",
+                    "On a CPU nothing is gained, and fp32 is slower. Needs a C++ compiler and, on a GPU, Triton.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
