@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
+from .compiled import compiled_transformer
 from .cpu import compute_in_bf16, use_pytorch_attention
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
@@ -54,6 +56,7 @@ class MotionState:
     windows: of the motion layers, where a clip is longer than they take.
     frames: of each clip in the batch, from 0; a range, whose length torch.compile takes for a constant and guards, while
         a number that changes would become symbolic, and with it every shape.
+    compiled: calls a temporal transformer instead of its own forward, None without.
     """
 
     module: MotionModule
@@ -61,6 +64,7 @@ class MotionState:
     motion_scale: float
     frames: range
     windows: tuple[LayerWindow, ...] = ()
+    compiled: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class HandDown:
     motion_scale: float
     first_sigma: float
     last_sigma: float
+    compiled: Callable | None = None
 
     def __call__(
         self,
@@ -97,7 +102,9 @@ class HandDown:
                 handler = patcher.model_options.get("context_handler")
                 windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
-                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames), windows)
+                conds[KEY] = MotionState(
+                    module, strength, self.motion_scale, range(frames), windows, self.compiled
+                )
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _strength_at(self, sigma: Tensor) -> float:
@@ -171,6 +178,10 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
+        if (
+            not torch.compiler.is_compiling() and state.compiled is not None
+        ):  # not within the host's own graph
+            transformer = partial(state.compiled, transformer)
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames)))
@@ -197,16 +208,17 @@ def apply_motion_module(
     start_percent: float = 0.0,
     end_percent: float = 1.0,
     cpu_bf16: bool = False,
+    compile_motion: bool = False,
 ) -> ModelPatcher:
     """A clone of an SD1.5 model that renders its batch as the frames of one clip.
 
-    cpu_bf16: computes in bf16 on a CPU made for it.
+    cpu_bf16: computes in bf16 on a CPU made for it. compile_motion: see `compiled`; takes the module out of dynamic VRAM.
 
     Errors: ValueError where the model is no SD1.5, its widths are not the module's, or it has a module already.
     """
     config: MotionModuleConfig = motion_module.model.config
     _check_model(model, config)
-    motion_module = motion_module.clone()
+    motion_module = motion_module.clone(disable_dynamic=compile_motion)
     for lora in loras:
         motion_module = apply_motion_lora(motion_module, lora)
     patched = model.clone()
@@ -222,7 +234,9 @@ def apply_motion_module(
     sampling = make_sampling(sigmas_table(table), lcm_steps, is_velocity)
     patched.add_object_patch("model_sampling", sampling)
     first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
-    hand_down = HandDown(strength, motion_scale, first_sigma, sampling.percent_to_sigma(end_percent))
+    last_sigma = sampling.percent_to_sigma(end_percent)
+    compiled = compiled_transformer() if compile_motion else None
+    hand_down = HandDown(strength, motion_scale, first_sigma, last_sigma, compiled)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, hand_down)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:

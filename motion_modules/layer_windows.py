@@ -6,6 +6,7 @@ after the UNet.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,6 @@ import torch
 from torch import Tensor
 
 from comfy.context_windows import IndexListContextHandler, get_context_weights
-
-from .temporal import TemporalTransformer
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class LayerWindowsHandler(IndexListContextHandler):
 
 
 def in_windows(
-    transformer: TemporalTransformer,
+    transformer: Callable[[Tensor, int, float, float], Tensor],
     x: Tensor,
     frames: int,
     windows: tuple[LayerWindow, ...],

@@ -35,7 +35,7 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
     return table
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: Tensor | float) -> Tensor:
     """Softmax attention over frames. q, k, v: (n, f, c) with c = HEADS * d; returns (n, f, c).
 
     The host's PyTorch attention is called by name: it splits batches that overrun a kernel's grid, and the user's
@@ -43,6 +43,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float) -> Tensor:
     On a CPU in bf16 the plain matrix form is the faster one of few sequences (measured: 3.8 times for 128, 0.7 for 8192).
     """
     n, f, c = q.shape
+    if isinstance(motion_scale, Tensor):
+        q, motion_scale = q * motion_scale, 1.0
     # Not 0, which CUDA's kernels multiply by the -inf of masked keys.
     scale = (c // HEADS) ** -0.5 * max(motion_scale, 1e-6)
     q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
@@ -74,7 +76,7 @@ class TemporalAttention(nn.Module):
             self.to_qkv.weight_comfy_model_dtype = self.to_q.weight_comfy_model_dtype
         del self.to_q, self.to_k, self.to_v
 
-    def add_to(self, x: Tensor, h: Tensor, motion_scale: float) -> Tensor:
+    def add_to(self, x: Tensor, h: Tensor, motion_scale: Tensor | float) -> Tensor:
         """x + attention(h), both (n, f, c)."""
         q, k, v = self._project(h)
         del h  # the next lines are where a large block holds the most memory
@@ -128,7 +130,7 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations=operations, **where)
         self.ff_norm = operations.LayerNorm(channels, **where)
 
-    def forward(self, x: Tensor, positions: Tensor, motion_scale: float) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, motion_scale: Tensor | float) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = attention.add_to(x, norm(x).add_(positions), motion_scale)
         return self.ff.add_to(x, self.ff_norm(x))
@@ -154,14 +156,18 @@ class TemporalTransformer(nn.Module):
         self.register_buffer("positions", sinusoidal_positions(positions, channels), persistent=False)
 
     def forward(
-        self, x: Tensor, frames: int, strength: Tensor | float = 1.0, motion_scale: float = 1.0
+        self,
+        x: Tensor,
+        frames: int,
+        strength: Tensor | float = 1.0,
+        motion_scale: Tensor | float = 1.0,
     ) -> Tensor:
         """Returns x + strength * (module(x) - x).
 
         Args:
             frames: frames of each clip in the batch, at most the length of the positions.
             strength: a number, or a 0-d tensor where it changes from step to step.
-            motion_scale: factor on the attention keys, an inverse temperature.
+            motion_scale: factor on the attention keys, an inverse temperature; a number or a 0-d tensor, too.
         """
         bf, c, h, w = x.shape
         b = bf // frames

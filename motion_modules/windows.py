@@ -20,6 +20,7 @@ from comfy.context_windows import (
     get_matching_fuse_method,
 )
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 
 from .layer_windows import LayerWindowsHandler
 from .model import MotionModuleConfig
@@ -105,6 +106,10 @@ class WindowsIfNeeded:
             )
             model_options["context_handler"] = make_windows(family.window, family.overlap)
         windows = model_options.get("context_handler")
+        if isinstance(windows, LayerWindowsHandler):
+            # The host would make room for one window, but such a clip is in memory as a whole.
+            prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]
+            prepare.pop("ContextWindows_prepare_sampling", None)
         is_windowed = (
             windows is not None
             and frames > windows.context_length

@@ -171,6 +171,14 @@ class ApplyMotionModule(io.ComfyNode):
                     tooltip="Without a GPU: computes in bf16 where the processor has AVX512_BF16 or AMX, in two thirds "
                     "of the time and with slightly different frames. Off: fp32.",
                 ),
+                io.Boolean.Input(
+                    "compile_motion",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Compiles the motion layers at the first step of each new size. For GPUs; not measured there. "
+                    "On a CPU nothing is gained, and fp32 is slower. Needs a C++ compiler and, on a GPU, Triton.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
         )
@@ -187,6 +195,7 @@ class ApplyMotionModule(io.ComfyNode):
         end_percent: float,
         motion_lora: tuple = (),
         cpu_bf16: bool = True,
+        compile_motion: bool = False,
     ) -> io.NodeOutput:
         patched = apply_motion_module(
             model,
@@ -198,6 +207,7 @@ class ApplyMotionModule(io.ComfyNode):
             start_percent,
             end_percent,
             cpu_bf16,
+            compile_motion,
         )
         return io.NodeOutput(patched)
 

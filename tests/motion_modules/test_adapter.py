@@ -426,6 +426,8 @@ def test_a_model_taken_out_of_dynamic_vram_takes_its_motion_module_along(tmp_pat
     static = applied.clone(disable_dynamic=True)
     (taken,) = static.get_additional_models_with_key(KEY)
     assert not static.is_dynamic() and not taken.is_dynamic() and taken.model is not loaded.model
+    compiled = apply_motion_module(base, motion, compile_motion=True)
+    assert compiled.is_dynamic() and not compiled.get_additional_models_with_key(KEY)[0].is_dynamic()
     assert (
         apply_motion_module(components.sd15_model(), motion)
         .get_additional_models_with_key(KEY)[0]

@@ -1,4 +1,4 @@
-"""The host's compile node on a model with a motion module: one graph, and no setting frozen into it."""
+"""Compiling a model with a motion module, as a whole or its motion layers: few graphs, and no setting frozen into them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import components
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.exc import InvalidCxxCompiler
 
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules import adapter, families
+from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
+from fast_animatediff.motion_modules.compiled import compiled_transformer
+from fast_animatediff.motion_modules.lora import load_motion_lora
 from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
+from fast_animatediff.motion_modules.windows import make_windows, set_windows
 
 pytestmark = pytest.mark.slow
 
@@ -66,9 +70,12 @@ def assert_same(model, other, **settings):
 
 
 def test_the_unet_with_its_motion_module_is_one_graph_without_breaks(graphs):
-    """Of v1, whose norms across the frames are the harder ones to trace."""
+    """Of v1, whose norms across the frames are the harder ones to trace; compile_motion has no say then."""
     applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
-    fast = compiled(applied, graphs)
+    also_by_itself = apply_motion_module(
+        components.sd15_model(), components.motion_module(families.V1), compile_motion=True
+    )
+    fast = compiled(also_by_itself, graphs)
     for _ in range(2):
         assert_same(fast, applied)
     assert len(graphs) == 1 and not counters["graph_break"]
@@ -88,3 +95,43 @@ def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(graphs):
     for frames, cfg in [(2, 2.0), (4, 1.0)]:  # four latents each: two clips of two, one of four
         assert_same(fast, applied, frames=frames, cfg=cfg)
     assert len(graphs) == 2 and not counters["graph_break"]
+
+
+@pytest.fixture
+def apply_both(graphs, monkeypatch):
+    """Applies a module as it is and with `compile_motion`, by the test's backend."""
+    monkeypatch.setattr(adapter, "compiled_transformer", lambda: compiled_transformer(graphs.backend))
+    return lambda *arguments, **settings: [
+        apply_motion_module(*arguments, **settings, compile_motion=switch) for switch in (False, True)
+    ]
+
+
+def test_motion_layers_need_one_graph_a_level_for_all_values_models_and_windows(apply_both, graphs, tmp_path):
+    module = components.motion_module()
+    lora = load_motion_lora(components.save(components.motion_lora(), tmp_path / "lora.safetensors"), 0.7)
+    for seed, settings in ((0, {}), (3, {"strength": 0.3, "motion_scale": 1.4})):
+        expected, fast = apply_both(components.sd15_model(seed), module, loras=(lora,), **settings)
+        assert_same(fast.clone(), expected)
+    windows = make_windows(3, 0, "batched", motion_layers_only=True)
+    assert_same(set_windows(fast, windows), set_windows(expected, windows), frames=6)
+    assert len(graphs) == 4 and not counters["graph_break"]
+
+
+def test_motion_layers_whose_weights_the_host_patches_at_each_use_stay_uncompiled(apply_both, graphs):
+    expected, fast = apply_both(components.sd15_model(), components.motion_module())
+    for model in (expected, fast):
+        (module,) = model.get_additional_models_with_key(KEY)
+        for name in module.model.state_dict():
+            if name.endswith("proj_in.weight"):
+                module.add_weight_wrapper(name, lambda weight: weight * 2)
+    assert_same(fast, expected)
+    assert not graphs
+
+
+def test_a_missing_compiler_is_named_with_the_switch():
+    def backend(graph, example_inputs):
+        raise InvalidCxxCompiler
+
+    transformer = components.motion_module().model.at(("input", 1))
+    with pytest.raises(RuntimeError, match=r"C\+\+ compiler.*switch compile_motion"), torch.inference_mode():
+        compiled_transformer(backend)(transformer, torch.zeros(4, 32, 2, 2), 2, 1.0, 1.0)
