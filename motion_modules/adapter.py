@@ -178,9 +178,8 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        if (
-            not torch.compiler.is_compiling() and state.compiled is not None
-        ):  # not within the host's own graph
+        # Within the host's own graph it is compiled already.
+        if state.compiled is not None and not torch.compiler.is_compiling():
             transformer = partial(state.compiled, transformer)
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:

@@ -1,0 +1,123 @@
+"""What leaving out work costs: video to video with steps that are skipped or run without guidance, on the tiny family.
+
+`python3 dev.py bench less_work [--clips 16]`. Each row is one way to do less, through the video-to-video workflow in a real
+ComfyUI: how much of the UNet's work is left, and what becomes of the clips beside those of the whole work. The work is
+counted, not timed, so that no other program disturbs it. The tiny family is a toy: real weights may bear more or less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from run import name_checkout
+
+STEPS = 17  # of 25 at strength 0.7
+SKIPPED = re.compile(r"skipped (\d+)/(\d+) steps")
+
+
+@dataclass(frozen=True)
+class Way:
+    """cfg_until: of the sampler. reuse_threshold: of the host's EasyCache between Apply Motion Module and sampler."""
+
+    name: str
+    cfg_until: float = 1.0
+    reuse_threshold: float | None = None
+
+
+WAYS = (
+    Way("all of it"),
+    Way("cfg_until 0.7", cfg_until=0.7),
+    Way("cfg_until 0.5", cfg_until=0.5),
+    Way("EasyCache 0.05", reuse_threshold=0.05),
+    Way("EasyCache 0.1", reuse_threshold=0.1),
+    Way("EasyCache 0.2", reuse_threshold=0.2),
+)
+
+
+def with_less_work(prompt: dict[str, Any], way: Way) -> dict[str, Any]:
+    for node in [node for node in prompt.values() if node["class_type"] == "FAD_Sampler"]:
+        node["inputs"]["cfg_until"] = way.cfg_until
+        if way.reuse_threshold is not None:
+            inputs = {"reuse_threshold": way.reuse_threshold, "start_percent": 0.15, "end_percent": 0.95}
+            inputs |= {"verbose": False, "model": node["inputs"]["model"]}
+            prompt["cache"] = {"class_type": "EasyCache", "inputs": inputs}
+            node["inputs"]["model"] = ["cache", 0]
+    return prompt
+
+
+def measure(clips: int) -> Iterator[str]:
+    """Lines of a table, each as soon as it is known."""
+    name_checkout()
+    from fast_animatediff.tiny.captions import plain_caption
+    from fast_animatediff.tiny.clip import SIZE
+    from fast_animatediff.tiny.host import base_folder, host_folder
+    from fast_animatediff.tiny.measures import judge, mean, psnr, share
+    from fast_animatediff.tiny.scenes import COLOURS
+    from fast_animatediff.tiny.score_card import Request, input_clip
+    from fast_animatediff.tiny.server import ComfyServer
+    from fast_animatediff.tiny.set_up import set_up
+    from fast_animatediff.tiny.subjects import find_subject, path_correlation
+    from fast_animatediff.tiny.workflow_maker import WorkflowMaker
+
+    class Maker(WorkflowMaker):
+        way = WAYS[0]
+
+        def video_to_video(self, request: Request) -> dict[str, Any]:
+            return with_less_work(super().video_to_video(request), self.way)
+
+    base = base_folder()
+    set_up(base)
+    yield "| | UNet work | likeness to all of it | colour | shape | path kept: correlation | change a frame |"
+    yield "|---|---|---|---|---|---|---|"
+    with ComfyServer(host_folder(), base) as server:
+        make = Maker(server.client, base.resolve(), SIZE)
+        whole = []
+        for make.way in WAYS:
+            before = len(server.log_text())
+            verdicts, likeness, paths = [], [], []
+            for number in range(clips):
+                scenes, video = input_clip(number, SIZE)
+                shown = scenes.attributes
+                asked = replace(shown, colour=(shown.colour + 3) % len(COLOURS))
+                caption = plain_caption(asked, 0, motion=False)
+                clip = make(Request(caption, asked, 3000 + number, video=video))
+                if make.way == WAYS[0]:
+                    whole.append(clip)
+                verdicts.append(judge(clip, asked))
+                likeness.append(psnr(clip, whole[number]))
+                paths.append(path_correlation(find_subject(video), find_subject(clip)))
+            skipped = [int(found[1]) for found in SKIPPED.finditer(server.log_text()[before:])]
+            work = work_left(make.way, skipped, clips)
+            yield (
+                f"| {make.way.name} | {100 * work:.0f} % | {mean(likeness):.1f} dB "
+                f"| {share([v.colour for v in verdicts]):.0f} % | {share([v.shape for v in verdicts]):.0f} % "
+                f"| {mean(paths):.2f} | {100 * mean([v.jitter for v in verdicts]):.2f} % |"
+            )
+
+
+def work_left(way: Way, skipped: list[int], clips: int) -> float:
+    """Part of the UNet passes that ran. skipped: steps that EasyCache says it left out, of each clip."""
+    if way.reuse_threshold is None:
+        return (STEPS + round(STEPS * way.cfg_until)) / (2 * STEPS)
+    if len(skipped) != clips:
+        raise RuntimeError(f"EasyCache spoke of {len(skipped)} clips in the host's log, not of {clips}.")
+    return 1 - sum(skipped) / (STEPS * clips)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=16)
+    for line in measure(parser.parse_args().clips):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
