@@ -31,7 +31,8 @@ class Ours:
         if setting.dtype == "bf16" and setting.device == "cpu":
             model = compute_in_bf16(model)
         self.motion_module = load_motion_module(str(setting.folder / MOTION_MODULE))
-        self.model = apply_motion_module(model, self.motion_module)
+        # As the node's own default is; it has no say where a precision is asked for.
+        self.model = apply_motion_module(model, self.motion_module, cpu_bf16=setting.dtype == "auto")
         self.vae = load_vae(setting.folder, setting.size)
         self.unet: nn.Module = self.model.model.diffusion_model
 
