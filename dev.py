@@ -59,7 +59,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
   test [pytest]   ruff and every test; with arguments only pytest, for example: test tests/video -k gif
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, video
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 

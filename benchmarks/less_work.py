@@ -91,8 +91,7 @@ def measure(clips: int) -> Iterator[str]:
                 verdicts.append(judge(clip, asked))
                 likeness.append(psnr(clip, whole[number]))
                 paths.append(path_correlation(find_subject(video), find_subject(clip)))
-            skipped = [int(found[1]) for found in SKIPPED.finditer(server.log_text()[before:])]
-            work = work_left(make.way, skipped, clips)
+            work = work_left(make.way, server.log_text()[before:], clips)
             yield (
                 f"| {make.way.name} | {100 * work:.0f} % | {mean(likeness):.1f} dB "
                 f"| {share([v.colour for v in verdicts]):.0f} % | {share([v.shape for v in verdicts]):.0f} % "
@@ -100,13 +99,16 @@ def measure(clips: int) -> Iterator[str]:
             )
 
 
-def work_left(way: Way, skipped: list[int], clips: int) -> float:
-    """Part of the UNet passes that ran. skipped: steps that EasyCache says it left out, of each clip."""
+def work_left(way: Way, log: str, clips: int) -> float:
+    """Part of the UNet passes that ran. log: the host's, in which EasyCache tells what it left out of each clip."""
     if way.reuse_threshold is None:
         return (STEPS + round(STEPS * way.cfg_until)) / (2 * STEPS)
-    if len(skipped) != clips:
-        raise RuntimeError(f"EasyCache spoke of {len(skipped)} clips in the host's log, not of {clips}.")
-    return 1 - sum(skipped) / (STEPS * clips)
+    told = [(int(skipped), int(steps)) for skipped, steps in SKIPPED.findall(log)]
+    if [steps for _, steps in told] != [STEPS] * clips:
+        raise RuntimeError(
+            f"EasyCache told of {told} in the host's log, not of {clips} clips in {STEPS} steps."
+        )
+    return 1 - sum(skipped for skipped, _ in told) / (STEPS * clips)
 
 
 def main() -> int:
