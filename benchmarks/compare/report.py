@@ -202,7 +202,7 @@ def report_text(results: Results) -> str:
     return "\n\n".join("\n".join(part) for part in [heading(results), *parts] if part) + "\n"
 
 
-BAR, GAP, LEFT, WIDTH = 16, 14, 250, 760
+BAR, GAP, LEFT, WIDTH = 16, 14, 280, 790
 COLOURS = {"ours": "#2f6f4f", "ade": "#b5651d", "diffusers": "#4a5f8a"}
 
 
