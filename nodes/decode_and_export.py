@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 import comfy.sd
+from comfy.ldm.modules.temporal_ae import VideoDecoder
 from comfy_api.v0_0_2 import InputImpl, io
 
 from ..video import Export, collected, exact_rate, export_video, half_of, in_chunks, write_behind
@@ -44,8 +45,8 @@ class DecodeAndExport(io.ComfyNode):
                     min=1,
                     max=32,
                     advanced=True,
-                    tooltip="How many latents go through the VAE at a time; fewer take less memory. mp4 and webm keep at "
-                    "most three times as many frames. gif, webp and ping_pong need frames again: all are kept.",
+                    tooltip="How many latents at most go through the VAE at a time. mp4 and webm keep at most three times as "
+                    "many frames in memory. gif, webp and ping_pong need frames again: all are kept.",
                 ),
             ],
             outputs=[io.Video.Output("video", tooltip="The written video, for nodes that go on with it.")],
@@ -71,7 +72,9 @@ class DecodeAndExport(io.ComfyNode):
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
         check_prefix(filename_prefix)
         progress = host_progress()
-        shape, chunks = in_chunks(pictured(samples).split(frames_at_once), lambda piece: decoded(vae, piece))
+        latents = pictured(samples)
+        pieces = [latents] if mixes_frames(vae) else latents.split(frames_at_once)
+        shape, chunks = in_chunks(pieces, lambda piece: decoded(vae, piece))
         folder, name, counter, subfolder = free_place(filename_prefix, shape)
         write = partial(
             export_video,
@@ -95,7 +98,18 @@ class DecodeAndExport(io.ComfyNode):
 def pictured(samples: Mapping[str, Any]) -> Tensor:
     """The latents of the pictures; those of a model that makes several things at once come first."""
     latents = samples["samples"]
-    return latents.unbind()[0] if latents.is_nested else latents
+    latents = latents.unbind()[0] if latents.is_nested else latents
+    if not len(latents):
+        raise ValueError(
+            "There are no latents to decode. Check that the node before this one makes at least one."
+        )
+    return latents
+
+
+def mixes_frames(vae: comfy.sd.VAE) -> bool:
+    """Whether the VAE is SVD's, whose decoder takes SD1.5's latents and blends each frame with its neighbours."""
+    network = getattr(vae, "first_stage_model", None)  # other packs' VAEs have none
+    return isinstance(getattr(network, "decoder", None), VideoDecoder)
 
 
 def decoded(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import Empty, Full, Queue
+from threading import Thread
 from typing import TypeVar
 
 import torch
@@ -88,18 +89,28 @@ def write_behind(
     `progress(done, total)` may raise to cancel. Whatever is raised on either side ends both before it is raised here.
     """
     stream, chunk, ended = FrameStream(shape), next(chunks), False
-    with ThreadPoolExecutor(1, "video writer") as pool:
-        writer = pool.submit(write, stream)  # without torch's inference mode, which is each thread's own
+    written: Future[Result] = Future()
+
+    def run() -> None:  # without torch's inference mode, which is each thread's own
         try:
-            while not writer.done():
-                progress(stream.read, len(stream))
-                if ended:
-                    wait([writer], PATIENCE)
-                elif stream.offer(chunk):
-                    ended, chunk = chunk is None, next(chunks, None)
-        finally:
-            stream.stop()
-    return writer.result()
+            written.set_result(write(stream))
+        except BaseException as error:
+            written.set_exception(error)
+
+    # A daemon, as the host's own threads are: Python waits for all others, here for a whole clip, when ComfyUI is left.
+    writer = Thread(target=run, name="video writer", daemon=True)
+    writer.start()
+    try:
+        while not written.done():
+            progress(stream.read, len(stream))
+            if ended:
+                wait([written], PATIENCE)
+            elif stream.offer(chunk):
+                ended, chunk = chunk is None, next(chunks, None)
+    finally:
+        stream.stop()
+        writer.join()
+    return written.result()
 
 
 def collected(shape: Shape, chunks: Iterator[Tensor], progress: Progress) -> Tensor:
@@ -111,4 +122,6 @@ def collected(shape: Shape, chunks: Iterator[Tensor], progress: Progress) -> Ten
         images[done : done + len(chunk)] = chunk
         done += len(chunk)
         progress(done, len(images))
+    if done != shape[0]:
+        raise RuntimeError(f"Only {done} of {shape[0]} frames came.")
     return images

@@ -229,7 +229,9 @@ def plot(results: Results) -> str:
                 body += bar(entry, seconds, seconds / longest, y)
                 y += BAR
             y += GAP
-    machine = escape(f"{results['machine']['name']}, {results['options']['device']}, {results['date']}")
+    options = results["options"]
+    size = f"Size {options['size']}, {options['pixels']}x{options['pixels']} pixels"
+    machine = escape(f"{size}, {results['machine']['name']}, {options['device']}, {results['date']}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 10}" font-family="sans-serif" '
         f'font-size="12"><rect width="100%" height="100%" fill="white"/>'

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -18,6 +19,7 @@ import comfy.model_management
 import comfy.sd
 import folder_paths
 import nodes as host_nodes
+from comfy.ldm.modules.temporal_ae import VideoDecoder
 from comfy.nested_tensor import NestedTensor
 from comfy.taesd.taesd import TAESD
 from comfy_api.v0_0_2 import io
@@ -140,6 +142,30 @@ class VideoVae:
 def test_the_clips_of_a_video_vae_are_joined(output, format) -> None:
     video = decode_and_export(latents(5)[:, :, None], VideoVae(), frames_at_once=2, format=format)[0]
     assert len(video.get_components().images) == 10
+
+
+class SvdVae:
+    """With a decoder of SVD's kind; notes how many latents it is given at a time."""
+
+    def __init__(self) -> None:
+        size = {"resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "z_channels": 4, "ch_mult": [1]}
+        decoder = VideoDecoder(**size, num_res_blocks=1, attn_resolutions=[], video_kernel_size=[3, 1, 1])
+        self.first_stage_model = SimpleNamespace(decoder=decoder)
+        self.given: list[int] = []
+
+    def decode(self, samples: Tensor) -> Tensor:
+        self.given.append(len(samples))
+        return torch.rand(len(samples), 32, 32, 3)
+
+
+def test_a_vae_that_blends_neighbouring_frames_gets_the_whole_clip(output) -> None:
+    decode_and_export(latents(10), vae := SvdVae(), frames_at_once=2)
+    assert vae.given == [10]
+
+
+def test_no_latents_at_all_are_named(output, vae) -> None:
+    with pytest.raises(ValueError, match="There are no latents to decode"):
+        decode_and_export(latents(0), vae)
 
 
 class CancelledAfter:

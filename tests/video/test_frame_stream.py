@@ -238,6 +238,17 @@ def test_too_few_frames_are_an_error_and_no_endless_wait(tmp_path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_too_few_frames_are_an_error_where_all_are_kept() -> None:
+    with pytest.raises(RuntimeError, match="Only 6 of 8 frames came"):
+        collected((8, 1, 1, 3), iter([torch.zeros(4, 1, 1, 3), torch.zeros(2, 1, 1, 3)]), ignore)
+
+
+def test_leaving_the_program_does_not_wait_for_the_writer() -> None:
+    """Python waits for every thread that is no daemon, which would be the rest of a clip."""
+    chunks = iter([torch.zeros(4, 1, 1, 3)])
+    assert write_behind((4, 1, 1, 3), chunks, lambda frames: threading.current_thread().daemon, ignore)
+
+
 def test_frames_are_read_once_and_in_order() -> None:
     stream = FrameStream((4, 1, 1, 3))
     stream.offer(torch.zeros(4, 1, 1, 3))
