@@ -11,7 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from run import name_checkout
@@ -40,13 +40,15 @@ WAYS = (
 
 
 def with_less_work(prompt: dict[str, Any], way: Way) -> dict[str, Any]:
-    for node in [node for node in prompt.values() if node["class_type"] == "FAD_Sampler"]:
-        node["inputs"]["cfg_until"] = way.cfg_until
-        if way.reuse_threshold is not None:
-            inputs = {"reuse_threshold": way.reuse_threshold, "start_percent": 0.15, "end_percent": 0.95}
-            inputs |= {"verbose": False, "model": node["inputs"]["model"]}
-            prompt["cache"] = {"class_type": "EasyCache", "inputs": inputs}
-            node["inputs"]["model"] = ["cache", 0]
+    from fast_animatediff.tiny.demo import nodes
+
+    (sampler,) = nodes(prompt, "FAD_Sampler")
+    sampler["cfg_until"] = way.cfg_until
+    if way.reuse_threshold is not None:
+        inputs = {"reuse_threshold": way.reuse_threshold, "start_percent": 0.15, "end_percent": 0.95}
+        inputs |= {"verbose": False, "model": sampler["model"]}
+        prompt["cache"] = {"class_type": "EasyCache", "inputs": inputs}
+        sampler["model"] = ["cache", 0]
     return prompt
 
 
@@ -57,8 +59,7 @@ def measure(clips: int) -> Iterator[str]:
     from fast_animatediff.tiny.clip import SIZE
     from fast_animatediff.tiny.host import base_folder, host_folder
     from fast_animatediff.tiny.measures import judge, mean, psnr, share
-    from fast_animatediff.tiny.scenes import COLOURS
-    from fast_animatediff.tiny.score_card import Request, input_clip
+    from fast_animatediff.tiny.score_card import Request, in_another_colour, input_clip
     from fast_animatediff.tiny.server import ComfyServer
     from fast_animatediff.tiny.set_up import set_up
     from fast_animatediff.tiny.subjects import find_subject, path_correlation
@@ -82,8 +83,7 @@ def measure(clips: int) -> Iterator[str]:
             verdicts, likeness, paths = [], [], []
             for number in range(clips):
                 scenes, video = input_clip(number, SIZE)
-                shown = scenes.attributes
-                asked = replace(shown, colour=(shown.colour + 3) % len(COLOURS))
+                asked = in_another_colour(scenes.attributes)
                 caption = plain_caption(asked, 0, motion=False)
                 clip = make(Request(caption, asked, 3000 + number, video=video))
                 if make.way == WAYS[0]:

@@ -22,7 +22,7 @@ if not __package__:
     __package__ = as_part_of_pack()
 
 from .captions import plain_caption
-from .client import Client, Prompt
+from .client import Client
 from .clip import MP4_FPS, SIZE
 from .demo import TEXT_PROMPT, nodes, text_to_video, video_to_video
 from .host import ROOT, base_folder, host_folder
@@ -56,20 +56,15 @@ class Gallery:
     """The clips that the pictures show. base: the server's base directory."""
 
     def __init__(self, client: Client, base: Path) -> None:
-        self.client, self.base = client, base
         self.make = WorkflowMaker(client, base, SIZE)
         self.file = clips(base)[0]
         self.video = read_clip(self.file)[:: MP4_FPS // FPS]
-
-    def run(self, prompt: Prompt) -> Tensor:
-        finished = self.client.run(prompt, timeout=1800)
-        return read_clip(next(path for path in finished.files(self.base) if path.suffix == ".mp4"))
 
     def re_animated(self, strength: float) -> Tensor:
         prompt = video_to_video(self.file)
         for sampler in nodes(prompt, "FAD_Sampler"):
             sampler["strength"] = strength
-        return self.run(prompt)
+        return self.make.run(prompt)
 
     def camera(self) -> list[Panel]:
         rng = seeded("gallery")
@@ -143,7 +138,7 @@ def make_gallery(gallery: Gallery) -> Iterator[Path]:
     yield save_webp("video_to_video", animation([*panels, Panel("re-animated", made[0.7])], 2))
     panels += [Panel(f"strength {strength:g}", clip) for strength, clip in made.items()]
     yield save_webp("strength", animation(panels, len(panels)))
-    turbo = gallery.run(text_to_video())
+    turbo = gallery.make.run(text_to_video())
     yield save_webp("turbo", animation([Panel("8 steps", turbo)], 1))
     camera = gallery.camera()
     yield save_webp("motion_loras", animation(camera, 2))
@@ -152,7 +147,7 @@ def make_gallery(gallery: Gallery) -> Iterator[Path]:
     yield save_thumbnail("Video to Video", [gallery.video, made[0.7]])
     yield save_thumbnail("Turbo Text to Video", [turbo])
     yield save_thumbnail("Text to Video", [strengths[-1].clip])
-    turbo_video = gallery.run(video_to_video(gallery.file, "turbo-video-to-video"))
+    turbo_video = gallery.make.run(video_to_video(gallery.file, "turbo-video-to-video"))
     yield save_thumbnail("Turbo Video to Video", [gallery.video, turbo_video])
 
 

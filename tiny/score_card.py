@@ -131,7 +131,7 @@ def score_video(make: Maker, n: int, size: int) -> Card:
     for i in range(n):
         scenes, video = input_clip(i, size)
         asked = scenes.attributes
-        changed = replace(asked, colour=(asked.colour + 3) % len(COLOURS))
+        changed = in_another_colour(asked)
         caption = plain_caption(changed, 0, motion=False)
         results = {
             strength: make(Request(caption, changed, 3000 + i, video=video, strength=strength))
@@ -155,6 +155,10 @@ def score_video(make: Maker, n: int, size: int) -> Card:
     }
     means = torch.tensor(likeness).mean(0).tolist()
     return card | {f"likeness at {s:g}, dB": value for s, value in zip(STRENGTHS, means, strict=True)}
+
+
+def in_another_colour(shown: Attributes) -> Attributes:
+    return replace(shown, colour=(shown.colour + 3) % len(COLOURS))
 
 
 def input_clip(number: int, size: int) -> tuple[Scenes, Tensor]:

@@ -39,6 +39,10 @@ class WorkflowMaker:
             prompt["motion lora"] = {"class_type": "FAD_MotionLora", "inputs": inputs}
         for sampler in nodes(prompt, "FAD_Sampler"):
             sampler["seed"] = request.seed
+        return self.run(prompt)
+
+    def run(self, prompt: Prompt) -> Tensor:
+        """The clip that a prompt writes."""
         finished = self.client.run(prompt, timeout=1800)
         return read_clip(next(path for path in finished.files(self.base) if path.suffix == ".mp4"))
 

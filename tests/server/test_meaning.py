@@ -16,14 +16,13 @@ from fast_animatediff.tiny.captions import plain_caption
 from fast_animatediff.tiny.demo import nodes
 from fast_animatediff.tiny.measures import DIRECTIONS, camera_speed, falls, judge, psnr
 from fast_animatediff.tiny.scenes import (
-    COLOURS,
     MOTIONS,
     Attributes,
     before_textures,
     draw_attributes,
     seeded,
 )
-from fast_animatediff.tiny.score_card import STRENGTHS, Request, held_out, input_clip
+from fast_animatediff.tiny.score_card import STRENGTHS, Request, held_out, in_another_colour, input_clip
 from fast_animatediff.tiny.server import ComfyServer
 from fast_animatediff.tiny.shipped import CAMERA_MOVES
 from fast_animatediff.tiny.subjects import find_subject, path_correlation
@@ -96,7 +95,7 @@ def test_without_motion_strength_the_frames_are_strangers(make: WorkflowMaker) -
 def test_a_video_keeps_its_path_and_changes_its_colour(make: WorkflowMaker, number: int) -> None:
     """Two of those that do: 62 % of them keep it so well (score.json)."""
     scenes, video = input_clip(number, SIZE)
-    asked = replace(scenes.attributes, colour=(scenes.attributes.colour + 3) % len(COLOURS))
+    asked = in_another_colour(scenes.attributes)
     caption = plain_caption(asked, 0, motion=False)
     clip = make(Request(caption, asked, 3000 + number, video=video, strength=0.7))
     assert path_correlation(find_subject(video), find_subject(clip)) >= 0.9
