@@ -37,6 +37,7 @@ from fast_animatediff.tiny.scenes import (
 from fast_animatediff.tiny.score import SCORE, weights
 from fast_animatediff.tiny.score_card import (
     Request,
+    in_another_colour,
     input_clip,
     make_card,
     score_camera,
@@ -200,7 +201,7 @@ def test_a_path_correlates_with_itself_in_another_look_and_not_with_its_reverse(
     for number in range(6):
         scenes, video = input_clip(number, SIZE)
         asked = scenes.attributes
-        look = replace(asked, colour=(asked.colour + 3) % len(COLOURS), shape=(asked.shape + 1) % len(SHAPES))
+        look = replace(in_another_colour(asked), shape=(asked.shape + 1) % len(SHAPES))
         one = find_subject(video)
         other = find_subject(render(replace(scenes, attributes=look), frames, SIZE)[0])
         assert one.colour != other.colour and one.shape != other.shape
