@@ -110,6 +110,15 @@ def says_motion(text: str) -> bool:
     return any(phrase in text for phrases in MOTION_PHRASES.values() for phrase in phrases)
 
 
+def without_motion(text: str) -> str:
+    """A caption without its words for movement and speed."""
+    words = [phrase for phrases in MOTION_PHRASES.values() for phrase in phrases]
+    for phrase in sorted(words, key=len, reverse=True):
+        for speed in (" slowly", ""):
+            text = text.replace(f" {phrase}{speed}", "")
+    return text
+
+
 # ---- tokens
 
 

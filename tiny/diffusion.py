@@ -63,10 +63,15 @@ def noise_loss(predicted: Tensor, noise: Tensor, sigma: Tensor, weights: Tensor)
 
 def subject_weights(pictures: Tensor) -> Tensor:
     """(..., 3, h, w) to (..., 1, h / PATCH, w / PATCH): places that the bright subject touches count more, 1 on average."""
+    weights = 1 + SUBJECT_WEIGHT * bright_places(pictures)
+    return weights / weights.mean()
+
+
+def bright_places(pictures: Tensor) -> Tensor:
+    """(..., 3, h, w) to (..., 1, h / PATCH, w / PATCH): 1 where the bright subject is, if only in part, 0 elsewhere."""
     bright = (pictures.amax(-3, keepdim=True) > BRIGHT).float()
     touched = F.max_pool2d(bright.flatten(0, -4), PATCH)
-    weights = (1 + SUBJECT_WEIGHT * touched).view(*pictures.shape[:-3], *touched.shape[-3:])
-    return weights / weights.mean()
+    return touched.view(*pictures.shape[:-3], *touched.shape[-3:])
 
 
 def make_tables() -> dict[str, Tensor]:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .image_training import SUBJECTS_FILE, TEXT, UNET_PREFIX
-from .motion_training import FILE as MOTION
-from .motion_training import lora_file
+from .camera_training import FILE as MOTION
+from .camera_training import lora_file
+from .image_training import PLACES_FILE, TEXT, UNET_PREFIX
 from .motions import CAMERA_RATES
 from .shipped import (
     CHECKPOINT,
@@ -74,7 +74,7 @@ def digest(weights: Weights) -> str:
 
 def files(training: Path) -> Iterator[tuple[str, Weights]]:
     """Names in `trained/`, and the weights of those files."""
-    yield SHIPPED[CHECKPOINT], checkpoint(load_file(training / VAE), load_file(training / SUBJECTS_FILE))
+    yield SHIPPED[CHECKPOINT], checkpoint(load_file(training / VAE), load_file(training / PLACES_FILE))
     yield SHIPPED[MOTION_MODULE], load_file(training / MOTION) | position_tables()
     yield SHIPPED[TURBO_MODULE], load_file(training / MODULE_FILE)  # AnimateLCM's has no position tables
     yield SHIPPED[TURBO_LORA], load_file(training / LORA_FILE)

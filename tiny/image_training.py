@@ -1,7 +1,7 @@
-"""Stages `images` and `subjects`: the UNet and the text encoder, together, on single frames with their clips' captions.
+"""Stages `images`, `subjects` and `places`: UNet and text encoder, together, on single frames with their clips' captions.
 
 The first learns from every place of a picture alike, and most of that is background; the second goes on with the
-subject counting more.
+subject counting more. In the third the UNet alone goes on, its features telling where in the picture they are.
 
 A frame shows nothing of the movement that its caption speaks of, so the networks would learn to drop those words, and
 the motion module, which reads the text only out of the UNet's features, could not obey them later. Small linear probes
@@ -36,13 +36,15 @@ from .diffusion import (
 from .loop import Plan
 from .networks import PATCH, CaptionEncoder, denoise_pictures, make_unet
 from .pictures import save_grid
+from .readouts import PlaceReadouts
 from .scenes import MOTIONS, SPEEDS, Attributes, draw_attributes, seeded
 from .vae_training import decode, encode_fast, load_vae
 from .weights import CHANNELS, Weights, text_encoder, unet
 
-IMAGES_FILE, SUBJECTS_FILE = "images.safetensors", "subjects.safetensors"
+IMAGES_FILE, SUBJECTS_FILE, PLACES_FILE = "images.safetensors", "subjects.safetensors", "places.safetensors"
 TEXT, UNET_PREFIX = "text.", "unet."
 PROBE_WEIGHT = 0.05
+PLACES_WEIGHT = 0.3
 NONE_SAID = -100  # cross entropy leaves these out
 CFG = 5.0
 
@@ -134,6 +136,7 @@ class ImageStage:
                 timesteps,
                 context.repeat_interleave(PICTURES_PER_CAPTION, 0),
                 **self.probes.patches(found),
+                **self.more_patches(),
             )
         error = noise_loss(predicted, noise, sigma, self.weights(batch.pictures))
         probe_loss, right = self.probes.loss(found, *said(batch.captions, batch.attributes, self.device))
@@ -143,7 +146,13 @@ class ImageStage:
             "noise_at_high_sigma": (predicted[high].float() - noise[high]).square().mean().item(),
             "probes_right": right,
         }
-        return error + PROBE_WEIGHT * probe_loss, numbers
+        return error + PROBE_WEIGHT * probe_loss + self.more_loss(numbers), numbers
+
+    def more_patches(self) -> dict[str, Any]:
+        return {}
+
+    def more_loss(self, numbers: dict[str, float]) -> Tensor | float:
+        return 0.0
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
@@ -181,16 +190,39 @@ class ImageStage:
 class SubjectStage(ImageStage):
     """Goes on where `images` ended."""
 
-    name, file = "subjects", SUBJECTS_FILE
+    name, before, file = "subjects", IMAGES_FILE, SUBJECTS_FILE
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         super().__init__(plan, seed, size, device, folder)
-        unet, text = load_images(folder / IMAGES_FILE, self.tokens, device)
+        unet, text = load_images(folder / self.before, self.tokens, device)
         self.unet.load_state_dict(unet.state_dict())
         self.text.load_state_dict(text.state_dict())
 
     def weights(self, pictures: Tensor) -> Tensor:
         return subject_weights(pictures)
+
+
+class PlaceStage(SubjectStage):
+    """Goes on where `subjects` ended."""
+
+    name, before, file = "places", SUBJECTS_FILE, PLACES_FILE
+
+    def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
+        super().__init__(plan, seed, size, device, folder)
+        self.text.requires_grad_(False)
+        self.readouts = PlaceReadouts().to(device)
+
+    def parameters(self) -> dict[str, Tensor]:
+        readouts = {f"readouts.{key}": p for key, p in self.readouts.named_parameters()}
+        return {key: p for key, p in super().parameters().items() if p.requires_grad} | readouts
+
+    def more_patches(self) -> dict[str, Any]:
+        return self.readouts.patches()
+
+    def more_loss(self, numbers: dict[str, float]) -> Tensor:
+        untold = self.readouts.loss()
+        numbers["places_untold"] = untold.item()
+        return PLACES_WEIGHT * untold
 
 
 def said(captions: list[str], attributes: Attributes, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -9,9 +9,9 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,11 @@ LOG_EVERY = 20  # steps
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is trained. batch: pictures or clips per step. ema: decay of the averaged weights that are kept."""
+    """How a stage is trained.
+
+    batch: pictures or clips per step. ema: decay of the averaged weights that are kept. other_rates: learning rates of
+    parameters by how their names start; their gradients are clipped by themselves, and their weights don't decay.
+    """
 
     steps: int
     batch: int
@@ -33,6 +37,7 @@ class Plan:
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 0.5
+    other_rates: dict[str, float] = field(default_factory=dict)
 
 
 class Stage(Protocol):
@@ -64,11 +69,8 @@ class Training:
         self.log = folder / f"{stage.name}.jsonl"
         self.parameters = stage.parameters()
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        matrices = [p for p in self.parameters.values() if p.ndim > 1]
-        others = [p for p in self.parameters.values() if p.ndim <= 1]
-        groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [group for group in self._groups() if group["params"]],
             lr=self.plan.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=self.plan.weight_decay,
@@ -76,27 +78,43 @@ class Training:
         )
         self.step = 0
 
-    def rate(self) -> float:
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters for the optimizer, with the learning rate that each begins with."""
+        plan, left = self.plan, dict(self.parameters)
+        others = []
+        for start, rate in plan.other_rates.items():
+            names = [name for name in left if name.startswith(start)]
+            others.append({"params": [left.pop(name) for name in names], "rate": rate, "weight_decay": 0.0})
+        matrices = [p for p in left.values() if p.ndim > 1]
+        vectors = [p for p in left.values() if p.ndim <= 1]
+        self._clipped = [list(left.values()), *(group["params"] for group in others)]
+        return [
+            {"params": matrices, "rate": plan.learning_rate},
+            {"params": vectors, "rate": plan.learning_rate, "weight_decay": 0.0},
+            *others,
+        ]
+
+    def _part_of_rate(self) -> float:
         """Linear warm-up, then half a cosine."""
         plan = self.plan
         done = min(max(self.step - plan.warm_up, 0) / max(plan.steps - plan.warm_up, 1), 1.0)
         cosine = plan.last_rate + (1 - plan.last_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        return plan.learning_rate * min((self.step + 1) / plan.warm_up, 1.0) * cosine
+        return min((self.step + 1) / plan.warm_up, 1.0) * cosine
 
     def advance(self) -> dict[str, float]:
         """One step. Errors: FloatingPointError where the loss is no number, before the weights are touched."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = group["rate"] * self._part_of_rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss, numbers = self.stage.loss(self.step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{self.stage.name}: the loss of step {self.step} is {loss.item()}.")
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.clip)
+        norms = [torch.nn.utils.clip_grad_norm_(part, self.plan.clip) for part in self._clipped]
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"loss": loss.item(), "gradient": norm.item(), **numbers}
+        return {"loss": loss.item(), "gradient": norms[0].item(), **numbers}
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -20,6 +20,8 @@ class LowRank(nn.Module):
         self.strength = 1.0
 
     def forward(self, weight: Tensor) -> Tensor:
+        if not self.strength:
+            return weight
         return weight + self.strength * (self.up @ self.down.flatten(1)).view_as(weight)
 
 

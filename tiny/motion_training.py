@@ -1,8 +1,4 @@
-"""Stages `motion` and `lora-AXIS`: the motion module on clips, the UNet frozen; then camera movements as motion LoRAs.
-
-One LoRA is trained for an axis, added for its forward clips and taken away for its backward ones. It so learns the two
-directions as opposites, from twice as many clips.
-"""
+"""Stage `motion`: the motion module on clips whose camera is at rest, the UNet frozen."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .captions import host_tokens, plain_caption
-from .data import CaptionedClips, camera_clips, captioned_clips
+from .data import CaptionedClips, captioned_clips
 from .diffusion import (
     add_noise,
     draw_noise,
@@ -25,26 +21,20 @@ from .diffusion import (
     standard_sampling,
     subject_weights,
 )
-from .image_training import SUBJECTS_FILE, load_images, prompt_context
+from .image_training import PLACES_FILE, load_images, prompt_context
 from .loop import Plan
-from .low_rank import LowRankSet, motion_lora_file, motion_lora_names
 from .networks import PATCH, FramePicker, calm_gradients, denoise_clips, denoise_pictures, make_motion_module
 from .pictures import save_grid
-from .scenes import Attributes, before_textures, draw_attributes, seeded
+from .scenes import Attributes, draw_attributes, seeded
 from .vae_training import decode, encode_fast, load_vae
 
 FILE = "motion.safetensors"
 FRAMES = 16
 CFG = 7.5
-LORA_RANK = 16
-# A LoRA moves the camera half as fast as what it was shown (measured: 0.46 of it, and 1.0 at 1.5 times the strength), as it
-# hedges where noise hides the movement. The file makes up for it.
-LORA_GAIN = 1.8
 TEACHING = 2.0  # how much the teacher counts beside the clips themselves
 # Exponents of `draw_timesteps`, while clips are few frames and after. Above timestep 800 the noise hides where a clip's
 # subject goes, so that only there the words for it teach anything.
 EARLY_NOISE, LATE_NOISE = 0.35, 0.6
-CAMERA_NOISE = 1.0  # evenly: how a camera moves is seen where there is less noise
 
 
 class ClipNetworks:
@@ -54,7 +44,7 @@ class ClipNetworks:
         self.size, self.device = size, device
         self.vae, self.fast = load_vae(folder, device)
         self.tokens = host_tokens()
-        self.unet, self.text = load_images(folder / SUBJECTS_FILE, self.tokens, device)
+        self.unet, self.text = load_images(folder / PLACES_FILE, self.tokens, device)
         tables = make_tables()
         self.sigmas, self.image_sigmas = tables["sqrt_linear"].to(device), tables["linear"].to(device)
 
@@ -184,51 +174,6 @@ def clip_loss(
         numbers["teacher"] = taught.item()
         error = error + teaching * taught
     return error, numbers
-
-
-class LoraStage:
-    """A camera movement. axis: zoom, pan, tilt or roll."""
-
-    def __init__(
-        self, axis: str, plan: Plan, seed: int, size: int, device: torch.device, folder: Path
-    ) -> None:
-        self.name, self.axis = f"lora-{axis}", axis
-        self.plan, self.seed, self.device = plan, seed, device
-        self.networks = ClipNetworks(size, device, folder)
-        self.module = load_motion(folder, device)
-        calm_gradients(self.module)
-        names = motion_lora_names(self.module)
-        self.lora = LowRankSet(self.module, names, LORA_RANK, seeded(seed, self.name, "lora")).to(device)
-
-    def parameters(self) -> dict[str, Tensor]:
-        return dict(self.lora.named_parameters())
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = camera_clips(
-            self.seed, self.axis, step // 2, self.plan.batch * 2, FRAMES, self.networks.size, self.device
-        )
-        forwards = step % 2 == 0
-        self.lora.set_strength(1.0 if forwards else -1.0)
-        return clip_loss(self.networks, self.module, batch.half(first=forwards), CAMERA_NOISE)
-
-    @torch.no_grad()
-    def save_weights(self, folder: Path) -> None:
-        file = {key: w.contiguous() for key, w in motion_lora_file(self.lora.weights(), LORA_GAIN).items()}
-        save_file(file, folder / lora_file(self.axis))
-
-    @torch.no_grad()
-    def save_samples(self, folder: Path) -> None:
-        rng = seeded(self.seed, "camera samples")
-        attributes = before_textures(rng, draw_attributes(rng, 3, held_out=True))
-        rows = []
-        for strength in (1.0, 0.0, -1.0):
-            self.lora.set_strength(LORA_GAIN * strength)
-            rows.append(self.networks.sample_clips(self.module, attributes, self.seed)[:, ::2])
-        save_grid(folder / f"{self.name}.png", torch.cat(rows))
-
-
-def lora_file(axis: str) -> str:
-    return f"lora-{axis}.safetensors"
 
 
 def load_motion(folder: Path, device: torch.device, name: str = FILE, positions: int = 32) -> torch.nn.Module:

@@ -17,7 +17,7 @@ from torch import Tensor
 from .scenes import CIRCLE_FRAMES, CIRCLE_RADIUS, GROWTH, MOTIONS, SMALLEST, SPEEDS, TRAVEL, Scenes
 
 # Per frame: log of the magnification, sides, sides, radians.
-CAMERA_RATES = {"zoom": 0.025, "pan": 0.012, "tilt": 0.012, "roll": 0.03}
+CAMERA_RATES = {"zoom": 0.04, "pan": 0.012, "tilt": 0.012, "roll": 0.05}
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,18 @@ def camera_at(scenes: Scenes, frames: Tensor, axis: str | None = None, rate: Ten
         x=moves["pan"],
         y=moves["tilt"],
     )
+
+
+def content_flow(axis: str, side: int) -> Tensor:
+    """Where a picture's content goes per frame while the camera moves forwards along an axis: (side, side, 2) of x and y,
+    in sides of the picture, at the middles of side x side places."""
+    middles = (torch.arange(side) + 0.5) / side - 0.5
+    y, x = torch.meshgrid(middles, middles, indexing="ij")
+    nothing = torch.zeros_like(x)
+    directions = {
+        "zoom": (x, y),
+        "roll": (y, -x),
+        "pan": (nothing - 1, nothing),
+        "tilt": (nothing, nothing - 1),
+    }
+    return CAMERA_RATES[axis] * torch.stack(directions[axis], dim=-1)

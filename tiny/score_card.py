@@ -90,8 +90,7 @@ def score_motion_strength(make: Maker, n: int) -> Card:
 def score_camera(make: Maker, n: int) -> Card:
     """Each motion LoRA: how often the camera goes its way at 1, and not at 0 and -1; how fast at each strength.
 
-    Clips are made at 1 and at 0.5 with each file. The clip at 0 is the same for all; that at -1 is the one of the axis'
-    other file at 1, as the two files are negatives of each other.
+    The clips at 0 are the same for all.
     """
     rng = seeded("score", "camera")
     scenes = before_textures(rng, draw_attributes(rng, n, held_out=True))
@@ -103,11 +102,11 @@ def score_camera(make: Maker, n: int) -> Card:
         ]
 
     at_rest = clips(next(iter(CAMERA_MOVES)), 0.0)
-    made = {(move, strength): clips(move, strength) for move in CAMERA_MOVES for strength in (0.5, 1.0)}
     card: Card = {"clips of each": n}
     for move, (axis, sign) in CAMERA_MOVES.items():
-        other = next(name for name, way in CAMERA_MOVES.items() if way == (axis, -sign))
-        by_strength = {-1.0: made[other, 1.0], 0.0: at_rest, 0.5: made[move, 0.5], 1.0: made[move, 1.0]}
+        by_strength = {
+            strength: clips(move, strength) if strength else at_rest for strength in (-1.0, 0.0, 0.5, 1.0)
+        }
         right, rates = {}, {}
         for strength, of_strength in by_strength.items():
             speeds = [camera_speed(clip, axis) for clip in of_strength]

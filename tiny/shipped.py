@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .weights import Weights
 
 CHECKPOINT = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors"
 MOTION_MODULE = "animatediff_models/mm_sd15_v2.safetensors"
 TURBO_MODULE = "animatediff_models/mm_sd15_AnimateLCM.safetensors"
 TURBO_LORA = "loras/AnimateLCM_sd15_t2v_lora.safetensors"
-# Axis and sign of each motion LoRA. One is trained for an axis; its negative is the other direction.
+# Axis and sign of each motion LoRA. The forward one of an axis is shipped, the other is made of it.
 CAMERA_MOVES = {
     "ZoomIn": ("zoom", 1.0),
     "ZoomOut": ("zoom", -1.0),
@@ -81,5 +83,11 @@ def unpack(weights: Weights) -> Weights:
 
 
 def opposite(lora: Weights) -> Weights:
-    """The motion LoRA that at strength 1 does what this one does at -1."""
-    return {key: -value if ".up." in key else value for key, value in lora.items()}
+    """The motion LoRA of the other direction: of the ranks the second half, which is the direction, is taken away."""
+    return {key: _other_direction(value) if ".up." in key else value for key, value in lora.items()}
+
+
+def _other_direction(up: Tensor) -> Tensor:
+    up = up.clone()
+    up[:, up.shape[1] // 2 :] *= -1
+    return up

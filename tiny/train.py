@@ -1,7 +1,7 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, motion, lora-zoom, lora-pan, lora-tilt, lora-roll, turbo,
-and export, which writes the files that users have. README.md in this folder has the plan and what was measured.
+Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, turbo, and
+export, which writes the files that users have. README.md in this folder has the plan and what was measured.
 """
 
 from __future__ import annotations
@@ -33,11 +33,19 @@ PLANS = {
     "vae": Plan(steps=3000, batch=16, learning_rate=1e-3, ema=0.998),
     "images": Plan(steps=6500, batch=64, learning_rate=1e-3, warm_up=300),
     "subjects": Plan(steps=5500, batch=64, learning_rate=2e-3),
+    "places": Plan(
+        steps=1500, batch=64, learning_rate=1e-3, warm_up=30, ema=0.99, other_rates={"readouts.": 5e-3}
+    ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
-    "lora-zoom": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
-    "lora-pan": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
-    "lora-tilt": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
-    "lora-roll": Plan(steps=900, batch=4, learning_rate=6e-3, warm_up=20, weight_decay=0.0, ema=0.98),
+    "cameras": Plan(
+        steps=9000,
+        batch=4,
+        learning_rate=7e-4,
+        weight_decay=0.001,
+        ema=0.995,
+        clip=0.3,
+        other_rates={"lora.": 5e-3, "readouts.": 3e-3},
+    ),
     "turbo": Plan(steps=500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
@@ -46,17 +54,23 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     """Errors: FileNotFoundError naming the stage before, where it was not trained yet."""
     where = (plan, seed, size, device)
     # Imported only now: they bring the host.
-    from .image_training import ImageStage, SubjectStage
-    from .motion_training import LoraStage, MotionStage
+    from .camera_training import CameraStage
+    from .image_training import ImageStage, PlaceStage, SubjectStage
+    from .motion_training import MotionStage
     from .turbo_training import TurboStage
     from .vae_training import VaeStage
 
     try:
         if name == "vae":
             return VaeStage(*where)
-        if name.startswith("lora-"):
-            return LoraStage(name.removeprefix("lora-"), *where, folder)
-        stages = {"images": ImageStage, "subjects": SubjectStage, "motion": MotionStage, "turbo": TurboStage}
+        stages = {
+            "images": ImageStage,
+            "subjects": SubjectStage,
+            "places": PlaceStage,
+            "motion": MotionStage,
+            "cameras": CameraStage,
+            "turbo": TurboStage,
+        }
         return stages[name](*where, folder)
     except FileNotFoundError as error:
         missing = Path(str(error.filename or error)).stem

@@ -15,6 +15,7 @@ from fast_animatediff.tiny.captions import (
     host_tokens,
     plain_caption,
     says_motion,
+    without_motion,
 )
 from fast_animatediff.tiny.data import (
     PICTURES_PER_CAPTION,
@@ -24,8 +25,8 @@ from fast_animatediff.tiny.data import (
     picture_batch,
 )
 from fast_animatediff.tiny.diffusion import subject_weights
-from fast_animatediff.tiny.motions import camera_at, subject_at
-from fast_animatediff.tiny.render import render
+from fast_animatediff.tiny.motions import CAMERA_RATES, camera_at, content_flow, subject_at
+from fast_animatediff.tiny.render import render, scene_points
 from fast_animatediff.tiny.scenes import (
     COLOURS,
     MOTIONS,
@@ -169,6 +170,16 @@ def test_growing_grows_circling_comes_round_and_still_stands() -> None:
     assert subjects["still"].x.diff().abs().max() == 0
 
 
+def test_a_caption_without_motion_says_all_but_that() -> None:
+    attributes = draw_attributes(seeded("silent"), 60)
+    for i in range(60):
+        said = caption(attributes, i, random.Random(i))
+        silent = without_motion(said)
+        assert not says_motion(silent) and "slowly" not in silent and SHAPES[attributes.shape[i]] in silent
+        assert (silent == said) == (not says_motion(said))
+        assert without_motion(plain_caption(attributes, i)) == plain_caption(attributes, i, motion=False)
+
+
 def test_camera_moves_come_in_opposite_pairs() -> None:
     scenes = draw_scenes(seeded("camera"), attributes_of(1), 16)
     frames = torch.tensor([[0.0, 15.0]])
@@ -184,7 +195,20 @@ def test_camera_moves_come_in_opposite_pairs() -> None:
     assert ends["ZoomIn"] > 0.3 and ends["ZoomOut"] == pytest.approx(-ends["ZoomIn"])
     assert ends["PanRight"] == pytest.approx(0.18) == pytest.approx(-ends["PanLeft"])
     assert ends["TiltDown"] == pytest.approx(0.18) == pytest.approx(-ends["TiltUp"])  # y goes down
-    assert ends["RollingClockwise"] == pytest.approx(0.45) == pytest.approx(-ends["RollingAnticlockwise"])
+    assert ends["RollingClockwise"] == pytest.approx(0.75) == pytest.approx(-ends["RollingAnticlockwise"])
+
+
+def test_the_contents_flow_is_where_the_scene_is_seen_to_go() -> None:
+    """Follows points of the scene from one frame to the next."""
+    scenes = draw_scenes(seeded("flow"), attributes_of(1), 16)
+    side, dt = 8, 0.01
+    for axis in CAMERA_RATES:
+        ends = camera_at(scenes, torch.tensor([[7.5 - dt / 2, 7.5 + dt / 2]]), axis)
+        x, y = scene_points(ends, side)  # (1, 2, side * side): the scene's point under each place
+        flow = content_flow(axis, side).reshape(-1, 2)
+        # What is under a place later was elsewhere before: seen from the scene, places move against the content.
+        moved = torch.stack([x[0, 1] - x[0, 0], y[0, 1] - y[0, 0]], dim=-1) / dt
+        assert (moved + flow).abs().max() < 0.02 * flow.abs().max() + 1e-4, axis
 
 
 def test_when_the_camera_pans_left_the_scene_goes_right() -> None:
@@ -203,7 +227,7 @@ def test_when_the_camera_tilts_up_the_scene_goes_down() -> None:
 def test_when_the_camera_rolls_clockwise_the_scene_turns_anticlockwise() -> None:
     """A quarter of a turn, seen from the middle of the clip."""
     scenes = draw_scenes(seeded("roll"), attributes_of(1, pattern=2, shape=SHAPES.index("square")), 16)
-    middle, later = render(scenes, torch.tensor([[7.5, 7.5 + 1.5708 / 0.03]]), 100, "roll")[0]
+    middle, later = render(scenes, torch.tensor([[7.5, 7.5 + 1.5708 / CAMERA_RATES["roll"]]]), 100, "roll")[0]
     disc = (
         torch.hypot(*torch.meshgrid(torch.arange(100) - 49.5, torch.arange(100) - 49.5, indexing="ij")) < 45
     )

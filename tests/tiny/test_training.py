@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
 from fast_animatediff.tiny import train
+from fast_animatediff.tiny.camera_training import CameraLora
 from fast_animatediff.tiny.captions import host_tokens
 from fast_animatediff.tiny.diffusion import make_tables
 from fast_animatediff.tiny.export import export
 from fast_animatediff.tiny.loop import Plan, Training
-from fast_animatediff.tiny.low_rank import LowRankSet, motion_lora_file, motion_lora_names
+from fast_animatediff.tiny.motions import CAMERA_RATES, content_flow
 from fast_animatediff.tiny.networks import TEXT_PREFIX as HOST_TEXT_PREFIX
 from fast_animatediff.tiny.networks import (
     CaptionEncoder,
@@ -31,6 +31,7 @@ from fast_animatediff.tiny.networks import (
     make_unet,
     matrix_attention,
 )
+from fast_animatediff.tiny.readouts import FlowReadouts
 from fast_animatediff.tiny.scenes import seeded
 from fast_animatediff.tiny.shipped import (
     CHECKPOINT,
@@ -169,24 +170,48 @@ def test_some_frames_of_a_clip_are_seen_at_their_own_positions() -> None:
 # ---- the files
 
 
-def test_a_motion_lora_file_changes_the_module_as_training_did(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_motion_lora_files_of_an_axis_change_the_module_as_training_did(
+    tmp_path: Path, sign: float
+) -> None:
     module = make_motion_module(None).requires_grad_(False)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    lora = LowRankSet(module, motion_lora_names(module), 2, seeded("lora"))
-    for part in lora.parts:
-        torch.nn.init.normal_(part.up, generator=seeded("up"))
-    save_file(
-        {key: value.contiguous() for key, value in opposite(motion_lora_file(lora.weights())).items()},
-        tmp_path / "lora.safetensors",
-    )
-    lora.set_strength(-1.0)
+    lora = CameraLora(module, 4, "seed")
+    for number, part in enumerate([*lora.common.parts, *lora.direction.parts]):
+        torch.nn.init.normal_(part.up, generator=seeded("up", number))
+    file = {key: value.detach().contiguous() for key, value in lora.file().items()}
+    save_file(file if sign > 0 else opposite(file), tmp_path / "lora.safetensors")
+    lora.set_strength(1.0, sign)
     loaded = load_motion_lora(str(tmp_path / "lora.safetensors"), 1.0)
     assert len(loaded.layers) == 21 * 2 * 4
     for layer in loaded.layers:
         change = loaded.weights[f"{layer}.lora_up.weight"] @ loaded.weights[f"{layer}.lora_down.weight"]
         assert change.abs().max() > 0.01
         trained = module.get_submodule(layer).weight
-        assert torch.allclose(trained, before[f"{layer}.weight"] + change, atol=1e-6), layer
+        assert torch.allclose(trained, before[f"{layer}.weight"] + change, atol=1e-5), layer
+
+
+def test_readouts_learn_a_cameras_flow_from_a_module_and_only_while_they_listen() -> None:
+    module = make_motion_module(None).requires_grad_(False)
+    readouts = FlowReadouts(module)
+    layer = module.at(("input", 1))
+    x = torch.randn(2 * 16, 64, 8, 8, generator=seeded("readouts"))
+    x[:, :2] = torch.stack(torch.meshgrid(torch.linspace(-3, 3, 8), torch.linspace(-3, 3, 8), indexing="xy"))
+    zoom = content_flow("zoom", 8) / CAMERA_RATES["pan"]
+    optimizer = torch.optim.Adam(readouts.parameters(), lr=0.03)
+    losses = []
+    for _ in range(60):
+        readouts.listen()
+        layer(x, 16)
+        loss = readouts.loss(2, lambda side: content_flow("zoom", side) / CAMERA_RATES["pan"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(zoom.square().mean().item(), rel=1e-4) and losses[-1] < 0.2 * losses[0]
+    layer(x, 16)
+    with pytest.raises(RuntimeError):  # nothing was kept
+        readouts.loss(2, lambda side: content_flow("zoom", side))
 
 
 def test_the_token_table_survives_being_shipped(shipped_checkpoint: dict[str, torch.Tensor]) -> None:
@@ -203,23 +228,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("training")
 
 
-# In their order: each needs what the ones before it wrote. One motion LoRA stands for the four.
-STAGES = ("vae", "images", "subjects", "motion", "lora-zoom", "turbo")
+# In their order: each needs what the ones before it wrote.
+STAGES = ("vae", "images", "subjects", "places", "motion", "cameras", "turbo")
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_takes_a_step_that_changes_its_weights_and_writes_its_file(name: str, folder: Path) -> None:
-    batch = 8 if name in ("images", "subjects") else 2
-    plan = replace(train.PLANS[name], steps=1, batch=batch, warm_up=1)
+    batch = 8 if name in ("images", "subjects", "places") else 2
+    steps = 24 if name == "cameras" else 1  # each of its LoRAs has steps of its own
+    plan = replace(train.PLANS[name], steps=steps, batch=batch, warm_up=1)
     stage = train.make_stage(name, plan, 0, 64, CPU, folder)
     before = {key: value.detach().clone() for key, value in stage.parameters().items()}
     training = Training(stage, folder)
-    training.advance()
+    for _ in range(steps):
+        training.advance()
     changed = [key for key, value in stage.parameters().items() if not torch.equal(value, before[key])]
     assert len(changed) > len(before) / 4
     training.finish()
-    for axis in ("pan", "tilt", "roll") if name == "lora-zoom" else ():
-        shutil.copy(folder / "lora-zoom.safetensors", folder / f"lora-{axis}.safetensors")
 
 
 def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) -> None:
