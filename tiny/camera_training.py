@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .captions import without_motion
 from .data import camera_clips, captioned_clips
-from .diffusion import add_noise, bright_places, draw_noise, draw_timesteps
+from .diffusion import add_noise, bright_places, draw_noise, draw_timesteps, is_bright
 from .loop import Plan
 from .low_rank import LowRankSet, motion_lora_file, motion_lora_names
 from .motion_training import FILE as MOTION_FILE
 from .motion_training import FRAMES, ClipNetworks, clip_loss
-from .motions import CAMERA_RATES, content_flow
-from .networks import calm_gradients, denoise_clips, make_motion_module
+from .motions import CAMERA_RATES, content_flow, subject_velocity
+from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
 from .pictures import save_grid
 from .readouts import FlowReadouts
 from .scenes import before_textures, draw_attributes, seeded
@@ -34,13 +35,20 @@ LORA, READOUTS = "lora.", "readouts."
 # What the steps are about, two by two: a caption with and one without words of movement, a camera forwards and backwards.
 # Zooming and rolling are the hardest.
 STEPS = ("rest", "zoom", "roll", "rest", "roll", "zoom", "rest", "pan", "roll", "rest", "zoom", "tilt")
-SAID_NOISE, SILENT_NOISE = 0.5, 1.0  # exponents of `draw_timesteps`
+SAID_FRAMES = (
+    4,
+    16,
+    8,
+    16,
+)  # of the clips with words, in turn: what the words mean is learnt from many clips
+SAID_NOISE, SILENT_NOISE = 0.4, 1.0  # exponents of `draw_timesteps`
 TEACHING = 1.0
 # How a camera moves is decided where there is neither little nor much noise, and it shows in the background, which a
 # subject's colours would outweigh.
 FIRST, LAST = 250, 850  # timesteps
 SUBJECT = 0.2  # how much a place with the subject counts
-FLOW = 0.3  # how much the readouts count
+FLOW = 0.3  # how much the readouts count; their unit is a pan's flow
+SUBJECT_FLOW = 6.0  # how much more a subject's flow counts
 
 
 class CameraLora(nn.Module):
@@ -79,6 +87,7 @@ class CameraStage:
         calm_gradients(self.module)
         self.weights = dict(self.module.named_parameters())
         self.readouts = FlowReadouts(self.module).to(device)
+        self.picker = FramePicker(self.module)
         self.loras = nn.ModuleDict(
             {axis: CameraLora(self.module, RANK, f"{seed}/{axis}") for axis in CAMERA_RATES}
         )
@@ -99,28 +108,40 @@ class CameraStage:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         about, first = STEPS[step // 2 % len(STEPS)], step % 2 == 0
-        self.readouts.listen()
         if about == "rest":
-            self.select(None)
-            error = self._rest_loss(step, said=first)
+            error, flow = self._rest_loss(step, said=first)
         else:
-            self.select(about, 1.0 if first else -1.0)
-            error = self._camera_loss(about, step // 2, forwards=first)
-        flow = self.readouts.loss(self.plan.batch, lambda side: self._flow(about, side, forwards=first))
+            error, flow = self._camera_loss(about, step // 2, forwards=first)
         return error + FLOW * flow, {about: error.item(), f"flow of {about}": flow.item()}
 
-    def _rest_loss(self, step: int, said: bool) -> Tensor:
+    def _rest_loss(self, step: int, said: bool) -> tuple[Tensor, Tensor]:
         """Without words for its movement, a subject's movement must be seen in the clip itself, as in video to video."""
-        batch = captioned_clips(
-            self.seed, self.name, step, self.plan.batch, FRAMES, self.networks.size, self.device
-        )
-        if said:
-            return clip_loss(self.networks, self.module, batch, SAID_NOISE, TEACHING)[0]
-        batch = replace(batch, captions=[without_motion(text) for text in batch.captions])
-        return clip_loss(self.networks, self.module, batch, SILENT_NOISE)[0]
+        self.select(None)
+        frames = SAID_FRAMES[step // 4 % len(SAID_FRAMES)] if said else FRAMES
+        clips = self.plan.batch * FRAMES // frames
+        batch = captioned_clips(self.seed, self.name, step, clips, frames, self.networks.size, self.device)
+        if not said:
+            batch = replace(batch, captions=[without_motion(text) for text in batch.captions])
+        self.picker.pick(batch.frames)
+        self.readouts.listen()
+        noise, teaching = (SAID_NOISE, TEACHING) if said else (SILENT_NOISE, 0.0)
+        error, _ = clip_loss(self.networks, self.module, batch, noise, teaching)
+        self.picker.all()
+        velocity = subject_velocity(batch.attributes, batch.frames.float()) / CAMERA_RATES["pan"]
 
-    def _camera_loss(self, axis: str, step: int, forwards: bool) -> Tensor:
+        def flow(side: int) -> tuple[Tensor, Tensor]:
+            """The subject moves, the background does not."""
+            bright = is_bright(batch.clips)
+            cover = F.adaptive_avg_pool2d(bright.flatten(0, 1), side).view(*bright.shape[:2], side, side, 1)
+            weights = 1 + SUBJECT_FLOW * cover
+            return cover * velocity[:, :, None, None], weights / weights.mean()
+
+        return error, self.readouts.loss(clips, flow)
+
+    def _camera_loss(self, axis: str, step: int, forwards: bool) -> tuple[Tensor, Tensor]:
         """Squared error of the latents, mostly of the background's, as part of what is usual at their noise."""
+        sign = 1.0 if forwards else -1.0
+        self.select(axis, sign)
         batch = camera_clips(
             self.seed, axis, step, 2 * self.plan.batch, FRAMES, self.networks.size, self.device
         ).half(forwards)
@@ -128,22 +149,18 @@ class CameraStage:
         timesteps = FIRST + (LAST - FIRST) * draw_timesteps(batch.rng, len(latents)).float() / 1000
         timesteps = timesteps.long().to(self.device)
         noise, sigma = draw_noise(batch.rng, latents), self.networks.sigmas[timesteps]
+        self.readouts.listen()
         with torch.autocast(self.device.type, torch.bfloat16):
             predicted = denoise_clips(
                 self.networks.unet, self.module, add_noise(latents, noise, sigma), timesteps, context
             )
         weights = 1 - (1 - SUBJECT) * bright_places(batch.clips)
-        error = ((predicted.float() - noise).square() * weights).flatten(1).mean(1) / weights.flatten(1).mean(
-            1
-        )
+        error = ((predicted.float() - noise).square() * weights / weights.mean()).flatten(1).mean(1)
         usual = 0.03 / sigma**2 + 0.6 / (sigma**2 + 9)  # of the noise, measured roughly
-        return (error / usual).mean()
-
-    @staticmethod
-    def _flow(about: str, side: int, forwards: bool) -> Tensor:
-        if about == "rest":
-            return torch.zeros(side, side, 2)
-        return content_flow(about, side) / CAMERA_RATES["pan"] * (1 if forwards else -1)
+        flow = self.readouts.loss(
+            len(latents), lambda side: (sign * content_flow(axis, side) / CAMERA_RATES["pan"], torch.ones(1))
+        )
+        return (error / usual).mean(), flow
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:

@@ -69,9 +69,13 @@ def subject_weights(pictures: Tensor) -> Tensor:
 
 def bright_places(pictures: Tensor) -> Tensor:
     """(..., 3, h, w) to (..., 1, h / PATCH, w / PATCH): 1 where the bright subject is, if only in part, 0 elsewhere."""
-    bright = (pictures.amax(-3, keepdim=True) > BRIGHT).float()
-    touched = F.max_pool2d(bright.flatten(0, -4), PATCH)
+    touched = F.max_pool2d(is_bright(pictures).flatten(0, -4), PATCH)
     return touched.view(*pictures.shape[:-3], *touched.shape[-3:])
+
+
+def is_bright(pictures: Tensor) -> Tensor:
+    """(..., 3, h, w) to (..., 1, h, w): 1 where the subject is, 0 elsewhere."""
+    return (pictures.amax(-3, keepdim=True) > BRIGHT).float()
 
 
 def make_tables() -> dict[str, Tensor]:

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .scenes import CIRCLE_FRAMES, CIRCLE_RADIUS, GROWTH, MOTIONS, SMALLEST, SPEEDS, TRAVEL, Scenes
+from .scenes import (
+    CIRCLE_FRAMES,
+    CIRCLE_RADIUS,
+    GROWTH,
+    MOTIONS,
+    SMALLEST,
+    SPEEDS,
+    TRAVEL,
+    Attributes,
+    Scenes,
+)
 
 # Per frame: log of the magnification, sides, sides, radians.
 CAMERA_RATES = {"zoom": 0.04, "pan": 0.012, "tilt": 0.012, "roll": 0.05}
@@ -57,6 +67,18 @@ def subject_at(scenes: Scenes, frames: Tensor) -> Placement:
     y = y - is_motion["round"] * CIRCLE_RADIUS * turn.cos()
     size = 1 + is_motion["grow"] * (SMALLEST + GROWTH * t - 1)
     return Placement(scenes.x[:, None] + x, scenes.y[:, None] + y, scenes.radius[:, None] * size)
+
+
+def subject_velocity(attributes: Attributes, frames: Tensor) -> Tensor:
+    """How the subjects of n scenes move at (f,) frames, in sides per frame: (n, f, 2) of x and y. Growing is no moving."""
+    motion = attributes.motion[:, None]
+    is_motion = {name: (motion == index).float() for index, name in enumerate(MOTIONS)}
+    speed = table(SPEEDS, frames)[attributes.speed][:, None]
+    turn = 2 * math.pi / CIRCLE_FRAMES * speed
+    circling = is_motion["round"] * CIRCLE_RADIUS * turn
+    x = TRAVEL * speed * (is_motion["right"] - is_motion["left"]) + circling * (turn * frames).cos()
+    y = TRAVEL * speed * (is_motion["down"] - is_motion["up"]) + circling * (turn * frames).sin()
+    return torch.stack([x, y], dim=-1)
 
 
 def camera_at(scenes: Scenes, frames: Tensor, axis: str | None = None, rate: Tensor | float = 1.0) -> Camera:

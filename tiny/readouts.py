@@ -83,9 +83,9 @@ def _key(block: Block) -> str:
 
 
 class FlowReadouts(nn.Module):
-    """Tell from the features within a motion module where its camera moves the content of each place.
+    """Tell from the features within a motion module where the content of each place goes.
 
-    The heads are the same for all axes: what a pan has taught the module to do with a flow then serves the zoom, which
+    The heads are the same for all cameras: what a pan has taught the module to do with a flow then serves the zoom, which
     gives each place a flow of its own. Rolls, which 1,300 steps without these had taught nothing, were learnt with them.
     """
 
@@ -111,20 +111,24 @@ class FlowReadouts(nn.Module):
         self._found.clear()
         self._listening = True
 
-    def loss(self, clips: int, flow: Callable[[int], Tensor]) -> Tensor:
-        """Mean squared error of the flow, in units of a pan's.
+    def loss(self, clips: int, flow: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean squared error of the flow, averaged over the layers.
 
         Args:
             clips: how many of them the call was for.
-            flow: gives (side, side, 2) for a number of places to a side.
+            flow: gives, for a number of places to a side, the flow, (n, f, side, side, 2) or such that it broadcasts so,
+                and the places' weights, (n, f, side, side, 1), 1 on average.
         """
         self._listening = False
         losses = []
-        for number, tokens in self._found.items():  # (clips * side * side, frames, channels)
+        for number, tokens in self._found.items():  # (clips * side * side, f, channels)
             side = round((tokens.shape[0] / clips) ** 0.5)
             if side > 1:
-                told = self.heads[number](tokens.float()).view(clips, side, side, -1, 2)
-                losses.append((told - flow(side).to(tokens.device)[None, :, :, None]).square().mean())
+                told = (
+                    self.heads[number](tokens.float()).view(clips, side, side, -1, 2).permute(0, 3, 1, 2, 4)
+                )
+                expected, weights = (part.to(tokens.device) for part in flow(side))
+                losses.append(((told - expected).square() * weights).mean())
         self._found.clear()
         return torch.stack(losses).mean()
 

@@ -25,7 +25,7 @@ from fast_animatediff.tiny.data import (
     picture_batch,
 )
 from fast_animatediff.tiny.diffusion import subject_weights
-from fast_animatediff.tiny.motions import CAMERA_RATES, camera_at, content_flow, subject_at
+from fast_animatediff.tiny.motions import CAMERA_RATES, camera_at, content_flow, subject_at, subject_velocity
 from fast_animatediff.tiny.render import render, scene_points
 from fast_animatediff.tiny.scenes import (
     COLOURS,
@@ -178,6 +178,15 @@ def test_a_caption_without_motion_says_all_but_that() -> None:
         assert not says_motion(silent) and "slowly" not in silent and SHAPES[attributes.shape[i]] in silent
         assert (silent == said) == (not says_motion(said))
         assert without_motion(plain_caption(attributes, i)) == plain_caption(attributes, i, motion=False)
+
+
+def test_a_subjects_velocity_is_the_slope_of_its_path() -> None:
+    attributes = draw_attributes(seeded("velocity"), 60)
+    scenes = draw_scenes(seeded("velocity"), attributes, 16)
+    frames, dt = torch.arange(16.0), 0.01
+    before, after = (subject_at(scenes, (frames + shift).expand(60, -1)) for shift in (-dt / 2, dt / 2))
+    slope = torch.stack([after.x - before.x, after.y - before.y], dim=-1) / dt
+    assert (subject_velocity(attributes, frames) - slope).abs().max() < 1e-3 and slope.abs().max() > 0.02
 
 
 def test_camera_moves_come_in_opposite_pairs() -> None:

@@ -203,7 +203,9 @@ def test_readouts_learn_a_cameras_flow_from_a_module_and_only_while_they_listen(
     for _ in range(60):
         readouts.listen()
         layer(x, 16)
-        loss = readouts.loss(2, lambda side: content_flow("zoom", side) / CAMERA_RATES["pan"])
+        loss = readouts.loss(
+            2, lambda side: (content_flow("zoom", side) / CAMERA_RATES["pan"], torch.ones(1))
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -211,7 +213,7 @@ def test_readouts_learn_a_cameras_flow_from_a_module_and_only_while_they_listen(
     assert losses[0] == pytest.approx(zoom.square().mean().item(), rel=1e-4) and losses[-1] < 0.2 * losses[0]
     layer(x, 16)
     with pytest.raises(RuntimeError):  # nothing was kept
-        readouts.loss(2, lambda side: content_flow("zoom", side))
+        readouts.loss(2, lambda side: (content_flow("zoom", side), torch.ones(1)))
 
 
 def test_the_token_table_survives_being_shipped(shipped_checkpoint: dict[str, torch.Tensor]) -> None:
