@@ -33,8 +33,8 @@ FILE = "cameras.safetensors"
 RANK = 16
 LORA, READOUTS = "lora.", "readouts."
 # What the steps are about, two by two: a caption with and one without words of movement, a camera forwards and backwards.
-# Zooming and rolling are the hardest.
-STEPS = ("rest", "zoom", "roll", "rest", "roll", "zoom", "rest", "pan", "roll", "rest", "zoom", "tilt")
+# Zooming and rolling are the hardest of the cameras.
+STEPS = ("rest", "zoom", "rest", "roll", "rest", "pan", "rest", "zoom", "rest", "roll", "rest", "tilt")
 SAID_FRAMES = (
     4,
     16,
@@ -47,7 +47,7 @@ TEACHING = 1.0
 # subject's colours would outweigh.
 FIRST, LAST = 250, 850  # timesteps
 SUBJECT = 0.2  # how much a place with the subject counts
-FLOW = 0.3  # how much the readouts count; their unit is a pan's flow
+REST_FLOW, CAMERA_FLOW = 0.6, 0.3  # how much the readouts count; their unit is a pan's flow
 SUBJECT_FLOW = 6.0  # how much more a subject's flow counts
 
 
@@ -110,9 +110,11 @@ class CameraStage:
         about, first = STEPS[step // 2 % len(STEPS)], step % 2 == 0
         if about == "rest":
             error, flow = self._rest_loss(step, said=first)
+            loss = error + REST_FLOW * flow
         else:
             error, flow = self._camera_loss(about, step // 2, forwards=first)
-        return error + FLOW * flow, {about: error.item(), f"flow of {about}": flow.item()}
+            loss = error + CAMERA_FLOW * flow
+        return loss, {about: error.item(), f"flow of {about}": flow.item()}
 
     def _rest_loss(self, step: int, said: bool) -> tuple[Tensor, Tensor]:
         """Without words for its movement, a subject's movement must be seen in the clip itself, as in video to video."""
