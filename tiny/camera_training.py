@@ -19,8 +19,8 @@ from .data import camera_clips, captioned_clips
 from .diffusion import add_noise, bright_places, draw_noise, draw_timesteps, is_bright
 from .loop import Plan
 from .low_rank import LowRankSet, motion_lora_file, motion_lora_names
+from .motion_training import EARLY_NOISE, FRAMES, LATE_NOISE, TEACHING, ClipNetworks, clip_loss
 from .motion_training import FILE as MOTION_FILE
-from .motion_training import FRAMES, ClipNetworks, clip_loss
 from .motions import CAMERA_RATES, content_flow, subject_velocity
 from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
 from .pictures import save_grid
@@ -36,13 +36,12 @@ LORA, READOUTS = "lora.", "readouts."
 # Zooming and rolling are the hardest of the cameras.
 STEPS = ("rest", "zoom", "rest", "roll", "rest", "pan", "rest", "zoom", "rest", "roll", "rest", "tilt")
 SAID_FRAMES = (
-    4,
-    16,
     8,
     16,
-)  # of the clips with words, in turn: what the words mean is learnt from many clips
-SAID_NOISE, SILENT_NOISE = 0.4, 1.0  # exponents of `draw_timesteps`
-TEACHING = 1.0
+    16,
+    16,
+)  # of the clips with words, in turn; the more clips, the more is learnt of what words mean
+SILENT_NOISE = 1.0  # exponent of `draw_timesteps`
 # How a camera moves is decided where there is neither little nor much noise, and it shows in the background, which a
 # subject's colours would outweigh.
 FIRST, LAST = 250, 850  # timesteps
@@ -126,8 +125,12 @@ class CameraStage:
             batch = replace(batch, captions=[without_motion(text) for text in batch.captions])
         self.picker.pick(batch.frames)
         self.readouts.listen()
-        noise, teaching = (SAID_NOISE, TEACHING) if said else (SILENT_NOISE, 0.0)
-        error, _ = clip_loss(self.networks, self.module, batch, noise, teaching)
+        if not said:
+            error, _ = clip_loss(self.networks, self.module, batch, SILENT_NOISE)
+        elif frames < FRAMES:
+            error, _ = clip_loss(self.networks, self.module, batch, EARLY_NOISE, TEACHING)
+        else:
+            error, _ = clip_loss(self.networks, self.module, batch, LATE_NOISE)
         self.picker.all()
         velocity = subject_velocity(batch.attributes, batch.frames.float()) / CAMERA_RATES["pan"]
 
