@@ -35,16 +35,17 @@ LORA, READOUTS = "lora.", "readouts."
 # What the steps are about, two by two: a caption with and one without words of movement, a camera forwards and backwards.
 # Zooming and rolling are the hardest of the cameras.
 STEPS = ("rest", "zoom", "rest", "roll", "rest", "pan", "rest", "zoom", "rest", "roll", "rest", "tilt")
-SAID_FRAMES = (
-    8,
-    16,
-    16,
-    16,
-)  # of the clips with words, in turn; the more clips, the more is learnt of what words mean
+# Of the clips with words, in turn; the more clips, the more is learnt of what words mean.
+SAID_FRAMES = (8, 16, 16, 16)
+# The last part is mostly about what words mean, for standing still and slowness are learnt last.
+LAST_PART = 0.85
+LAST_STEPS = ("rest", "rest", "zoom", "rest", "rest", "roll", "rest", "rest", "pan", "rest", "rest", "tilt")
+LAST_FRAMES = (8, 16)
 SILENT_NOISE = 1.0  # exponent of `draw_timesteps`
 # How a camera moves is decided where there is neither little nor much noise, and it shows in the background, which a
 # subject's colours would outweigh.
 FIRST, LAST = 250, 850  # timesteps
+GAIN = 1.25  # of the strength trained at
 SUBJECT = 0.2  # how much a place with the subject counts
 REST_FLOW, CAMERA_FLOW = 0.6, 0.3  # how much the readouts count; their unit is a pan's flow
 SUBJECT_FLOW = 6.0  # how much more a subject's flow counts
@@ -73,7 +74,7 @@ class CameraLora(nn.Module):
             )
             for name in common
         }
-        return motion_lora_file(both)
+        return motion_lora_file(both, GAIN)
 
 
 class CameraStage:
@@ -106,19 +107,26 @@ class CameraStage:
             lora.set_strength(1.0 if name == axis else 0.0, sign)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        about, first = STEPS[step // 2 % len(STEPS)], step % 2 == 0
+        last = step >= LAST_PART * self.plan.steps
+        steps = LAST_STEPS if last else STEPS
+        about, first = steps[step // 2 % len(steps)], step % 2 == 0
         if about == "rest":
-            error, flow = self._rest_loss(step, said=first)
+            said = step % 6 != 1 if last else first
+            error, flow = self._rest_loss(step, said, last)
             loss = error + REST_FLOW * flow
         else:
             error, flow = self._camera_loss(about, step // 2, forwards=first)
             loss = error + CAMERA_FLOW * flow
         return loss, {about: error.item(), f"flow of {about}": flow.item()}
 
-    def _rest_loss(self, step: int, said: bool) -> tuple[Tensor, Tensor]:
+    def _rest_loss(self, step: int, said: bool, last: bool) -> tuple[Tensor, Tensor]:
         """Without words for its movement, a subject's movement must be seen in the clip itself, as in video to video."""
         self.select(None)
-        frames = SAID_FRAMES[step // 4 % len(SAID_FRAMES)] if said else FRAMES
+        if last:
+            said_frames = LAST_FRAMES[step % len(LAST_FRAMES)]
+        else:
+            said_frames = SAID_FRAMES[step // 4 % len(SAID_FRAMES)]
+        frames = said_frames if said else FRAMES
         clips = self.plan.batch * FRAMES // frames
         batch = captioned_clips(self.seed, self.name, step, clips, frames, self.networks.size, self.device)
         if not said:
@@ -127,6 +135,8 @@ class CameraStage:
         self.readouts.listen()
         if not said:
             error, _ = clip_loss(self.networks, self.module, batch, SILENT_NOISE)
+        elif last:
+            error, _ = clip_loss(self.networks, self.module, batch, EARLY_NOISE)
         elif frames < FRAMES:
             error, _ = clip_loss(self.networks, self.module, batch, EARLY_NOISE, TEACHING)
         else:

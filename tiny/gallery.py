@@ -40,8 +40,6 @@ PAPER, INK = (24, 24, 27), (228, 228, 231)
 THUMBNAIL = (800, 450)
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 MOTION_STRENGTHS = (0.0, 0.5, 1.0)
-# Not zoom and roll, which the tiny LoRAs hardly do: score.json.
-SHOWN_MOVES = [move for move, (axis, _) in CAMERA_MOVES.items() if axis in ("pan", "tilt")]
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Gallery:
         rng = seeded("gallery")
         asked = before_textures(rng, draw_attributes(rng, 1))
         still = Request(plain_caption(asked, 0), asked, seed=1)
-        return [Panel(move, self.make(replace(still, motion_lora=move))) for move in SHOWN_MOVES]
+        return [Panel(move, self.make(replace(still, motion_lora=move))) for move in CAMERA_MOVES]
 
     def motion_strengths(self) -> list[Panel]:
         asked = draw_attributes(seeded("gallery"), 1)
@@ -141,7 +139,7 @@ def make_gallery(gallery: Gallery) -> Iterator[Path]:
     turbo = gallery.make.run(text_to_video())
     yield save_webp("turbo", animation([Panel("8 steps", turbo)], 1))
     camera = gallery.camera()
-    yield save_webp("motion_loras", animation(camera, 2))
+    yield save_webp("motion_loras", animation(camera, 4))
     strengths = gallery.motion_strengths()
     yield save_webp("motion_strength", animation(strengths, len(strengths)))
     yield save_thumbnail("Video to Video", [gallery.video, made[0.7]])

@@ -38,7 +38,7 @@ PLANS = {
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
     "cameras": Plan(
-        steps=9000,
+        steps=13000,
         batch=4,
         learning_rate=7e-4,
         weight_decay=0.001,

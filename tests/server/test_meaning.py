@@ -70,8 +70,9 @@ def at_rest(make: WorkflowMaker, textured: Attributes) -> Tensor:
     return make(replace(request(textured), motion_lora="ZoomIn", lora_strength=0.0))
 
 
-# The tiny LoRAs for zoom and roll hardly move the camera: tiny/README.md.
-@pytest.mark.parametrize(("move", "strength"), [("PanLeft", -1.0), ("TiltUp", 1.0)])
+@pytest.mark.parametrize(
+    ("move", "strength"), [("ZoomIn", 1.0), ("PanLeft", -1.0), ("TiltUp", 1.0), ("RollingAnticlockwise", 1.0)]
+)
 def test_a_motion_lora_moves_the_camera_as_it_says_and_at_minus_one_back(
     make: WorkflowMaker, textured: Attributes, at_rest: Tensor, move: str, strength: float
 ) -> None:
