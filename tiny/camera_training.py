@@ -6,7 +6,7 @@ LoRAs chose among them; ours saw none, and LoRAs alone learned to pan and tilt, 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from .captions import without_motion
 from .data import camera_clips, captioned_clips
-from .diffusion import add_noise, bright_places, draw_noise, draw_timesteps, is_bright
+from .diffusion import TRAIN_STEPS, add_noise, bright_places, draw_noise, draw_timesteps, is_bright
 from .loop import Plan
 from .low_rank import LowRankSet, motion_lora_file, motion_lora_names
-from .motion_training import EARLY_NOISE, FRAMES, LATE_NOISE, TEACHING, ClipNetworks, clip_loss
+from .motion_training import EARLY_NOISE, FRAMES, LATE_NOISE, ClipNetworks, clip_loss
 from .motion_training import FILE as MOTION_FILE
 from .motions import CAMERA_RATES, content_flow, subject_velocity
 from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
@@ -32,23 +32,62 @@ FILE = "cameras.safetensors"
 # Half of the ranks is common to both directions of an axis, half is what makes them two.
 RANK = 16
 LORA, READOUTS = "lora.", "readouts."
-# What the steps are about, two by two: a caption with and one without words of movement, a camera forwards and backwards.
-# Zooming and rolling are the hardest of the cameras.
-STEPS = ("rest", "zoom", "rest", "roll", "rest", "pan", "rest", "zoom", "rest", "roll", "rest", "tilt")
-# Of the clips with words, in turn; the more clips, the more is learnt of what words mean.
-SAID_FRAMES = (8, 16, 16, 16)
-# The last part is mostly about what words mean, for standing still and slowness are learnt last.
-LAST_PART = 0.85
-LAST_STEPS = ("rest", "rest", "zoom", "rest", "rest", "roll", "rest", "rest", "pan", "rest", "rest", "tilt")
-LAST_FRAMES = (8, 16)
-SILENT_NOISE = 1.0  # exponent of `draw_timesteps`
+GAIN = (
+    1.4  # of the strength trained at, at which cameras went 0.3 to 1.1 as fast as shown, most of them at 0.8
+)
 # How a camera moves is decided where there is neither little nor much noise, and it shows in the background, which a
 # subject's colours would outweigh.
-FIRST, LAST = 250, 850  # timesteps
-GAIN = 1.25  # of the strength trained at
+LEAST_NOISE, MOST_NOISE = 250, 850  # timesteps
 SUBJECT = 0.2  # how much a place with the subject counts
 REST_FLOW, CAMERA_FLOW = 0.6, 0.3  # how much the readouts count; their unit is a pan's flow
 SUBJECT_FLOW = 6.0  # how much more a subject's flow counts
+
+
+@dataclass(frozen=True)
+class RestStep:
+    """A step on clips whose camera is at rest.
+
+    words: whether captions say how the subject moves. Where they don't, that must be seen in the clip itself, as in video
+    to video. exponent, teaching: as `clip_loss` has them.
+    """
+
+    words: bool
+    frames: int
+    exponent: float
+    teaching: float = 0.0
+
+
+@dataclass(frozen=True)
+class CameraStep:
+    """A step on clips whose camera moves along an axis."""
+
+    axis: str
+    sign: float
+
+
+SILENT = RestStep(words=False, frames=FRAMES, exponent=1.0)
+# Clips with words, in turn; the more clips, the more is learnt of what words mean.
+WITH_WORDS = (
+    RestStep(True, FRAMES // 2, EARLY_NOISE, teaching=1.0),
+    *[RestStep(True, FRAMES, LATE_NOISE)] * 3,
+)
+CAMERAS = ("zoom", "roll", "pan", "zoom", "roll", "tilt")  # the hardest more often
+# In the end it is mostly about words: standing still and going slowly are learnt last.
+LAST_PART = 2 / 3
+LAST_RESTS = (RestStep(True, FRAMES // 2, EARLY_NOISE), SILENT, *[RestStep(True, FRAMES, EARLY_NOISE)] * 2)
+
+
+def kind_of_step(step: int, steps: int) -> RestStep | CameraStep:
+    """Cameras go forwards and then backwards; between them are two steps at rest, in the last part four."""
+    pair, odd = divmod(step, 2)
+    sign = -1.0 if odd else 1.0
+    if step >= LAST_PART * steps:
+        turn, place = divmod(pair, 3)
+        return LAST_RESTS[2 * place + odd] if place < 2 else CameraStep(tuple(CAMERA_RATES)[turn % 4], sign)
+    turn, moves = divmod(pair, 2)
+    if moves:
+        return CameraStep(CAMERAS[turn % len(CAMERAS)], sign)
+    return SILENT if odd else WITH_WORDS[turn % len(WITH_WORDS)]
 
 
 class CameraLora(nn.Module):
@@ -66,14 +105,10 @@ class CameraLora(nn.Module):
 
     def file(self) -> Weights:
         """The LoRA forwards; the second half of its ranks is the direction."""
-        common, direction = self.common.weights(), self.direction.weights()
-        both = {
-            name: tuple(
-                torch.cat(parts, dim=dim)
-                for dim, parts in enumerate(zip(common[name], direction[name], strict=True))
-            )
-            for name in common
-        }
+        both, direction = {}, self.direction.weights()
+        for name, (down, up) in self.common.weights().items():
+            more_down, more_up = direction[name]
+            both[name] = torch.cat([down, more_down]), torch.cat([up, more_up], dim=1)
         return motion_lora_file(both, GAIN)
 
 
@@ -101,68 +136,58 @@ class CameraStage:
             prefix + key: p for prefix, part in parts.items() for key, p in part.named_parameters()
         }
 
-    def select(self, axis: str | None, sign: float = 1.0) -> None:
+    def select(self, axis: str | None, sign: float = 1.0, strength: float = 1.0) -> None:
         """Lets one axis' LoRA work, or none."""
         for name, lora in self.loras.items():
-            lora.set_strength(1.0 if name == axis else 0.0, sign)
+            lora.set_strength(strength if name == axis else 0.0, sign)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        last = step >= LAST_PART * self.plan.steps
-        steps = LAST_STEPS if last else STEPS
-        about, first = steps[step // 2 % len(steps)], step % 2 == 0
-        if about == "rest":
-            said = step % 6 != 1 if last else first
-            error, flow = self._rest_loss(step, said, last)
+        kind = kind_of_step(step, self.plan.steps)
+        if isinstance(kind, RestStep):
+            name, (error, flow) = "rest", self._rest_losses(step, kind)
             loss = error + REST_FLOW * flow
         else:
-            error, flow = self._camera_loss(about, step // 2, forwards=first)
+            name, (error, flow) = kind.axis, self._camera_losses(step, kind)
             loss = error + CAMERA_FLOW * flow
-        return loss, {about: error.item(), f"flow of {about}": flow.item()}
+        return loss, {name: error.item(), f"flow of {name}": flow.item()}
 
-    def _rest_loss(self, step: int, said: bool, last: bool) -> tuple[Tensor, Tensor]:
-        """Without words for its movement, a subject's movement must be seen in the clip itself, as in video to video."""
+    def _rest_losses(self, step: int, kind: RestStep) -> tuple[Tensor, Tensor]:
+        """The loss of the noise, and that of the readouts."""
         self.select(None)
-        if last:
-            said_frames = LAST_FRAMES[step % len(LAST_FRAMES)]
-        else:
-            said_frames = SAID_FRAMES[step // 4 % len(SAID_FRAMES)]
-        frames = said_frames if said else FRAMES
-        clips = self.plan.batch * FRAMES // frames
-        batch = captioned_clips(self.seed, self.name, step, clips, frames, self.networks.size, self.device)
-        if not said:
+        clips = self.plan.batch * FRAMES // kind.frames
+        batch = captioned_clips(
+            self.seed, self.name, step, clips, kind.frames, self.networks.size, self.device
+        )
+        if not kind.words:
             batch = replace(batch, captions=[without_motion(text) for text in batch.captions])
         self.picker.pick(batch.frames)
         self.readouts.listen()
-        if not said:
-            error, _ = clip_loss(self.networks, self.module, batch, SILENT_NOISE)
-        elif last:
-            error, _ = clip_loss(self.networks, self.module, batch, EARLY_NOISE)
-        elif frames < FRAMES:
-            error, _ = clip_loss(self.networks, self.module, batch, EARLY_NOISE, TEACHING)
-        else:
-            error, _ = clip_loss(self.networks, self.module, batch, LATE_NOISE)
+        error, _ = clip_loss(self.networks, self.module, batch, kind.exponent, kind.teaching)
         self.picker.all()
         velocity = subject_velocity(batch.attributes, batch.frames.float()) / CAMERA_RATES["pan"]
+        velocity = velocity[:, :, None, None].to(self.device)
 
         def flow(side: int) -> tuple[Tensor, Tensor]:
             """The subject moves, the background does not."""
             bright = is_bright(batch.clips)
             cover = F.adaptive_avg_pool2d(bright.flatten(0, 1), side).view(*bright.shape[:2], side, side, 1)
             weights = 1 + SUBJECT_FLOW * cover
-            return cover * velocity[:, :, None, None], weights / weights.mean()
+            return cover * velocity, weights / weights.mean()
 
         return error, self.readouts.loss(clips, flow)
 
-    def _camera_loss(self, axis: str, step: int, forwards: bool) -> tuple[Tensor, Tensor]:
-        """Squared error of the latents, mostly of the background's, as part of what is usual at their noise."""
-        sign = 1.0 if forwards else -1.0
-        self.select(axis, sign)
-        batch = camera_clips(
-            self.seed, axis, step, 2 * self.plan.batch, FRAMES, self.networks.size, self.device
-        ).half(forwards)
+    def _camera_losses(self, step: int, kind: CameraStep) -> tuple[Tensor, Tensor]:
+        """The squared error of the noise, mostly of the background's, as part of what is usual, and the loss of the readouts.
+
+        The readouts are asked for the flow of the axis' own rate, without the subject's movement.
+        """
+        self.select(kind.axis, kind.sign)
+        clips, size = 2 * self.plan.batch, self.networks.size
+        batch = camera_clips(self.seed, kind.axis, step // 2, clips, FRAMES, size, self.device)
+        batch = batch.half(first=kind.sign > 0)
         latents, context = self.networks.prepare(batch)
-        timesteps = FIRST + (LAST - FIRST) * draw_timesteps(batch.rng, len(latents)).float() / 1000
-        timesteps = timesteps.long().to(self.device)
+        part = draw_timesteps(batch.rng, len(latents)).float() / TRAIN_STEPS
+        timesteps = (LEAST_NOISE + (MOST_NOISE - LEAST_NOISE) * part).long().to(self.device)
         noise, sigma = draw_noise(batch.rng, latents), self.networks.sigmas[timesteps]
         self.readouts.listen()
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -172,10 +197,11 @@ class CameraStage:
         weights = 1 - (1 - SUBJECT) * bright_places(batch.clips)
         error = ((predicted.float() - noise).square() * weights / weights.mean()).flatten(1).mean(1)
         usual = 0.03 / sigma**2 + 0.6 / (sigma**2 + 9)  # of the noise, measured roughly
-        flow = self.readouts.loss(
-            len(latents), lambda side: (sign * content_flow(axis, side) / CAMERA_RATES["pan"], torch.ones(1))
-        )
-        return (error / usual).mean(), flow
+
+        def flow(side: int) -> tuple[Tensor, Tensor]:
+            return kind.sign * content_flow(kind.axis, side) / CAMERA_RATES["pan"], torch.ones(1)
+
+        return (error / usual).mean(), self.readouts.loss(len(latents), flow)
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
@@ -188,9 +214,10 @@ class CameraStage:
     def save_samples(self, folder: Path) -> None:
         rng = seeded(self.seed, "camera samples")
         attributes = before_textures(rng, draw_attributes(rng, 3, held_out=True))
+        moves = [(None, 1.0), *((axis, sign) for axis in CAMERA_RATES for sign in (1.0, -1.0))]
         rows = []
-        for axis, sign in ((axis, sign) for axis in CAMERA_RATES for sign in (1.0, -1.0)):
-            self.select(axis, sign)
+        for axis, sign in moves:
+            self.select(axis, sign, GAIN)
             rows.append(self.networks.sample_clips(self.module, attributes, self.seed)[:, ::2])
         save_grid(folder / "cameras.png", torch.cat(rows))
 

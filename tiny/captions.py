@@ -38,8 +38,7 @@ Tokenize = Callable[[str], Sequence[int]]
 def plain_caption(scenes: Attributes, i: int, motion: bool = True) -> str:
     """The i-th scene in the first phrasing with everything said, or without its movement: for samples and scores."""
     text = caption(scenes, i, random.Random(0), rate_of_words=1.0, phrasings=1)
-    said = motion_phrase(scenes, i, lambda phrases: phrases[0])
-    return text if motion else text.replace(f" {said}", "")
+    return text if motion else without_motion(text)
 
 
 def caption(

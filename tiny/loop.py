@@ -79,11 +79,15 @@ class Training:
         self.step = 0
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimizer, with the learning rate that each begins with."""
+        """Parameters for the optimizer, with the highest learning rate of each."""
         plan, left = self.plan, dict(self.parameters)
         others = []
         for start, rate in plan.other_rates.items():
             names = [name for name in left if name.startswith(start)]
+            if not names:
+                raise ValueError(
+                    f"Stage {self.stage.name} has no parameters '{start}...': see its other_rates."
+                )
             others.append({"params": [left.pop(name) for name in names], "rate": rate, "weight_decay": 0.0})
         matrices = [p for p in left.values() if p.ndim > 1]
         vectors = [p for p in left.values() if p.ndim <= 1]

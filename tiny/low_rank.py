@@ -34,7 +34,7 @@ class LowRankSet(nn.Module):
         self.parts = nn.ModuleList()
         for name in names:
             layer = network.get_submodule(name)
-            part = LowRank(layer.weight.detach(), rank, rng)
+            part = LowRank(layer.weight.detach(), rank, rng).to(layer.weight.device)
             parametrize.register_parametrization(layer, "weight", part)
             layer.parametrizations.weight.original.requires_grad_(False)
             self.parts.append(part)

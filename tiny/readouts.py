@@ -2,7 +2,8 @@
 
 A camera that zooms or rolls moves each place of the picture in another way. For that the motion module must know where a
 place is, and the UNet's features hardly told it: a linear readout explained 12 to 35 % of the variance of x and y at 8x8
-places, and neither LoRAs nor a whole motion module learned to zoom. Trained to tell, they give 92 to 99 %.
+places, and neither LoRAs nor a whole motion module learned to zoom. Trained to tell, they give 85 % in the UNet's first
+layer and 92 % and more in all others.
 """
 
 from __future__ import annotations
@@ -107,12 +108,12 @@ class FlowReadouts(nn.Module):
         return hook
 
     def listen(self) -> None:
-        """Keeps the features of the module's next call."""
+        """Keeps the features of the module's calls from now on until `loss`; of several calls the last counts."""
         self._found.clear()
         self._listening = True
 
     def loss(self, clips: int, flow: Callable[[int], tuple[Tensor, Tensor]]) -> Tensor:
-        """Mean squared error of the flow, averaged over the layers.
+        """Mean squared error of the flow, averaged over the layers. Errors: RuntimeError without a call since `listen`.
 
         Args:
             clips: how many of them the call was for.
@@ -120,6 +121,10 @@ class FlowReadouts(nn.Module):
                 and the places' weights, (n, f, side, side, 1), 1 on average.
         """
         self._listening = False
+        if not self._found:
+            raise RuntimeError(
+                "The flow readouts heard nothing: call listen(), then the module, then loss()."
+            )
         losses = []
         for number, tokens in self._found.items():  # (clips * side * side, f, channels)
             side = round((tokens.shape[0] / clips) ** 0.5)

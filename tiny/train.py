@@ -34,7 +34,7 @@ PLANS = {
     "images": Plan(steps=6500, batch=64, learning_rate=1e-3, warm_up=300),
     "subjects": Plan(steps=5500, batch=64, learning_rate=2e-3),
     "places": Plan(
-        steps=1500, batch=64, learning_rate=1e-3, warm_up=30, ema=0.99, other_rates={"readouts.": 5e-3}
+        steps=1550, batch=64, learning_rate=1e-3, warm_up=30, ema=0.99, other_rates={"readouts.": 5e-3}
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
     "cameras": Plan(
@@ -46,7 +46,7 @@ PLANS = {
         clip=0.3,
         other_rates={"lora.": 5e-3, "readouts.": 3e-3},
     ),
-    "turbo": Plan(steps=500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
+    "turbo": Plan(steps=600, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
 

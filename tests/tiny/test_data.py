@@ -177,7 +177,6 @@ def test_a_caption_without_motion_says_all_but_that() -> None:
         silent = without_motion(said)
         assert not says_motion(silent) and "slowly" not in silent and SHAPES[attributes.shape[i]] in silent
         assert (silent == said) == (not says_motion(said))
-        assert without_motion(plain_caption(attributes, i)) == plain_caption(attributes, i, motion=False)
 
 
 def test_a_subjects_velocity_is_the_slope_of_its_path() -> None:

@@ -15,7 +15,14 @@ from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
 from fast_animatediff.tiny import train
-from fast_animatediff.tiny.camera_training import CameraLora
+from fast_animatediff.tiny.camera_training import (
+    GAIN,
+    CameraLora,
+    CameraStage,
+    CameraStep,
+    RestStep,
+    kind_of_step,
+)
 from fast_animatediff.tiny.captions import host_tokens
 from fast_animatediff.tiny.diffusion import make_tables
 from fast_animatediff.tiny.export import export
@@ -78,6 +85,35 @@ def test_training_stopped_and_taken_up_again_ends_with_the_same_weights(tmp_path
     for name, weight in whole.parameters.items():
         assert torch.equal(weight, second.parameters[name]), name
         assert torch.equal(whole.average[name], second.average[name]), name
+
+
+def test_parameters_with_a_rate_of_their_own_are_clipped_by_themselves_and_do_not_decay(
+    tmp_path: Path,
+) -> None:
+    training = Training(StageOfTwoRates({"other.": 0.1}), tmp_path)
+    training.advance()
+    other = {id(p): group for group in training.optimizer.param_groups for p in group["params"]}[
+        id(training.parameters["other.x"])
+    ]
+    assert other["lr"] == 0.1 and other["weight_decay"] == 0
+    # Its gradient is a thousand times the other's, which clipped together with it would all but vanish.
+    assert training.parameters["main.x"].grad.norm().item() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match=r"'none\.\.\.'"):
+        Training(StageOfTwoRates({"none.": 0.1}), tmp_path)
+
+
+class StageOfTwoRates:
+    name = "two rates"
+
+    def __init__(self, other_rates: dict[str, float]) -> None:
+        self.plan = Plan(steps=9, batch=1, learning_rate=0.01, warm_up=1, clip=0.5, other_rates=other_rates)
+        self.weights = {name: torch.ones(1, requires_grad=True) for name in ("main.x", "other.x")}
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        return self.weights
+
+    def loss(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        return (self.weights["main.x"] + 1000 * self.weights["other.x"]).sum(), {}
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
@@ -181,7 +217,7 @@ def test_the_motion_lora_files_of_an_axis_change_the_module_as_training_did(
         torch.nn.init.normal_(part.up, generator=seeded("up", number))
     file = {key: value.detach().contiguous() for key, value in lora.file().items()}
     save_file(file if sign > 0 else opposite(file), tmp_path / "lora.safetensors")
-    lora.set_strength(1.0, sign)
+    lora.set_strength(GAIN, sign)
     loaded = load_motion_lora(str(tmp_path / "lora.safetensors"), 1.0)
     assert len(loaded.layers) == 21 * 2 * 4
     for layer in loaded.layers:
@@ -212,7 +248,7 @@ def test_readouts_learn_a_cameras_flow_from_a_module_and_only_while_they_listen(
         losses.append(loss.item())
     assert losses[0] == pytest.approx(zoom.square().mean().item(), rel=1e-4) and losses[-1] < 0.2 * losses[0]
     layer(x, 16)
-    with pytest.raises(RuntimeError):  # nothing was kept
+    with pytest.raises(RuntimeError, match="heard nothing"):
         readouts.loss(2, lambda side: (content_flow("zoom", side), torch.ones(1)))
 
 
@@ -247,6 +283,43 @@ def test_a_stage_takes_a_step_that_changes_its_weights_and_writes_its_file(name:
     changed = [key for key, value in stage.parameters().items() if not torch.equal(value, before[key])]
     assert len(changed) > len(before) / 4
     training.finish()
+
+
+def test_a_camera_step_trains_the_lora_of_its_axis_alone_and_a_step_at_rest_none(folder: Path) -> None:
+    plan = replace(train.PLANS["cameras"], steps=100, batch=2, warm_up=1)
+    stage = train.make_stage("cameras", plan, 0, 64, CPU, folder)
+    assert isinstance(stage, CameraStage)
+    trained = {}
+    for step in range(100):
+        kind = kind_of_step(step, 100)
+        name = kind.axis if isinstance(kind, CameraStep) else "rest"
+        if name not in trained:
+            for parameter in stage.parameters().values():
+                parameter.grad = None
+            stage.loss(step)[0].backward()
+            trained[name] = {key for key, p in stage.parameters().items() if p.grad is not None}
+    assert set(trained) == {"rest", *CAMERA_RATES}
+    for name, keys in trained.items():
+        axes = {key.split(".")[1] for key in keys if key.startswith("lora.")}
+        assert axes == ({name} if name != "rest" else set())
+        parts = {key.split(".")[2] for key in keys if key.startswith("lora.")}
+        assert parts == ({"common", "direction"} if axes else set())
+        assert any(not key.startswith(("lora.", "readouts.")) for key in keys)
+
+
+def test_every_camera_goes_both_ways_as_often_and_half_and_more_of_the_steps_are_at_rest() -> None:
+    steps = 1200
+    kinds = [kind_of_step(step, steps) for step in range(steps)]
+    cameras = [kind for kind in kinds if isinstance(kind, CameraStep)]
+    for axis in CAMERA_RATES:
+        forwards, backwards = (cameras.count(CameraStep(axis, sign)) for sign in (1.0, -1.0))
+        assert forwards == backwards > 0.03 * steps
+    first, last = kinds[: 2 * steps // 3], kinds[2 * steps // 3 :]
+    for part, at_rest, with_words in ((first, 1 / 2, 1 / 4), (last, 2 / 3, 1 / 2)):
+        rests = [kind for kind in part if isinstance(kind, RestStep)]
+        assert len(rests) == pytest.approx(at_rest * len(part), abs=2)
+        assert sum(kind.words for kind in rests) == pytest.approx(with_words * len(part), abs=2)
+    assert not any(kind.teaching for kind in last if isinstance(kind, RestStep))
 
 
 def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) -> None:
