@@ -86,7 +86,7 @@ class Training:
             names = [name for name in left if name.startswith(start)]
             if not names:
                 raise ValueError(
-                    f"Stage {self.stage.name} has no parameters '{start}...': see its other_rates."
+                    f"Stage {self.stage.name} has no parameters that begin with '{start}': see its other_rates."
                 )
             others.append({"params": [left.pop(name) for name in names], "rate": rate, "weight_decay": 0.0})
         matrices = [p for p in left.values() if p.ndim > 1]
