@@ -38,7 +38,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class MotionLora:
-    """One motion LoRA and how strongly it acts; negative strength reverses the movement.
+    """One motion LoRA and how strongly it acts; negative strength works against the movement.
 
     weights: `<layer>.lora_up.weight`, `<layer>.lora_down.weight` and, where the file has them, `<layer>.alpha`
     and `<layer>.dora_scale`, with the layer's name in the original layout.

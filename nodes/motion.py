@@ -87,7 +87,7 @@ class MotionLora(io.ComfyNode):
                     min=-2.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How strong the motion is; 0.7 to 1 is usual, a negative value reverses it.",
+                    tooltip="How strong the motion is; 0.7 to 1 is usual, a negative value works against it.",
                 ),
                 MotionLoraType.Input(
                     "previous",
