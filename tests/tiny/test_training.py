@@ -34,11 +34,12 @@ from fast_animatediff.tiny.networks import (
     FramePicker,
     causal_attention,
     denoise_clips,
+    denoise_pictures,
     make_motion_module,
     make_unet,
     matrix_attention,
 )
-from fast_animatediff.tiny.readouts import FlowReadouts
+from fast_animatediff.tiny.readouts import FlowReadouts, PlaceReadouts
 from fast_animatediff.tiny.scenes import seeded
 from fast_animatediff.tiny.shipped import (
     CHECKPOINT,
@@ -225,6 +226,37 @@ def test_the_motion_lora_files_of_an_axis_change_the_module_as_training_did(
         assert change.abs().max() > 0.01
         trained = module.get_submodule(layer).weight
         assert torch.allclose(trained, before[f"{layer}.weight"] + change, atol=1e-5), layer
+
+
+def test_the_shipped_unet_tells_where_a_place_is_and_readouts_leave_its_picture_alone(
+    shipped_checkpoint: dict[str, torch.Tensor],
+) -> None:
+    unet = make_unet(
+        {
+            key.removeprefix(UNET_PREFIX): value
+            for key, value in shipped_checkpoint.items()
+            if key.startswith(UNET_PREFIX)
+        }
+    )
+    rng = seeded("places")
+    x, context = torch.randn(8, 4, 8, 8, generator=rng), torch.randn(8, 77, 128, generator=rng)
+    timesteps = torch.linspace(0, 900, 8).long()
+    readouts = PlaceReadouts()
+    untold = []
+    optimizer = torch.optim.Adam(readouts.parameters(), lr=0.02)
+    with torch.no_grad():
+        alone = denoise_pictures(unet, x, timesteps, context)
+    for _ in range(60):
+        with torch.no_grad():
+            heard = denoise_pictures(unet, x, timesteps, context, **readouts.patches())
+        assert torch.equal(heard, alone)
+        loss = readouts.loss()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        untold.append(loss.item())
+    # Before stage `places` 0.30 were left.
+    assert untold[0] == pytest.approx(1.0, rel=1e-4) and untold[-1] < 0.1
 
 
 def test_readouts_learn_a_cameras_flow_from_a_module_and_only_while_they_listen() -> None:
