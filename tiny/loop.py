@@ -69,8 +69,11 @@ class Training:
         self.log = folder / f"{stage.name}.jsonl"
         self.parameters = stage.parameters()
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        groups = self._groups()
+        matrices, vectors, *others = [group["params"] for group in groups]
+        self._clipped = [matrices + vectors, *others]
         self.optimizer = torch.optim.AdamW(
-            [group for group in self._groups() if group["params"]],
+            [group for group in groups if group["params"]],
             lr=self.plan.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=self.plan.weight_decay,
@@ -79,7 +82,7 @@ class Training:
         self.step = 0
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimizer, with the highest learning rate of each."""
+        """Matrices, vectors and those of other_rates, with the highest learning rate of each."""
         plan, left = self.plan, dict(self.parameters)
         others = []
         for start, rate in plan.other_rates.items():
@@ -91,7 +94,6 @@ class Training:
             others.append({"params": [left.pop(name) for name in names], "rate": rate, "weight_decay": 0.0})
         matrices = [p for p in left.values() if p.ndim > 1]
         vectors = [p for p in left.values() if p.ndim <= 1]
-        self._clipped = [list(left.values()), *(group["params"] for group in others)]
         return [
             {"params": matrices, "rate": plan.learning_rate},
             {"params": vectors, "rate": plan.learning_rate, "weight_decay": 0.0},

@@ -59,7 +59,7 @@ def motion_lora_names(module: nn.Module) -> list[str]:
     ]
 
 
-def motion_lora_file(lora: dict[str, tuple[Tensor, Tensor]], gain: float = 1.0) -> Weights:
+def motion_lora_file(lora: dict[str, tuple[Tensor, Tensor]], gain: float) -> Weights:
     """Under guoyww's original names, without alpha. gain: what strength 1 is of the strength it was trained at."""
     weights = {}
     for name, (down, up) in lora.items():

@@ -54,11 +54,15 @@ def table(values: Mapping[str, float | tuple[float, ...]], like: Tensor) -> Tens
     return torch.tensor(list(values.values()), device=like.device)
 
 
+def moves_so(attributes: Attributes) -> dict[str, Tensor]:
+    """For each movement whether the subjects move so: (n, 1) of ones and zeros."""
+    return {name: (attributes.motion[:, None] == index).float() for index, name in enumerate(MOTIONS)}
+
+
 def subject_at(scenes: Scenes, frames: Tensor) -> Placement:
     """The subjects of n scenes at (n, f) frames."""
-    motion = scenes.attributes.motion[:, None]
     t = table(SPEEDS, frames)[scenes.attributes.speed][:, None] * frames
-    is_motion = {name: (motion == index).float() for index, name in enumerate(MOTIONS)}
+    is_motion = moves_so(scenes.attributes)
     turn = 2 * math.pi * t / CIRCLE_FRAMES
     x = TRAVEL * t * (is_motion["right"] - is_motion["left"])
     y = TRAVEL * t * (is_motion["down"] - is_motion["up"])
@@ -71,8 +75,7 @@ def subject_at(scenes: Scenes, frames: Tensor) -> Placement:
 
 def subject_velocity(attributes: Attributes, frames: Tensor) -> Tensor:
     """How the subjects of n scenes move at (f,) frames, in sides per frame: (n, f, 2) of x and y. Growing is no moving."""
-    motion = attributes.motion[:, None]
-    is_motion = {name: (motion == index).float() for index, name in enumerate(MOTIONS)}
+    is_motion = moves_so(attributes)
     speed = table(SPEEDS, frames)[attributes.speed][:, None]
     turn = 2 * math.pi / CIRCLE_FRAMES * speed
     circling = is_motion["round"] * CIRCLE_RADIUS * turn
