@@ -176,7 +176,7 @@ def clip_loss(
     return error, numbers
 
 
-def load_motion(folder: Path, device: torch.device, name: str = FILE, positions: int = 32) -> torch.nn.Module:
+def load_motion(file: Path, device: torch.device) -> torch.nn.Module:
     """A trained motion module, frozen. Errors: FileNotFoundError where its stage was not trained."""
-    module = make_motion_module(load_file(folder / name), positions)
+    module = make_motion_module(load_file(file))
     return module.to(device).eval().requires_grad_(False)

@@ -42,7 +42,7 @@ class TurboStage:
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         self.plan, self.seed, self.device = plan, seed, device
         self.networks = ClipNetworks(size, device, folder)
-        self.teacher = load_motion(folder, device, TEACHER_FILE)
+        self.teacher = load_motion(folder / TEACHER_FILE, device)
         self.module = make_motion_module(self.teacher.state_dict(), POSITIONS).to(device)
         calm_gradients(self.module)
         self.pickers = (FramePicker(self.teacher), FramePicker(self.module))
