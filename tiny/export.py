@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .camera_training import FILE as MOTION
 from .camera_training import lora_file
+from .edit_training import FILE as MOTION
+from .edit_training import EditStage
 from .image_training import PLACES_FILE, TEXT, UNET_PREFIX
 from .motions import CAMERA_RATES
 from .shipped import (
@@ -32,6 +33,9 @@ from .vae_training import FILE as VAE
 from .weights import Weights, motion_places, position_table
 
 POSITIONS = 32
+# What names in an SD1.5 checkpoint begin with, by how training calls the part.
+PREFIXES = {UNET_PREFIX: "model.diffusion_model.", TEXT: "cond_stage_model.transformer."}
+VAE_PREFIX = "first_stage_model."
 
 
 def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
@@ -50,7 +54,7 @@ def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
         packed = {key: half(value) for key, value in pack(weights).items()}
         path = folder / name
         partial = path.with_suffix(".partial")
-        mark = f"tiny family, trained with seed {seed}, {digest(packed)}"
+        mark = seed_mark(seed) + digest(packed)
         save_file(packed, partial, metadata={MARK: mark})
         os.replace(partial, path)
         written.append(path)
@@ -58,6 +62,11 @@ def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
     for log in training.glob("*.jsonl"):
         shutil.copy(log, folder / "logs")
     return written
+
+
+def seed_mark(seed: int) -> str:
+    """What the mark of a file begins with."""
+    return f"tiny family, trained with seed {seed}, "
 
 
 def half(value: Tensor) -> Tensor:
@@ -79,18 +88,17 @@ def files(training: Path) -> Iterator[tuple[str, Weights]]:
     yield SHIPPED[TURBO_MODULE], load_file(training / MODULE_FILE)  # AnimateLCM's has no position tables
     yield SHIPPED[TURBO_LORA], load_file(training / LORA_FILE)
     for axis in CAMERA_RATES:
-        yield f"motion_lora_{axis}.safetensors", load_file(training / lora_file(axis))
+        yield f"motion_lora_{axis}.safetensors", load_file(training / lora_file(EditStage.name, axis))
 
 
 def checkpoint(vae: Weights, images: Weights) -> Weights:
     """Under the names of an SD1.5 checkpoint."""
-    prefixes = {UNET_PREFIX: "model.diffusion_model.", TEXT: "cond_stage_model.transformer."}
     return {
         prefix + key.removeprefix(short): value
-        for short, prefix in prefixes.items()
+        for short, prefix in PREFIXES.items()
         for key, value in images.items()
         if key.startswith(short)
-    } | {f"first_stage_model.{key}": value for key, value in vae.items() if not key.startswith(FAST)}
+    } | {VAE_PREFIX + key: value for key, value in vae.items() if not key.startswith(FAST)}
 
 
 def position_tables() -> Weights:

@@ -1,7 +1,8 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, turbo, and
-export, which writes the files that users have. README.md in this folder has the plan and what was measured.
+Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, turbo, and
+export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits and turbo
+wrote, so that edits or turbo can be trained again by themselves. README.md in this folder has the plan and what was measured.
 """
 
 from __future__ import annotations
@@ -38,13 +39,22 @@ PLANS = {
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
     "cameras": Plan(
-        steps=13000,
+        steps=9000,
         batch=4,
         learning_rate=7e-4,
         weight_decay=0.001,
         ema=0.995,
         clip=0.3,
         other_rates={"lora.": 5e-3, "readouts.": 3e-3},
+    ),
+    "edits": Plan(
+        steps=5000,
+        batch=4,
+        learning_rate=5e-4,
+        weight_decay=0.001,
+        ema=0.995,
+        clip=0.3,
+        other_rates={"lora.": 2e-3, "readouts.": 3e-3},
     ),
     "turbo": Plan(steps=600, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
@@ -55,6 +65,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     where = (plan, seed, size, device)
     # Imported only now: they bring the host.
     from .camera_training import CameraStage
+    from .edit_training import EditStage
     from .image_training import ImageStage, PlaceStage, SubjectStage
     from .motion_training import MotionStage
     from .turbo_training import TurboStage
@@ -69,11 +80,12 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
             "places": PlaceStage,
             "motion": MotionStage,
             "cameras": CameraStage,
+            "edits": EditStage,
             "turbo": TurboStage,
         }
         return stages[name](*where, folder)
     except FileNotFoundError as error:
-        missing = Path(str(error.filename or error)).stem
+        missing = Path(str(error.filename or error)).stem.split("-")[0]  # a LoRA's axis follows its stage
         raise FileNotFoundError(
             f"Stage {name} needs stage {missing} in {folder}: train that first."
         ) from error
@@ -92,13 +104,38 @@ def check_folder(folder: Path, seed: int, size: int) -> None:
         )
 
 
+def check_order(folder: Path, stage: str) -> None:
+    """Each stage stands on the ones before it. Errors: ValueError where one of those is not done, or newer than one after."""
+    names = [*PLANS]
+    last_done: Path | None = None
+    for name in names[: names.index(stage) + 1] if stage in names else names:
+        done = folder / f"{name}.done"
+        if name != stage and (folder / f"{name}.training.pt").is_file() and not done.is_file():
+            raise ValueError(f"Stage {name} in {folder.name} is not done: finish it before {stage}.")
+        stale = not done.is_file() or (last_done and done.stat().st_mtime < last_done.stat().st_mtime)
+        if last_done and stale and (name != stage or done.is_file()):
+            raise ValueError(
+                f"Stage {name} in {folder.name} was not trained since {last_done.stem} was: delete {name}.done and "
+                f"{name}.training.pt there, where they are, and train it again."
+            )
+        last_done = done if done.is_file() else last_done
+
+
 def run_stage(name: str, options: argparse.Namespace) -> bool:
     """Trains one stage, or writes the files; True when it is done."""
+    if name != "restore":
+        check_order(options.out, name)
     if name == "export":
         from .export import export
 
         for path in export(options.out, options.seed):
             print(f"  {path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
+        return True
+    if name == "restore":
+        from .restore import restore
+
+        for path in restore(options.out, options.seed, options.size, torch.device(options.device)):
+            print(f"  {path.name}")
         return True
     plan = PLANS[name]
     if options.longer != 1:
@@ -119,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=[*PLANS, "export", "all"])
+    parser.add_argument("stage", choices=[*PLANS, "export", "restore", "all"])
     parser.add_argument("--out", type=Path, default=ROOT / ".dev" / "training", metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -1,0 +1,126 @@
+"""Writes what stages of training wrote out of `trained/`, so that a later one can be trained without those before it.
+
+What it gives is `export`'s input: exported again, the files are the same. The fast encoder is not shipped: it learns once
+more what TAESD's encoder does, in minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from comfy.taesd.taesd import TAESD
+
+from .camera_training import CameraStage, lora_file
+from .data import picture_batch
+from .edit_training import EditStage
+from .export import PREFIXES, VAE_PREFIX, position_tables, seed_mark
+from .image_training import PLACES_FILE
+from .motions import CAMERA_RATES
+from .networks import PatchEncoder
+from .shipped import (
+    CHECKPOINT,
+    FOLDER,
+    MARK,
+    MOTION_MODULE,
+    SHIPPED,
+    TURBO_LORA,
+    TURBO_MODULE,
+    read_metadata,
+    unpack,
+)
+from .turbo_training import LORA_FILE, MODULE_FILE
+from .vae_training import FAST
+from .vae_training import FILE as VAE
+from .weights import Weights, random_weights, shapes_of
+
+STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
+
+
+def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
+    """Writes what the stages vae, places, cameras, edits and turbo write; returns the files' paths.
+
+    The motion module and its LoRAs are those of edits, for cameras, too: so edits can be trained on.
+
+    Args:
+        steps: of the fast encoder.
+    Errors: before anything is written, FileExistsError where the folder has one of the files, ValueError where the
+        shipped weights are of another seed.
+    """
+    mark = read_metadata(FOLDER / SHIPPED[CHECKPOINT])[MARK]
+    if not mark.startswith(seed_mark(seed)):
+        raise ValueError(
+            f"The shipped weights are of another seed than {seed}, '{mark}': give that with --seed."
+        )
+    files = shipped_files()
+    for name in files:
+        if (training / name).exists():
+            raise FileExistsError(
+                f"{training.name} has a {name} already, of a training of its own: choose another folder with --out."
+            )
+    fast = imitate(files[VAE], seed, size, device, steps)
+    files[VAE] |= {FAST + key: value for key, value in fast.state_dict().items()}
+    for name, weights in files.items():
+        partial = (training / name).with_suffix(".partial")
+        save_file({key: value.contiguous() for key, value in weights.items()}, partial)
+        os.replace(partial, training / name)
+    return [training / name for name in files]
+
+
+def shipped_files() -> dict[str, Weights]:
+    """By the names that the stages give them; without the fast encoder."""
+    whole, tables = in_fp32(SHIPPED[CHECKPOINT]), position_tables()
+    unet, text = (under(whole, prefix, short) for short, prefix in PREFIXES.items())
+    motion = {key: value for key, value in in_fp32(SHIPPED[MOTION_MODULE]).items() if key not in tables}
+    files = {
+        VAE: under(whole, VAE_PREFIX, ""),
+        PLACES_FILE: unet | text,
+        MODULE_FILE: in_fp32(SHIPPED[TURBO_MODULE]),
+        LORA_FILE: in_fp32(SHIPPED[TURBO_LORA]),
+    }
+    for stage in (CameraStage, EditStage):
+        loras = {
+            lora_file(stage.name, axis): in_fp32(f"motion_lora_{axis}.safetensors") for axis in CAMERA_RATES
+        }
+        files |= {stage.file: motion} | loras
+    return files
+
+
+def in_fp32(name: str) -> Weights:
+    """A file of `trained/` as it was before it was made small."""
+    weights = unpack(load_file(FOLDER / name))
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def under(weights: Weights, prefix: str, instead: str) -> Weights:
+    """Those whose names begin with a prefix, with something else in its place."""
+    return {
+        instead + key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
+
+
+def imitate(weights: Weights, seed: int, size: int, device: torch.device, steps: int) -> PatchEncoder:
+    """A fast encoder that gives the latents of a TAESD's own: to a squared error of 0.005 in 1,200 steps."""
+    vae, fast = TAESD(), PatchEncoder()
+    vae.load_state_dict(weights)
+    fast.load_state_dict(random_weights(f"{seed}/fast", shapes_of(fast)))
+    encoder = vae.taesd_encoder.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    fast.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(fast.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
+    for step in range(steps):
+        pictures, _ = picture_batch(seed, "restore", step, BATCH, size, device)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            error = F.mse_loss(fast(pictures).float(), encoder(pictures).float())
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            print(f"  fast encoder {step + 1}/{steps}  squared error {error.item():.4f}", flush=True)
+    return fast.requires_grad_(False)
