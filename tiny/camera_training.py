@@ -18,7 +18,7 @@ from .captions import without_motion
 from .data import camera_clips, captioned_clips
 from .diffusion import TRAIN_STEPS, add_noise, bright_places, draw_noise, draw_timesteps, is_bright
 from .loop import Plan
-from .low_rank import LowRankSet, motion_lora_file, motion_lora_names, motion_lora_weights
+from .low_rank import LowRankSet, motion_lora_file, motion_lora_names
 from .motion_training import EARLY_NOISE, FRAMES, LATE_NOISE, ClipNetworks, clip_loss
 from .motion_training import FILE as MOTION_FILE
 from .motions import CAMERA_RATES, content_flow, subject_velocity
@@ -72,12 +72,18 @@ WITH_WORDS = (
     *[RestStep(True, FRAMES, LATE_NOISE)] * 3,
 )
 CAMERAS = ("zoom", "roll", "pan", "zoom", "roll", "tilt")  # the hardest more often
+# In the end it is mostly about words: standing still and going slowly are learnt last.
+LAST_PART = 2 / 3
+LAST_RESTS = (RestStep(True, FRAMES // 2, EARLY_NOISE), SILENT, *[RestStep(True, FRAMES, EARLY_NOISE)] * 2)
 
 
-def kind_of_step(step: int) -> RestStep | CameraStep:
-    """Cameras go forwards and then backwards; between them are two steps at rest."""
+def kind_of_step(step: int, steps: int) -> RestStep | CameraStep:
+    """Cameras go forwards and then backwards; between them are two steps at rest, in the last part four."""
     pair, odd = divmod(step, 2)
     sign = -1.0 if odd else 1.0
+    if step >= LAST_PART * steps:
+        turn, place = divmod(pair, 3)
+        return LAST_RESTS[2 * place + odd] if place < 2 else CameraStep(tuple(CAMERA_RATES)[turn % 4], sign)
     turn, moves = divmod(pair, 2)
     if moves:
         return CameraStep(CAMERAS[turn % len(CAMERAS)], sign)
@@ -97,20 +103,6 @@ class CameraLora(nn.Module):
         self.common.set_strength(strength)
         self.direction.set_strength(strength * sign)
 
-    @torch.no_grad()
-    def load(self, file: Weights) -> None:
-        """The opposite of `file`. Errors: ValueError where the file is of other layers."""
-        lora = motion_lora_weights(file, GAIN)
-        if set(lora) != set(self.common.names):
-            raise ValueError(
-                f"The LoRA has {len(lora)} layers that are not the motion module's {len(self.common.names)}: "
-                "was it trained for another?"
-            )
-        for name, (down, up) in lora.items():
-            for half, part in enumerate((self.common.at(name), self.direction.at(name))):
-                part.down.copy_(down.chunk(2)[half])
-                part.up.copy_(up.chunk(2, dim=1)[half].flatten(1))
-
     def file(self) -> Weights:
         """The LoRA forwards; the second half of its ranks is the direction."""
         both, direction = {}, self.direction.weights()
@@ -121,12 +113,12 @@ class CameraLora(nn.Module):
 
 
 class CameraStage:
-    name, before, file = "cameras", MOTION_FILE, FILE
+    name = "cameras"
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         self.plan, self.seed, self.device = plan, seed, device
         self.networks = ClipNetworks(size, device, folder)
-        self.module = make_motion_module(load_file(folder / self.before)).to(device)
+        self.module = make_motion_module(load_file(folder / MOTION_FILE)).to(device)
         calm_gradients(self.module)
         self.weights = dict(self.module.named_parameters())
         self.readouts = FlowReadouts(self.module).to(device)
@@ -150,16 +142,14 @@ class CameraStage:
             lora.set_strength(strength if name == axis else 0.0, sign)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        kind = kind_of_step(step)
-        return self.rest_step(step, kind) if isinstance(kind, RestStep) else self.camera_step(step, kind)
-
-    def rest_step(self, step: int, kind: RestStep) -> tuple[Tensor, dict[str, float]]:
-        error, flow = self._rest_losses(step, kind)
-        return error + REST_FLOW * flow, {"rest": error.item(), "flow of rest": flow.item()}
-
-    def camera_step(self, step: int, kind: CameraStep) -> tuple[Tensor, dict[str, float]]:
-        error, flow = self._camera_losses(step, kind)
-        return error + CAMERA_FLOW * flow, {kind.axis: error.item(), f"flow of {kind.axis}": flow.item()}
+        kind = kind_of_step(step, self.plan.steps)
+        if isinstance(kind, RestStep):
+            name, (error, flow) = "rest", self._rest_losses(step, kind)
+            loss = error + REST_FLOW * flow
+        else:
+            name, (error, flow) = kind.axis, self._camera_losses(step, kind)
+            loss = error + CAMERA_FLOW * flow
+        return loss, {name: error.item(), f"flow of {name}": flow.item()}
 
     def _rest_losses(self, step: int, kind: RestStep) -> tuple[Tensor, Tensor]:
         """The loss of the noise, and that of the readouts."""
@@ -192,10 +182,9 @@ class CameraStage:
         The readouts are asked for the flow of the axis' own rate, without the subject's movement.
         """
         self.select(kind.axis, kind.sign)
-        clips, size = self.plan.batch, self.networks.size
-        batch = camera_clips(
-            self.seed, self.name, kind.axis, kind.sign, step, clips, FRAMES, size, self.device
-        )
+        clips, size = 2 * self.plan.batch, self.networks.size
+        batch = camera_clips(self.seed, kind.axis, step // 2, clips, FRAMES, size, self.device)
+        batch = batch.half(first=kind.sign > 0)
         latents, context = self.networks.prepare(batch)
         part = draw_timesteps(batch.rng, len(latents)).float() / TRAIN_STEPS
         timesteps = (LEAST_NOISE + (MOST_NOISE - LEAST_NOISE) * part).long().to(self.device)
@@ -216,10 +205,10 @@ class CameraStage:
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        save_file({key: w.detach().contiguous() for key, w in self.weights.items()}, folder / self.file)
+        save_file({key: w.detach().contiguous() for key, w in self.weights.items()}, folder / FILE)
         for axis, lora in self.loras.items():
             file = {key: w.detach().contiguous() for key, w in lora.file().items()}
-            save_file(file, folder / lora_file(self.name, axis))
+            save_file(file, folder / lora_file(axis))
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:
@@ -230,8 +219,8 @@ class CameraStage:
         for axis, sign in moves:
             self.select(axis, sign, GAIN)
             rows.append(self.networks.sample_clips(self.module, attributes, self.seed)[:, ::2])
-        save_grid(folder / f"{self.name}.png", torch.cat(rows))
+        save_grid(folder / "cameras.png", torch.cat(rows))
 
 
-def lora_file(stage: str, axis: str) -> str:
-    return f"{stage}-{axis}.safetensors"
+def lora_file(axis: str) -> str:
+    return f"lora-{axis}.safetensors"

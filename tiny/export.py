@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .camera_training import FILE as MOTION
 from .camera_training import lora_file
-from .edit_training import FILE as MOTION
-from .edit_training import EditStage
 from .image_training import PLACES_FILE, TEXT, UNET_PREFIX
 from .motions import CAMERA_RATES
 from .shipped import (
@@ -88,7 +87,7 @@ def files(training: Path) -> Iterator[tuple[str, Weights]]:
     yield SHIPPED[TURBO_MODULE], load_file(training / MODULE_FILE)  # AnimateLCM's has no position tables
     yield SHIPPED[TURBO_LORA], load_file(training / LORA_FILE)
     for axis in CAMERA_RATES:
-        yield f"motion_lora_{axis}.safetensors", load_file(training / lora_file(EditStage.name, axis))
+        yield f"motion_lora_{axis}.safetensors", load_file(training / lora_file(axis))
 
 
 def checkpoint(vae: Weights, images: Weights) -> Weights:

@@ -53,11 +53,7 @@ class ClipNetworks:
         """Latents (n, f, 4, h, w) of the clips and contexts (n, 77, 128) of their captions."""
         with torch.autocast(self.device.type, torch.bfloat16):
             context = self.text(self.tokens(batch.captions).to(self.device))
-        return self.encode(batch.clips), context
-
-    def encode(self, clips: Tensor) -> Tensor:
-        """Clips (n, f, 3, size, size) to latents (n, f, 4, h, w)."""
-        return encode_fast(self.fast, clips)
+        return encode_fast(self.fast, batch.clips), context
 
     @torch.no_grad()
     def teach(self, x: Tensor, sigma: Tensor, batch: CaptionedClips) -> Tensor:

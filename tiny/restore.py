@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from comfy.taesd.taesd import TAESD
 
-from .camera_training import CameraStage, lora_file
+from .camera_training import FILE as MOTION
+from .camera_training import lora_file
 from .data import picture_batch
-from .edit_training import EditStage
 from .export import PREFIXES, VAE_PREFIX, position_tables, seed_mark
 from .image_training import PLACES_FILE
 from .motions import CAMERA_RATES
@@ -42,9 +42,7 @@ STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 
 
 def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
-    """Writes what the stages vae, places, cameras, edits and turbo write; returns the files' paths.
-
-    The motion module and its LoRAs are those of edits, for cameras, too: so edits can be trained on.
+    """Writes what the stages vae, places, cameras and turbo write; returns the files' paths.
 
     Args:
         steps: of the fast encoder.
@@ -79,15 +77,11 @@ def shipped_files() -> dict[str, Weights]:
     files = {
         VAE: under(whole, VAE_PREFIX, ""),
         PLACES_FILE: unet | text,
+        MOTION: motion,
         MODULE_FILE: in_fp32(SHIPPED[TURBO_MODULE]),
         LORA_FILE: in_fp32(SHIPPED[TURBO_LORA]),
     }
-    for stage in (CameraStage, EditStage):
-        loras = {
-            lora_file(stage.name, axis): in_fp32(f"motion_lora_{axis}.safetensors") for axis in CAMERA_RATES
-        }
-        files |= {stage.file: motion} | loras
-    return files
+    return files | {lora_file(axis): in_fp32(f"motion_lora_{axis}.safetensors") for axis in CAMERA_RATES}
 
 
 def in_fp32(name: str) -> Weights:

@@ -1,8 +1,8 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, turbo, and
-export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits and turbo
-wrote, so that edits or turbo can be trained again by themselves. README.md in this folder has the plan and what was measured.
+Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, turbo, and
+export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras and turbo
+wrote, so that turbo can be trained again by itself. README.md in this folder has the plan and what was measured.
 """
 
 from __future__ import annotations
@@ -39,22 +39,13 @@ PLANS = {
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
     "cameras": Plan(
-        steps=9000,
+        steps=13000,
         batch=4,
         learning_rate=7e-4,
         weight_decay=0.001,
         ema=0.995,
         clip=0.3,
         other_rates={"lora.": 5e-3, "readouts.": 3e-3},
-    ),
-    "edits": Plan(
-        steps=5000,
-        batch=4,
-        learning_rate=5e-4,
-        weight_decay=0.001,
-        ema=0.995,
-        clip=0.3,
-        other_rates={"lora.": 2e-3, "readouts.": 3e-3},
     ),
     "turbo": Plan(steps=600, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
@@ -65,7 +56,6 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     where = (plan, seed, size, device)
     # Imported only now: they bring the host.
     from .camera_training import CameraStage
-    from .edit_training import EditStage
     from .image_training import ImageStage, PlaceStage, SubjectStage
     from .motion_training import MotionStage
     from .turbo_training import TurboStage
@@ -80,12 +70,11 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
             "places": PlaceStage,
             "motion": MotionStage,
             "cameras": CameraStage,
-            "edits": EditStage,
             "turbo": TurboStage,
         }
         return stages[name](*where, folder)
     except FileNotFoundError as error:
-        missing = Path(str(error.filename or error)).stem.split("-")[0]  # a LoRA's axis follows its stage
+        missing = Path(str(error.filename or error)).stem
         raise FileNotFoundError(
             f"Stage {name} needs stage {missing} in {folder}: train that first."
         ) from error
