@@ -92,12 +92,15 @@ def files(training: Path) -> Iterator[tuple[str, Weights]]:
 
 def checkpoint(vae: Weights, images: Weights) -> Weights:
     """Under the names of an SD1.5 checkpoint."""
+    unet, text = (under(images, short, prefix) for short, prefix in PREFIXES.items())
+    return unet | text | {VAE_PREFIX + key: value for key, value in vae.items() if not key.startswith(FAST)}
+
+
+def under(weights: Weights, prefix: str, instead: str) -> Weights:
+    """Those whose names begin with a prefix, with something else in its place."""
     return {
-        prefix + key.removeprefix(short): value
-        for short, prefix in PREFIXES.items()
-        for key, value in images.items()
-        if key.startswith(short)
-    } | {VAE_PREFIX + key: value for key, value in vae.items() if not key.startswith(FAST)}
+        instead + key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
 
 
 def position_tables() -> Weights:

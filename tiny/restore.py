@@ -18,7 +18,7 @@ from comfy.taesd.taesd import TAESD
 from .camera_training import FILE as MOTION
 from .camera_training import lora_file
 from .data import picture_batch
-from .export import PREFIXES, VAE_PREFIX, position_tables, seed_mark
+from .export import PREFIXES, VAE_PREFIX, position_tables, seed_mark, under
 from .image_training import PLACES_FILE
 from .motions import CAMERA_RATES
 from .networks import PatchEncoder
@@ -90,15 +90,8 @@ def in_fp32(name: str) -> Weights:
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
-def under(weights: Weights, prefix: str, instead: str) -> Weights:
-    """Those whose names begin with a prefix, with something else in its place."""
-    return {
-        instead + key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
-    }
-
-
 def imitate(weights: Weights, seed: int, size: int, device: torch.device, steps: int) -> PatchEncoder:
-    """A fast encoder that gives the latents of a TAESD's own: to a squared error of 0.005 in 1,200 steps."""
+    """A fast encoder that gives the latents of a TAESD's own. 0.007 of squared error were left after as many pictures."""
     vae, fast = TAESD(), PatchEncoder()
     vae.load_state_dict(weights)
     fast.load_state_dict(random_weights(f"{seed}/fast", shapes_of(fast)))

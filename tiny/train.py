@@ -112,19 +112,18 @@ def check_order(folder: Path, stage: str) -> None:
 
 def run_stage(name: str, options: argparse.Namespace) -> bool:
     """Trains one stage, or writes the files; True when it is done."""
-    if name != "restore":
-        check_order(options.out, name)
-    if name == "export":
-        from .export import export
-
-        for path in export(options.out, options.seed):
-            print(f"  {path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
-        return True
     if name == "restore":
         from .restore import restore
 
         for path in restore(options.out, options.seed, options.size, torch.device(options.device)):
             print(f"  {path.name}")
+        return True
+    check_order(options.out, name)
+    if name == "export":
+        from .export import export
+
+        for path in export(options.out, options.seed):
+            print(f"  {path.relative_to(ROOT)}  {path.stat().st_size / 1e6:.2f} MB")
         return True
     plan = PLANS[name]
     if options.longer != 1:

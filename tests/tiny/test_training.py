@@ -408,9 +408,8 @@ def test_shipped_weights_that_are_restored_and_exported_again_are_the_same(tmp_p
     training.mkdir()
     restore(training, 0, 64, CPU, steps=60)
     for path in export(training, 0, again):
-        assert read_metadata(path) == read_metadata(
-            FOLDER / path.name
-        )  # the digest of the weights is in there
+        # The digest of the weights is in there.
+        assert read_metadata(path) == read_metadata(FOLDER / path.name)
     vae, fast = load_vae(training, CPU)
     pictures, _ = picture_batch(0, "test", 0, 16, 64, CPU)
     latents = vae.taesd_encoder(pictures)
