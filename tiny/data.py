@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .captions import ACROSS, DOWN, draw_captions
+from .captions import ACROSS, DOWN, NO_CAPTIONS, draw_captions, without_motion
 from .motions import CAMERA_RATES, subject_at
 from .render import render
 from .scenes import (
+    COLOURS,
+    SHAPES,
     Attributes,
     Scenes,
     before_textures,
     draw_attributes,
     draw_length,
     draw_scenes,
+    is_held_out,
     look_around,
     pick_frames,
     seeded,
@@ -43,7 +46,7 @@ class CaptionedPictures:
 class CaptionedClips:
     """clips: (n, f, 3, size, size). captions: n. frames: (f,), which of the clips' frames these are.
 
-    frame_captions: n * f, the captions with where the subject is in each frame; none where the camera moves.
+    frame_captions: n * f, the captions with where the subject is in each frame; of `captioned_clips` alone.
     """
 
     clips: Tensor
@@ -52,13 +55,6 @@ class CaptionedClips:
     frames: Tensor
     rng: torch.Generator
     frame_captions: tuple[str, ...] = ()
-
-    def half(self, first: bool) -> CaptionedClips:
-        """The first or the second half of the clips."""
-        middle = len(self.captions) // 2
-        part = slice(middle) if first else slice(middle, None)
-        attributes = Attributes(*(getattr(self.attributes, f.name)[part] for f in fields(self.attributes)))
-        return replace(self, clips=self.clips[part], captions=self.captions[part], attributes=attributes)
 
 
 def picture_batch(
@@ -150,19 +146,73 @@ def _spots_at(scenes: Scenes, frames: Tensor) -> Tensor:
 
 
 def camera_clips(
-    seed: int, axis: str, step: int, n: int, frames: int, size: int, device: torch.device
+    seed: int,
+    stage: str,
+    axis: str,
+    sign: float,
+    step: int,
+    n: int,
+    frames: int,
+    size: int,
+    device: torch.device,
 ) -> CaptionedClips:
-    """Whole clips in which the camera moves along an axis, the first half of them forwards, the others backwards.
+    """Whole clips in which the camera moves along an axis, forwards where sign is 1, backwards where it is -1.
 
     The background is never plain, as nothing would be seen of the movement there; almost half of the subjects stand still.
     """
     if axis not in CAMERA_RATES:
         raise ValueError(f"There is no camera axis '{axis}'; choose one of {', '.join(CAMERA_RATES)}.")
-    rng = seeded(seed, axis, step)
+    rng = seeded(seed, stage, axis, step)
     attributes = before_textures(rng, draw_attributes(rng, n))
-    captions = draw_captions(attributes, random.Random(f"{seed}/{axis}/{step}"))
+    captions = draw_captions(attributes, random.Random(f"{seed}/{stage}/{axis}/{step}"))
     scenes, picked = draw_scenes(rng, attributes, frames), torch.arange(frames)
-    rate = 0.8 + 0.4 * torch.rand(n, generator=rng)
-    rate[n // 2 :] *= -1
+    rate = sign * (0.8 + 0.4 * torch.rand(n, generator=rng))
     clips = render(scenes.to(device), picked.float().expand(n, -1).to(device), size, axis, rate.to(device))
     return CaptionedClips(clips, captions, attributes, picked, rng)
+
+
+def edited_clips(
+    seed: int, stage: str, step: int, n: int, frames: int, size: int, device: torch.device
+) -> tuple[CaptionedClips, CaptionedClips]:
+    """Clips that are asked for, and the clips that are shown instead: other subjects on the same paths before the same
+    backgrounds.
+
+    The camera is at rest, and captions, which are those of what is asked for, say nothing of movement. What is shown has
+    another colour and often another shape; it is what is asked for where the caption says nothing at all, and where the
+    other combination is held out.
+    """
+    rng = seeded(seed, stage, step)
+    attributes = draw_attributes(rng, n)
+    captions = [
+        without_motion(text) for text in draw_captions(attributes, random.Random(f"{seed}/{stage}/{step}"))
+    ]
+    length = draw_length(rng, frames)
+    scenes = draw_scenes(rng, attributes, length)
+    picked = pick_frames(rng, length, frames)
+    told = torch.tensor([text not in NO_CAPTIONS for text in captions])
+    others = _as_other_subjects(rng, attributes, told)
+    times = picked.float().expand(n, -1).to(device)
+    asked, shown = (
+        CaptionedClips(
+            render(replace(scenes, attributes=subjects).to(device), times, size),
+            captions,
+            subjects,
+            picked,
+            rng,
+        )
+        for subjects in (attributes, others)
+    )
+    return asked, shown
+
+
+def _as_other_subjects(rng: torch.Generator, attributes: Attributes, where: Tensor) -> Attributes:
+    n = len(attributes)
+    colour = (attributes.colour + torch.randint(1, len(COLOURS), (n,), generator=rng)) % len(COLOURS)
+    other_shape = torch.randint(len(SHAPES), (n,), generator=rng)
+    shape = torch.where(torch.rand(n, generator=rng) < 0.5, other_shape, attributes.shape)
+    where = where & ~is_held_out(shape, colour, attributes.motion)
+    return replace(
+        attributes,
+        colour=torch.where(where, colour, attributes.colour),
+        shape=torch.where(where, shape, attributes.shape),
+    )

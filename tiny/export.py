@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .camera_training import FILE as MOTION
-from .camera_training import lora_file
+from .camera_training import GAIN, lora_file
+from .edit_training import FILE as MOTION
+from .edit_training import EditStage
 from .image_training import PLACES_FILE, TEXT, UNET_PREFIX
 from .motions import CAMERA_RATES
 from .shipped import (
@@ -35,6 +36,14 @@ POSITIONS = 32
 # What names in an SD1.5 checkpoint begin with, by how training calls the part.
 PREFIXES = {UNET_PREFIX: "model.diffusion_model.", TEXT: "cond_stage_model.transformer."}
 VAE_PREFIX = "first_stage_model."
+LORAS = {f"motion_lora_{axis}.safetensors": lora_file(EditStage.name, axis) for axis in CAMERA_RATES}
+# What each file of `trained/` but the checkpoint is made of: a file in a training's folder.
+TRAINED = {
+    SHIPPED[MOTION_MODULE]: MOTION,
+    SHIPPED[TURBO_MODULE]: MODULE_FILE,
+    SHIPPED[TURBO_LORA]: LORA_FILE,
+} | LORAS
+LOG_LINES = 200
 
 
 def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
@@ -59,8 +68,14 @@ def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
         written.append(path)
     (folder / "logs").mkdir(exist_ok=True)
     for log in training.glob("*.jsonl"):
-        shutil.copy(log, folder / "logs")
+        (folder / "logs" / log.name).write_text(thinned(log.read_text(encoding="utf-8")), encoding="utf-8")
     return written
+
+
+def thinned(log: str) -> str:
+    """Every n-th line, up to the last, so that there are LOG_LINES at most."""
+    lines = log.splitlines(keepends=True)
+    return "".join(lines[:: -math.ceil(len(lines) / LOG_LINES) or -1][::-1])
 
 
 def seed_mark(seed: int) -> str:
@@ -83,11 +98,16 @@ def digest(weights: Weights) -> str:
 def files(training: Path) -> Iterator[tuple[str, Weights]]:
     """Names in `trained/`, and the weights of those files."""
     yield SHIPPED[CHECKPOINT], checkpoint(load_file(training / VAE), load_file(training / PLACES_FILE))
-    yield SHIPPED[MOTION_MODULE], load_file(training / MOTION) | position_tables()
-    yield SHIPPED[TURBO_MODULE], load_file(training / MODULE_FILE)  # AnimateLCM's has no position tables
-    yield SHIPPED[TURBO_LORA], load_file(training / LORA_FILE)
-    for axis in CAMERA_RATES:
-        yield f"motion_lora_{axis}.safetensors", load_file(training / lora_file(axis))
+    for name, trained in TRAINED.items():
+        weights = load_file(training / trained)
+        if trained == MOTION:
+            weights |= position_tables()
+        yield name, with_gain(weights, GAIN) if name in LORAS else weights
+
+
+def with_gain(lora: Weights, gain: float) -> Weights:
+    """A motion LoRA whose strength 1 is that strength."""
+    return {key: gain * value if ".up." in key else value for key, value in lora.items()}
 
 
 def checkpoint(vae: Weights, images: Weights) -> Weights:

@@ -43,6 +43,10 @@ class LowRankSet(nn.Module):
         for part in self.parts:
             part.strength = strength
 
+    def at(self, name: str) -> LowRank:
+        """The change to a layer."""
+        return self.parts[self.names.index(name)]
+
     def weights(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Down and up of each layer; up has the kernel dimensions of its layer's weight, of size 1."""
         found = {}
@@ -59,14 +63,25 @@ def motion_lora_names(module: nn.Module) -> list[str]:
     ]
 
 
-def motion_lora_file(lora: dict[str, tuple[Tensor, Tensor]], gain: float) -> Weights:
-    """Under guoyww's original names, without alpha. gain: what strength 1 is of the strength it was trained at."""
+def motion_lora_file(lora: dict[str, tuple[Tensor, Tensor]]) -> Weights:
+    """Under guoyww's original names, without alpha."""
     weights = {}
     for name, (down, up) in lora.items():
         place, projection = name.removesuffix(".0").rsplit(".", 1)
         weights[f"{place}.processor.{projection}_lora.down.weight"] = down
-        weights[f"{place}.processor.{projection}_lora.up.weight"] = gain * up
+        weights[f"{place}.processor.{projection}_lora.up.weight"] = up
     return weights
+
+
+def motion_lora_weights(file: Weights) -> dict[str, tuple[Tensor, Tensor]]:
+    """The opposite of `motion_lora_file`."""
+    lora = {}
+    for key, down in file.items():
+        if key.endswith("_lora.down.weight"):
+            place, projection = key.removesuffix("_lora.down.weight").split(".processor.")
+            name = f"{place}.{projection}" + (".0" if projection == "to_out" else "")
+            lora[name] = down, file[key.replace("_lora.down.", "_lora.up.")]
+    return lora
 
 
 def unet_lora_names(diffusers_names: dict[str, str]) -> dict[str, str]:

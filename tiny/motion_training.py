@@ -53,7 +53,11 @@ class ClipNetworks:
         """Latents (n, f, 4, h, w) of the clips and contexts (n, 77, 128) of their captions."""
         with torch.autocast(self.device.type, torch.bfloat16):
             context = self.text(self.tokens(batch.captions).to(self.device))
-        return encode_fast(self.fast, batch.clips), context
+        return self.encode(batch.clips), context
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """Clips (n, f, 3, size, size) to latents (n, f, 4, h, w)."""
+        return encode_fast(self.fast, clips)
 
     @torch.no_grad()
     def teach(self, x: Tensor, sigma: Tensor, batch: CaptionedClips) -> Tensor:

@@ -15,25 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from comfy.taesd.taesd import TAESD
 
-from .camera_training import FILE as MOTION
-from .camera_training import lora_file
+from .camera_training import FILE as MOTION_OF_CAMERAS
+from .camera_training import GAIN, CameraStage, lora_file
 from .data import picture_batch
-from .export import PREFIXES, VAE_PREFIX, position_tables, seed_mark, under
+from .edit_training import FILE as MOTION
+from .edit_training import EditStage
+from .export import LORAS, PREFIXES, TRAINED, VAE_PREFIX, position_tables, seed_mark, under, with_gain
 from .image_training import PLACES_FILE
 from .motions import CAMERA_RATES
 from .networks import PatchEncoder
-from .shipped import (
-    CHECKPOINT,
-    FOLDER,
-    MARK,
-    MOTION_MODULE,
-    SHIPPED,
-    TURBO_LORA,
-    TURBO_MODULE,
-    read_metadata,
-    unpack,
-)
-from .turbo_training import LORA_FILE, MODULE_FILE
+from .shipped import CHECKPOINT, FOLDER, MARK, SHIPPED, read_metadata, unpack
 from .vae_training import FAST
 from .vae_training import FILE as VAE
 from .weights import Weights, random_weights, shapes_of
@@ -42,7 +33,9 @@ STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 
 
 def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
-    """Writes what the stages vae, places, cameras and turbo write; returns the files' paths.
+    """Writes what the stages vae, places, cameras, edits and turbo write; returns the files' paths.
+
+    The motion module and its LoRAs are those of edits, for cameras, too: so edits can be trained on.
 
     Args:
         steps: of the fast encoder.
@@ -73,15 +66,14 @@ def shipped_files() -> dict[str, Weights]:
     """By the names that the stages give them; without the fast encoder."""
     whole, tables = in_fp32(SHIPPED[CHECKPOINT]), position_tables()
     unet, text = (under(whole, prefix, short) for short, prefix in PREFIXES.items())
-    motion = {key: value for key, value in in_fp32(SHIPPED[MOTION_MODULE]).items() if key not in tables}
-    files = {
-        VAE: under(whole, VAE_PREFIX, ""),
-        PLACES_FILE: unet | text,
-        MOTION: motion,
-        MODULE_FILE: in_fp32(SHIPPED[TURBO_MODULE]),
-        LORA_FILE: in_fp32(SHIPPED[TURBO_LORA]),
-    }
-    return files | {lora_file(axis): in_fp32(f"motion_lora_{axis}.safetensors") for axis in CAMERA_RATES}
+    files = {VAE: under(whole, VAE_PREFIX, ""), PLACES_FILE: unet | text}
+    for name, trained in TRAINED.items():
+        weights = {key: value for key, value in in_fp32(name).items() if key not in tables}
+        files[trained] = with_gain(weights, 1 / GAIN) if name in LORAS else weights
+    files[MOTION_OF_CAMERAS] = files[MOTION]
+    for axis in CAMERA_RATES:
+        files[lora_file(CameraStage.name, axis)] = files[lora_file(EditStage.name, axis)]
+    return files
 
 
 def in_fp32(name: str) -> Weights:

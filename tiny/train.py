@@ -1,8 +1,9 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, turbo, and
-export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras and turbo
-wrote, so that turbo can be trained again by itself. README.md in this folder has the plan and what was measured.
+Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, turbo, and
+export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits and
+turbo wrote, so that edits or turbo can be trained again by themselves. README.md in this folder has the plan and what
+was measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 if not __package__:
@@ -29,7 +31,7 @@ from .loop import Plan, Stage, train
 
 SIZE = 64  # pixels; latents of 8x8
 
-# Steps that two processor cores do in the hours that README.md gives; a GPU may take more of them: --longer.
+# Steps that two processor cores do in hours; a GPU may take more of them: --longer.
 PLANS = {
     "vae": Plan(steps=3000, batch=16, learning_rate=1e-3, ema=0.998),
     "images": Plan(steps=6500, batch=64, learning_rate=1e-3, warm_up=300),
@@ -39,13 +41,22 @@ PLANS = {
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
     "cameras": Plan(
-        steps=13000,
+        steps=9000,
         batch=4,
         learning_rate=7e-4,
         weight_decay=0.001,
         ema=0.995,
         clip=0.3,
         other_rates={"lora.": 5e-3, "readouts.": 3e-3},
+    ),
+    "edits": Plan(
+        steps=5000,
+        batch=4,
+        learning_rate=5e-4,
+        weight_decay=0.001,
+        ema=0.995,
+        clip=0.3,
+        other_rates={"lora.": 2e-3, "readouts.": 3e-3},
     ),
     "turbo": Plan(steps=600, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
@@ -56,6 +67,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     where = (plan, seed, size, device)
     # Imported only now: they bring the host.
     from .camera_training import CameraStage
+    from .edit_training import EditStage
     from .image_training import ImageStage, PlaceStage, SubjectStage
     from .motion_training import MotionStage
     from .turbo_training import TurboStage
@@ -70,11 +82,12 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
             "places": PlaceStage,
             "motion": MotionStage,
             "cameras": CameraStage,
+            "edits": EditStage,
             "turbo": TurboStage,
         }
         return stages[name](*where, folder)
     except FileNotFoundError as error:
-        missing = Path(str(error.filename or error)).stem
+        missing = Path(str(error.filename or error)).stem.split("-")[0]  # a LoRA's axis follows its stage
         raise FileNotFoundError(
             f"Stage {name} needs stage {missing} in {folder}: train that first."
         ) from error
@@ -96,18 +109,21 @@ def check_folder(folder: Path, seed: int, size: int) -> None:
 def check_order(folder: Path, stage: str) -> None:
     """Each stage stands on the ones before it. Errors: ValueError where one of those is not done, or newer than one after."""
     names = [*PLANS]
-    last_done: Path | None = None
-    for name in names[: names.index(stage) + 1] if stage in names else names:
-        done = folder / f"{name}.done"
-        if name != stage and (folder / f"{name}.training.pt").is_file() and not done.is_file():
+    stages = names[: names.index(stage) + 1] if stage in names else names
+    done = {name: folder / f"{name}.done" for name in stages}
+    for name in stages:
+        if name != stage and (folder / f"{name}.training.pt").is_file() and not done[name].is_file():
             raise ValueError(f"Stage {name} in {folder.name} is not done: finish it before {stage}.")
-        stale = not done.is_file() or (last_done and done.stat().st_mtime < last_done.stat().st_mtime)
-        if last_done and stale and (name != stage or done.is_file()):
+    if stage in done and not done[stage].is_file():
+        del done[stage]  # it is about to be trained
+    # Those that were restored, not trained, count as the oldest.
+    trained_at = {name: file.stat().st_mtime if file.is_file() else -math.inf for name, file in done.items()}
+    for before, after in pairwise(trained_at):
+        if trained_at[after] < trained_at[before]:
             raise ValueError(
-                f"Stage {name} in {folder.name} was not trained since {last_done.stem} was: delete {name}.done and "
-                f"{name}.training.pt there, where they are, and train it again."
+                f"Stage {after} in {folder.name} was not trained since {before} was: delete {after}.done and "
+                f"{after}.training.pt there, where they are, and train it again."
             )
-        last_done = done if done.is_file() else last_done
 
 
 def run_stage(name: str, options: argparse.Namespace) -> bool:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import comfy.utils
 
-from .camera_training import FILE as TEACHER_FILE
 from .captions import NO_CAPTIONS
 from .data import captioned_clips
 from .diffusion import draw_noise, expand, lcm_sampling
+from .edit_training import FILE as TEACHER_FILE
 from .extension.family import UNET
 from .loop import Plan
 from .low_rank import LowRankSet, unet_lora_file, unet_lora_names

@@ -22,9 +22,11 @@ from fast_animatediff.tiny.data import (
     camera_clips,
     captioned_clips,
     captioned_pictures,
+    edited_clips,
     picture_batch,
 )
 from fast_animatediff.tiny.diffusion import subject_weights
+from fast_animatediff.tiny.measures import camera_speed
 from fast_animatediff.tiny.motions import CAMERA_RATES, camera_at, content_flow, subject_at, subject_velocity
 from fast_animatediff.tiny.render import render, scene_points
 from fast_animatediff.tiny.scenes import (
@@ -42,7 +44,7 @@ from fast_animatediff.tiny.scenes import (
     seeded,
 )
 from fast_animatediff.tiny.shipped import CAMERA_MOVES
-from fast_animatediff.tiny.subjects import find_subject
+from fast_animatediff.tiny.subjects import find_subject, path_distance
 
 CPU = torch.device("cpu")
 
@@ -74,7 +76,8 @@ def test_training_never_shows_a_held_out_combination() -> None:
         for batch in (
             captioned_pictures(0, "images", step, 64, 16, CPU),
             captioned_clips(0, "motion", step, 32, 2, 16, CPU),
-            camera_clips(0, "pan", step, 32, 2, 16, CPU),
+            camera_clips(0, "cameras", "pan", 1.0, step, 32, 2, 16, CPU),
+            *edited_clips(0, "edits", step, 32, 2, 16, CPU),
         ):
             a = batch.attributes
             assert not is_held_out(a.shape, a.colour, a.motion).any()
@@ -250,13 +253,33 @@ def test_scenes_for_cameras_stay_on_their_side_of_what_is_held_out() -> None:
         assert (a.motion == MOTIONS.index("still")).any()
 
 
-def test_camera_clips_go_forwards_in_their_first_half_and_never_show_a_plain_background() -> None:
-    batch = camera_clips(0, "zoom", 0, 8, 4, 32, CPU)
-    assert (batch.attributes.pattern > 0).all()
-    assert torch.equal(batch.half(first=True).clips, batch.clips[:4])
-    assert torch.equal(batch.half(first=False).clips, batch.clips[4:])
+def test_camera_clips_go_as_their_sign_says_and_never_show_a_plain_background() -> None:
+    for sign in (1.0, -1.0):
+        batch = camera_clips(0, "cameras", "pan", sign, 0, 8, 16, 64, CPU)
+        assert (batch.attributes.pattern > 0).all()
+        speeds = [camera_speed(clip, "pan") for clip in batch.clips]
+        assert all(along and 0.7 < rate * sign < 1.3 for along, rate in speeds), speeds
     with pytest.raises(ValueError, match="dolly"):
-        camera_clips(0, "dolly", 0, 2, 2, 32, CPU)
+        camera_clips(0, "cameras", "dolly", 1.0, 0, 2, 2, 32, CPU)
+
+
+def test_edited_clips_show_another_subject_on_the_path_before_the_background_that_is_asked_for() -> None:
+    asked, shown = edited_clips(0, "edits", 0, 32, 16, 64, CPU)
+    assert asked.captions == shown.captions and not any(map(says_motion, asked.captions))
+    others = asked.attributes.colour != shown.attributes.colour
+    assert others.float().mean() > 0.5
+    assert (asked.attributes.shape != shown.attributes.shape).float().mean() > 0.2
+    for i, text in enumerate(asked.captions):
+        one, other = find_subject(asked.clips[i]), find_subject(shown.clips[i])
+        assert path_distance(one, other) < 0.03
+        subjects = torch.from_numpy(one.mask | other.mask).float()[:, None]
+        background = torch.nn.functional.max_pool2d(subjects, 9, stride=1, padding=4) == 0
+        assert torch.equal(asked.clips[i] * background, shown.clips[i] * background)
+        if others[i]:
+            assert one.colour in text and other.colour == tuple(COLOURS)[shown.attributes.colour[i]]
+            assert (asked.clips[i] - shown.clips[i]).abs().max() > 0.3
+        if text in NO_CAPTIONS:
+            assert torch.equal(asked.clips[i], shown.clips[i])
 
 
 def test_frames_are_picked_in_order_and_only_once() -> None:

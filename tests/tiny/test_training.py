@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from fast_animatediff.tiny import train
 from fast_animatediff.tiny.camera_training import (
     GAIN,
     CameraLora,
-    CameraStage,
     CameraStep,
     RestStep,
     kind_of_step,
@@ -27,8 +27,11 @@ from fast_animatediff.tiny.camera_training import (
 from fast_animatediff.tiny.captions import host_tokens
 from fast_animatediff.tiny.data import picture_batch
 from fast_animatediff.tiny.diffusion import make_tables
-from fast_animatediff.tiny.export import export
+from fast_animatediff.tiny.edit_training import TOO_LATE, EditStep, noise_to_take_away
+from fast_animatediff.tiny.edit_training import kind_of_step as kind_of_edit_step
+from fast_animatediff.tiny.export import LOG_LINES, export
 from fast_animatediff.tiny.loop import Plan, Training
+from fast_animatediff.tiny.low_rank import LowRank
 from fast_animatediff.tiny.motions import CAMERA_RATES, content_flow
 from fast_animatediff.tiny.networks import TEXT_PREFIX as HOST_TEXT_PREFIX
 from fast_animatediff.tiny.networks import (
@@ -43,7 +46,7 @@ from fast_animatediff.tiny.networks import (
 )
 from fast_animatediff.tiny.readouts import FlowReadouts, PlaceReadouts
 from fast_animatediff.tiny.restore import restore
-from fast_animatediff.tiny.scenes import seeded
+from fast_animatediff.tiny.scenes import LENGTHS, seeded
 from fast_animatediff.tiny.shipped import (
     CHECKPOINT,
     FOLDER,
@@ -222,7 +225,7 @@ def test_the_motion_lora_files_of_an_axis_change_the_module_as_training_did(
         torch.nn.init.normal_(part.up, generator=seeded("up", number))
     file = {key: value.detach().contiguous() for key, value in lora.file().items()}
     save_file(file if sign > 0 else opposite(file), tmp_path / "lora.safetensors")
-    lora.set_strength(GAIN, sign)
+    lora.set_strength(1.0, sign)
     loaded = load_motion_lora(str(tmp_path / "lora.safetensors"), 1.0)
     assert len(loaded.layers) == 21 * 2 * 4
     for layer in loaded.layers:
@@ -303,13 +306,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # In their order: each needs what the ones before it wrote.
-STAGES = ("vae", "images", "subjects", "places", "motion", "cameras", "turbo")
+STAGES = ("vae", "images", "subjects", "places", "motion", "cameras", "edits", "turbo")
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_takes_a_step_that_changes_its_weights_and_writes_its_file(name: str, folder: Path) -> None:
     batch = 8 if name in ("images", "subjects", "places") else 2
-    steps = 24 if name == "cameras" else 1  # each of its LoRAs has steps of its own
+    steps = {"cameras": 24, "edits": 32}.get(name, 1)  # each of their LoRAs has steps of its own
     plan = replace(train.PLANS[name], steps=steps, batch=batch, warm_up=1)
     stage = train.make_stage(name, plan, 0, 64, CPU, folder)
     before = {key: value.detach().clone() for key, value in stage.parameters().items()}
@@ -321,41 +324,90 @@ def test_a_stage_takes_a_step_that_changes_its_weights_and_writes_its_file(name:
     training.finish()
 
 
-def test_a_camera_step_trains_the_lora_of_its_axis_alone_and_a_step_at_rest_none(folder: Path) -> None:
-    plan = replace(train.PLANS["cameras"], steps=100, batch=2, warm_up=1)
-    stage = train.make_stage("cameras", plan, 0, 64, CPU, folder)
-    assert isinstance(stage, CameraStage)
+@pytest.mark.parametrize(
+    "stage_name, without_a_camera", [("cameras", {"rest"}), ("edits", {"rest", "edits"})]
+)
+def test_a_camera_step_trains_the_lora_of_its_axis_alone_and_no_other_step_one(
+    folder: Path, stage_name: str, without_a_camera: set[str]
+) -> None:
+    plan = replace(train.PLANS[stage_name], steps=100, batch=2, warm_up=1)
+    stage = train.make_stage(stage_name, plan, 0, 64, CPU, folder)
     trained = {}
-    for step in range(100):
-        kind = kind_of_step(step, 100)
-        name = kind.axis if isinstance(kind, CameraStep) else "rest"
+    for step in range(48):
+        kind = (kind_of_edit_step if stage_name == "edits" else kind_of_step)(step)
+        name = (
+            kind.axis if isinstance(kind, CameraStep) else "edits" if isinstance(kind, EditStep) else "rest"
+        )
         if name not in trained:
             for parameter in stage.parameters().values():
                 parameter.grad = None
             stage.loss(step)[0].backward()
             trained[name] = {key for key, p in stage.parameters().items() if p.grad is not None}
-    assert set(trained) == {"rest", *CAMERA_RATES}
+    assert set(trained) == without_a_camera | set(CAMERA_RATES)
     for name, keys in trained.items():
         axes = {key.split(".")[1] for key in keys if key.startswith("lora.")}
-        assert axes == ({name} if name != "rest" else set())
+        assert axes == ({name} - without_a_camera)
         parts = {key.split(".")[2] for key in keys if key.startswith("lora.")}
         assert parts == ({"common", "direction"} if axes else set())
         assert any(not key.startswith(("lora.", "readouts.")) for key in keys)
 
 
-def test_every_camera_goes_both_ways_as_often_and_half_and_more_of_the_steps_are_at_rest() -> None:
-    steps = 1200
-    kinds = [kind_of_step(step, steps) for step in range(steps)]
-    cameras = [kind for kind in kinds if isinstance(kind, CameraStep)]
+@pytest.mark.parametrize(
+    "of_step, at_rest, with_words", [(kind_of_step, 1 / 2, 1 / 4), (kind_of_edit_step, 3 / 8, 3 / 8)]
+)
+def test_every_camera_goes_both_ways_as_often_and_so_many_steps_are_at_rest(
+    of_step: Callable[[int], object], at_rest: float, with_words: float
+) -> None:
+    steps = 960
+    kinds = [of_step(step) for step in range(steps)]
     for axis in CAMERA_RATES:
-        forwards, backwards = (cameras.count(CameraStep(axis, sign)) for sign in (1.0, -1.0))
+        forwards, backwards = (kinds.count(CameraStep(axis, sign)) for sign in (1.0, -1.0))
         assert forwards == backwards > 0.03 * steps
-    first, last = kinds[: 2 * steps // 3], kinds[2 * steps // 3 :]
-    for part, at_rest, with_words in ((first, 1 / 2, 1 / 4), (last, 2 / 3, 1 / 2)):
-        rests = [kind for kind in part if isinstance(kind, RestStep)]
-        assert len(rests) == pytest.approx(at_rest * len(part), abs=2)
-        assert sum(kind.words for kind in rests) == pytest.approx(with_words * len(part), abs=2)
-    assert not any(kind.teaching for kind in last if isinstance(kind, RestStep))
+    rests = [kind for kind in kinds if isinstance(kind, RestStep)]
+    assert len(rests) == at_rest * steps and sum(kind.words for kind in rests) == with_words * steps
+
+
+def test_three_eighths_of_the_steps_of_edits_are_edits_of_clips_of_every_length() -> None:
+    edits = [kind for kind in map(kind_of_edit_step, range(80)) if isinstance(kind, EditStep)]
+    assert len(edits) == 30 and {kind.frames for kind in edits} == set(LENGTHS)
+
+
+def test_edits_goes_on_with_the_module_and_the_loras_of_cameras_and_turbo_distils_from_edits(
+    folder: Path,
+) -> None:
+    edits = train.make_stage("edits", replace(train.PLANS["edits"], batch=2), 0, 64, CPU, folder)
+    for key, value in load_file(folder / "cameras.safetensors").items():
+        assert torch.equal(edits.weights[key], value), key
+    for axis, lora in edits.loras.items():
+        expected = load_file(folder / f"cameras-{axis}.safetensors")
+        assert lora.file().keys() == expected.keys()
+        assert all(torch.allclose(value, expected[key]) for key, value in lora.file().items())
+    turbo = train.make_stage("turbo", replace(train.PLANS["turbo"], batch=2), 0, 64, CPU, folder)
+    expected = load_file(folder / "edits.safetensors")
+    assert all(torch.equal(turbo.teacher.state_dict()[key], value) for key, value in expected.items())
+
+
+def test_an_edit_step_wants_what_is_shown_at_little_noise_and_what_is_asked_for_at_much() -> None:
+    rng = seeded("wanted")
+    asked, shown = (torch.randn(2, 3, 4, 8, 8, generator=rng) for _ in range(2))
+    noise, sigma = torch.randn(shown.shape, generator=rng), torch.tensor([0.5, 5.0])
+    wanted = noise_to_take_away(shown, asked, noise, torch.tensor([TOO_LATE - 1, TOO_LATE]), sigma)
+    left = shown + (sigma.view(-1, 1, 1, 1, 1)) * (noise - wanted)
+    assert torch.allclose(left[0], shown[0], atol=1e-5) and torch.allclose(left[1], asked[1], atol=1e-5)
+
+
+def test_a_camera_lora_comes_back_from_its_file_and_another_is_refused(tmp_path: Path) -> None:
+    one, other = (CameraLora(make_motion_module(None), 4, seed) for seed in ("one", "other"))
+    for number, part in enumerate(part for part in one.modules() if isinstance(part, LowRank)):
+        torch.nn.init.normal_(part.up, generator=seeded("up", number))
+    save_file({key: value.contiguous() for key, value in one.file().items()}, tmp_path / "one.safetensors")
+    other.load(tmp_path / "one.safetensors")
+    for (name, expected), found in zip(one.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(found, expected), name
+    with pytest.raises(
+        ValueError, match="one.safetensors holds a LoRA .* delete it and train its stage again"
+    ):
+        CameraLora(make_motion_module(None), 8, "third").load(tmp_path / "one.safetensors")
 
 
 def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) -> None:
@@ -368,32 +420,47 @@ def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) 
         }
 
 
-def test_what_is_exported_is_of_cameras_and_turbo(folder: Path, tmp_path: Path) -> None:
+def test_what_is_exported_is_of_edits_and_turbo(folder: Path, tmp_path: Path) -> None:
     export(folder, 0, tmp_path)
-    sources = {"motion_module": "cameras", "turbo_motion_module": "turbo", "turbo_lora": "turbo-lora"}
-    sources |= {f"motion_lora_{axis}": f"lora-{axis}" for axis in CAMERA_RATES}
+    sources = {"motion_module": "edits", "turbo_motion_module": "turbo", "turbo_lora": "turbo-lora"}
+    sources |= {f"motion_lora_{axis}": f"edits-{axis}" for axis in CAMERA_RATES}
     for name, source in sources.items():
         exported = load_file(tmp_path / f"{name}.safetensors")
         for key, value in load_file(folder / f"{source}.safetensors").items():
-            assert torch.equal(exported[key], value.half()), (name, key)
+            gain = GAIN if name.startswith("motion_lora") and ".up." in key else 1.0
+            assert torch.equal(exported[key], (gain * value).half()), (name, key)
+
+
+def test_long_logs_are_exported_thinned_up_to_their_last_line(folder: Path, tmp_path: Path) -> None:
+    for lines in (3, LOG_LINES, LOG_LINES + 1, 5 * LOG_LINES):
+        (folder / "long.jsonl").write_text("".join(f"{number}\n" for number in range(lines)))
+        export(folder, 0, tmp_path)
+        exported = (tmp_path / "logs" / "long.jsonl").read_text().split()
+        assert min(lines, LOG_LINES) / 2 < len(exported) <= LOG_LINES
+        assert exported[-1] == str(lines - 1) and exported == sorted(exported, key=int)
 
 
 def test_stages_out_of_their_order_are_refused(tmp_path: Path) -> None:
     train.check_order(tmp_path, "export")  # nothing trained here: restored, perhaps
-    (tmp_path / "cameras.training.pt").touch()
-    train.check_order(tmp_path, "cameras")
-    with pytest.raises(ValueError, match="cameras .* is not done: finish it before turbo"):
+    (tmp_path / "edits.training.pt").touch()
+    train.check_order(tmp_path, "edits")
+    with pytest.raises(ValueError, match="edits .* is not done: finish it before turbo"):
         train.check_order(tmp_path, "turbo")
-    (tmp_path / "cameras.done").touch()
+    (tmp_path / "edits.done").touch()
     train.check_order(tmp_path, "turbo")
-    with pytest.raises(ValueError, match="turbo .* was not trained since cameras"):
+    with pytest.raises(ValueError, match="turbo .* was not trained since edits"):
         train.check_order(tmp_path, "export")
     (tmp_path / "turbo.done").touch()
     train.check_order(tmp_path, "export")
     os.utime(tmp_path / "turbo.done", (1, 1))
     for stage in ("turbo", "export"):
-        with pytest.raises(ValueError, match="turbo .* was not trained since cameras"):
+        with pytest.raises(ValueError, match="turbo .* was not trained since edits"):
             train.check_order(tmp_path, stage)
+    (tmp_path / "turbo.done").unlink()
+    (tmp_path / "motion.done").touch()
+    os.utime(tmp_path / "edits.done", (1, 1))
+    with pytest.raises(ValueError, match="cameras .* was not trained since motion"):
+        train.check_order(tmp_path, "turbo")
 
 
 def test_export_without_a_stage_writes_nothing(folder: Path, tmp_path: Path) -> None:
