@@ -1,8 +1,8 @@
 """Stage `edits`: the motion module and its LoRAs once more, now also on noise that holds another subject than is asked for.
 
 So it is in video to video. Latents of 8x8 show through much noise only what one looks for: trained on clips that are what
-their captions say, subjects that were to stay as they are kept their paths in 14 of 16 clips, and in 6 of 16 where another
-colour was asked for, as guidance by words finds nothing of that colour to hold on to.
+their captions say, at strength 0.7 in training's own sampler, subjects that were to stay as they are kept their paths in 14
+of 16 clips, and in 6 of 16 where another colour was asked for, as guidance by words finds nothing of that colour to hold on to.
 """
 
 from __future__ import annotations

@@ -190,11 +190,11 @@ class ImageStage:
 class SubjectStage(ImageStage):
     """Goes on where `images` ended."""
 
-    name, before, file = "subjects", IMAGES_FILE, SUBJECTS_FILE
+    name, source_file, file = "subjects", IMAGES_FILE, SUBJECTS_FILE
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         super().__init__(plan, seed, size, device, folder)
-        unet, text = load_images(folder / self.before, self.tokens, device)
+        unet, text = load_images(folder / self.source_file, self.tokens, device)
         self.unet.load_state_dict(unet.state_dict())
         self.text.load_state_dict(text.state_dict())
 
@@ -205,7 +205,7 @@ class SubjectStage(ImageStage):
 class PlaceStage(SubjectStage):
     """Goes on where `subjects` ended."""
 
-    name, before, file = "places", SUBJECTS_FILE, PLACES_FILE
+    name, source_file, file = "places", SUBJECTS_FILE, PLACES_FILE
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         super().__init__(plan, seed, size, device, folder)

@@ -26,6 +26,7 @@ from .host import base_folder, host_folder
 from .make import mark_of
 from .score_card import make_card, show
 from .server import ComfyServer
+from .set_up import set_up
 from .shipped import SHIPPED
 from .workflow_maker import WorkflowMaker
 
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
+        set_up(options.base)
         with ComfyServer(host_folder(), options.base) as server:
             maker = WorkflowMaker(server.client, options.base.resolve(), options.size)
             card = make_card(maker, options.clips, options.size)

@@ -1,6 +1,7 @@
 """What the words, the knobs and the files mean: the tiny family through the pack's own workflow files.
 
-Captions and scenes that training never showed, fixed seeds; each bar is below what tiny/score.json has of many more clips.
+Captions and scenes that training never showed, fixed seeds; each bar is below what tiny/score.json has of many more clips,
+but for likeness to a video of what is asked for, which is measured here alone.
 """
 
 from __future__ import annotations
