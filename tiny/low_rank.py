@@ -85,10 +85,13 @@ def motion_lora_weights(file: Weights) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def unet_lora_names(diffusers_names: dict[str, str]) -> dict[str, str]:
-    """Layers of the UNet that LCM-LoRA changes, as {name in the UNet: name in diffusers}."""
+    """Layers of the UNet that LCM-LoRA changes, as {name in the UNet: name in diffusers}.
+
+    Sorted: the host's table comes in another order in each process, and a training that goes on needs its own.
+    """
     return {
         key.removesuffix(".weight"): name.removesuffix(".weight")
-        for name, key in diffusers_names.items()
+        for name, key in sorted(diffusers_names.items())
         if name.endswith(".weight") and (".attentions." in name or ".resnets." in name)
     }
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import comfy.sd
+import comfy.utils
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
@@ -30,8 +31,9 @@ from fast_animatediff.tiny.diffusion import make_tables
 from fast_animatediff.tiny.edit_training import TOO_LATE, EditStep, noise_to_take_away
 from fast_animatediff.tiny.edit_training import kind_of_step as kind_of_edit_step
 from fast_animatediff.tiny.export import LOG_LINES, export
+from fast_animatediff.tiny.extension.family import UNET
 from fast_animatediff.tiny.loop import Plan, Training
-from fast_animatediff.tiny.low_rank import LowRank
+from fast_animatediff.tiny.low_rank import LowRank, unet_lora_names
 from fast_animatediff.tiny.motions import CAMERA_RATES, content_flow
 from fast_animatediff.tiny.networks import TEXT_PREFIX as HOST_TEXT_PREFIX
 from fast_animatediff.tiny.networks import (
@@ -408,6 +410,14 @@ def test_a_camera_lora_comes_back_from_its_file_and_another_is_refused(tmp_path:
         ValueError, match="one.safetensors holds a LoRA .* delete it and train its stage again"
     ):
         CameraLora(make_motion_module(None), 8, "third").load(tmp_path / "one.safetensors")
+
+
+def test_the_layers_of_the_turbo_lora_have_one_order_whatever_that_of_the_hosts_table() -> None:
+    """Its parts are saved by number; the host's table has another order in each process."""
+    table = comfy.utils.unet_to_diffusers(UNET)
+    reversed_table = dict(reversed(table.items()))
+    assert list(table) != list(reversed_table)
+    assert list(unet_lora_names(table)) == list(unet_lora_names(reversed_table))
 
 
 def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) -> None:
