@@ -152,14 +152,12 @@ class CameraStage:
             lora.set_strength(strength if name == axis else 0.0, sign)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        kind = kind_of_step(step)
-        return self.rest_step(step, kind) if isinstance(kind, RestStep) else self.camera_step(step, kind)
+        return self.loss_of(step, kind_of_step(step))
 
-    def rest_step(self, step: int, kind: RestStep) -> tuple[Tensor, dict[str, float]]:
-        error, flow = self._rest_losses(step, kind)
-        return error + REST_FLOW * flow, {"rest": error.item(), "flow of rest": flow.item()}
-
-    def camera_step(self, step: int, kind: CameraStep) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, step: int, kind: RestStep | CameraStep) -> tuple[Tensor, dict[str, float]]:
+        if isinstance(kind, RestStep):
+            error, flow = self._rest_losses(step, kind)
+            return error + REST_FLOW * flow, {"rest": error.item(), "flow of rest": flow.item()}
         error, flow = self._camera_losses(step, kind)
         return error + CAMERA_FLOW * flow, {kind.axis: error.item(), f"flow of {kind.axis}": flow.item()}
 

@@ -65,7 +65,7 @@ class EditStage(CameraStage):
         if isinstance(kind, EditStep):
             error = self._edit_loss(step, kind)
             return error, {"edits": error.item()}
-        return self.rest_step(step, kind) if isinstance(kind, RestStep) else self.camera_step(step, kind)
+        return self.loss_of(step, kind)
 
     def _edit_loss(self, step: int, kind: EditStep) -> Tensor:
         self.select(None)
