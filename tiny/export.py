@@ -61,15 +61,19 @@ def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
     for name, weights in found:
         packed = {key: half(value) for key, value in pack(weights).items()}
         path = folder / name
-        partial = path.with_suffix(".partial")
-        mark = seed_mark(seed) + digest(packed)
-        save_file(packed, partial, metadata={MARK: mark})
-        os.replace(partial, path)
+        save_whole(packed, path, {MARK: seed_mark(seed) + digest(packed)})
         written.append(path)
     (folder / "logs").mkdir(exist_ok=True)
     for log in training.glob("*.jsonl"):
         (folder / "logs" / log.name).write_text(thinned(log.read_text(encoding="utf-8")), encoding="utf-8")
     return written
+
+
+def save_whole(weights: Weights, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """The name appears when the file is complete."""
+    partial = path.with_suffix(".partial")
+    save_file({key: value.contiguous() for key, value in weights.items()}, partial, metadata)
+    os.replace(partial, path)
 
 
 def thinned(log: str) -> str:
@@ -84,7 +88,7 @@ def seed_mark(seed: int) -> str:
 
 
 def half(value: Tensor) -> Tensor:
-    return value.half().contiguous() if value.is_floating_point() else value.contiguous()
+    return value.half() if value.is_floating_point() else value
 
 
 def digest(weights: Weights) -> str:

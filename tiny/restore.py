@@ -6,12 +6,11 @@ more what TAESD's encoder does, in minutes.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from comfy.taesd.taesd import TAESD
 
@@ -20,7 +19,17 @@ from .camera_training import GAIN, CameraStage, lora_file
 from .data import picture_batch
 from .edit_training import FILE as MOTION
 from .edit_training import EditStage
-from .export import LORAS, PREFIXES, TRAINED, VAE_PREFIX, position_tables, seed_mark, under, with_gain
+from .export import (
+    LORAS,
+    PREFIXES,
+    TRAINED,
+    VAE_PREFIX,
+    position_tables,
+    save_whole,
+    seed_mark,
+    under,
+    with_gain,
+)
 from .image_training import PLACES_FILE
 from .motions import CAMERA_RATES
 from .networks import PatchEncoder
@@ -56,9 +65,7 @@ def restore(training: Path, seed: int, size: int, device: torch.device, steps: i
     fast = imitate(files[VAE], seed, size, device, steps)
     files[VAE] |= {FAST + key: value for key, value in fast.state_dict().items()}
     for name, weights in files.items():
-        partial = (training / name).with_suffix(".partial")
-        save_file({key: value.contiguous() for key, value in weights.items()}, partial)
-        os.replace(partial, training / name)
+        save_whole(weights, training / name)
     return [training / name for name in files]
 
 
