@@ -88,7 +88,7 @@ class CameraLora(nn.Module):
 
     def __init__(self, module: nn.Module, rank: int, seed: str) -> None:
         super().__init__()
-        names = motion_lora_names(module)
+        self.rank, names = rank, motion_lora_names(module)
         self.common = LowRankSet(module, names, rank // 2, seeded(seed, "common"))
         self.direction = LowRankSet(module, names, rank // 2, seeded(seed, "direction"))
 
@@ -104,7 +104,7 @@ class CameraLora(nn.Module):
             key: value.shape for key, value in self.file().items()
         }:
             raise ValueError(
-                f"{path.name} holds a LoRA of other layers or another rank than {RANK}: delete it and train its stage again."
+                f"{path.name} holds a LoRA of other layers or another rank than {self.rank}: delete it and train its stage again."
             )
         for name, (down, up) in motion_lora_weights(file).items():
             for half, part in enumerate((self.common.at(name), self.direction.at(name))):

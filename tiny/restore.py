@@ -42,9 +42,9 @@ STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 
 
 def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
-    """Writes what the stages vae, places, cameras, edits and turbo write; returns the files' paths.
+    """Writes what the stages vae, places, cameras, edits, rolls and turbo write; returns the files' paths.
 
-    The motion module and its LoRAs are those of edits, for cameras, too: so edits can be trained on.
+    The motion module is that of edits and the LoRAs are the last ones, for cameras and edits, too: so those can be trained on.
 
     Args:
         steps: of the fast encoder.
@@ -79,7 +79,8 @@ def shipped_files() -> dict[str, Weights]:
         files[trained] = with_gain(weights, 1 / GAIN) if name in LORAS else weights
     files[MOTION_OF_CAMERAS] = files[MOTION]
     for axis in CAMERA_RATES:
-        files[lora_file(CameraStage.name, axis)] = files[lora_file(EditStage.name, axis)]
+        lora = files[LORAS[f"motion_lora_{axis}.safetensors"]]
+        files |= {lora_file(stage.name, axis): lora for stage in (CameraStage, EditStage)}
     return files
 
 

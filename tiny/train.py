@@ -1,8 +1,8 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, turbo, and
-export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits and
-turbo wrote, so that edits or turbo can be trained again by themselves. README.md in this folder has the plan and what
+Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, rolls, turbo, and
+export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits, rolls
+and turbo wrote, so that one of the last three can be trained again by itself. README.md in this folder has the plan and what
 was measured.
 """
 
@@ -58,7 +58,17 @@ PLANS = {
         clip=0.3,
         other_rates={"lora.": 2e-3, "readouts.": 3e-3},
     ),
-    "turbo": Plan(steps=600, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
+    "rolls": Plan(
+        steps=800,
+        batch=4,
+        learning_rate=2e-3,
+        warm_up=30,
+        weight_decay=0.001,
+        ema=0.995,
+        clip=0.3,
+        other_rates={"readouts.": 3e-3},
+    ),
+    "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
 
@@ -70,6 +80,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     from .edit_training import EditStage
     from .image_training import ImageStage, PlaceStage, SubjectStage
     from .motion_training import MotionStage
+    from .roll_training import RollStage
     from .turbo_training import TurboStage
     from .vae_training import VaeStage
 
@@ -83,6 +94,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
             "motion": MotionStage,
             "cameras": CameraStage,
             "edits": EditStage,
+            "rolls": RollStage,
             "turbo": TurboStage,
         }
         return stages[name](*where, folder)

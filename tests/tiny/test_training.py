@@ -26,14 +26,15 @@ from fast_animatediff.tiny.camera_training import (
     kind_of_step,
 )
 from fast_animatediff.tiny.captions import host_tokens
-from fast_animatediff.tiny.data import picture_batch
-from fast_animatediff.tiny.diffusion import make_tables
+from fast_animatediff.tiny.data import captioned_clips, picture_batch
+from fast_animatediff.tiny.diffusion import draw_noise, expand, make_tables
 from fast_animatediff.tiny.edit_training import TOO_LATE, EditStep, noise_to_take_away
 from fast_animatediff.tiny.edit_training import kind_of_step as kind_of_edit_step
 from fast_animatediff.tiny.export import LOG_LINES, export
 from fast_animatediff.tiny.extension.family import UNET
 from fast_animatediff.tiny.loop import Plan, Training
 from fast_animatediff.tiny.low_rank import LowRank, unet_lora_names
+from fast_animatediff.tiny.motion_training import FRAMES
 from fast_animatediff.tiny.motions import CAMERA_RATES, content_flow
 from fast_animatediff.tiny.networks import TEXT_PREFIX as HOST_TEXT_PREFIX
 from fast_animatediff.tiny.networks import (
@@ -308,7 +309,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # In their order: each needs what the ones before it wrote.
-STAGES = ("vae", "images", "subjects", "places", "motion", "cameras", "edits", "turbo")
+STAGES = ("vae", "images", "subjects", "places", "motion", "cameras", "edits", "rolls", "turbo")
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -389,6 +390,21 @@ def test_edits_goes_on_with_the_module_and_the_loras_of_cameras_and_turbo_distil
     assert all(torch.equal(turbo.teacher.state_dict()[key], value) for key, value in expected.items())
 
 
+def test_rolls_goes_on_with_the_lora_of_edits_and_trains_it_alone(folder: Path) -> None:
+    stage = train.make_stage("rolls", replace(train.PLANS["rolls"], batch=2), 0, 64, CPU, folder)
+    for key, value in load_file(folder / "edits-roll.safetensors").items():
+        assert torch.allclose(stage.loras["roll"].file()[key], value), key
+    for step in range(2):
+        loss, numbers = stage.loss(step)
+        loss.backward()
+        assert set(numbers) == {"roll", "flow of roll"}
+    rolling = {id(p) for p in stage.loras["roll"].parameters()}
+    assert {id(p) for p in stage.module.parameters() if p.grad is not None} == rolling
+    assert all(
+        any(p is trained for trained in stage.parameters().values()) for p in stage.loras["roll"].parameters()
+    )
+
+
 def test_an_edit_step_wants_what_is_shown_at_little_noise_and_what_is_asked_for_at_much() -> None:
     rng = seeded("wanted")
     asked, shown = (torch.randn(2, 3, 4, 8, 8, generator=rng) for _ in range(2))
@@ -407,9 +423,25 @@ def test_a_camera_lora_comes_back_from_its_file_and_another_is_refused(tmp_path:
     for (name, expected), found in zip(one.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(found, expected), name
     with pytest.raises(
-        ValueError, match="one.safetensors holds a LoRA .* delete it and train its stage again"
+        ValueError, match="one.safetensors holds a LoRA .* rank than 8: delete it and train its stage again"
     ):
         CameraLora(make_motion_module(None), 8, "third").load(tmp_path / "one.safetensors")
+
+
+@torch.no_grad()
+def test_the_teacher_of_turbo_steps_down_as_the_sampler_does_and_leaves_finished_clips_alone(
+    folder: Path,
+) -> None:
+    stage = train.make_stage("turbo", replace(train.PLANS["turbo"], batch=2), 0, 64, CPU, folder)
+    batch = captioned_clips(0, "step down", 0, 3, FRAMES, 64, CPU)
+    latents, context = stage.networks.prepare(batch)
+    sigma, lower = torch.tensor([5.0, 5.0, 0.0]), torch.tensor([2.0, 0.0, 0.0])
+    x = latents + expand(sigma, latents) * draw_noise(batch.rng, latents)
+    nearer = stage.step_down(x, sigma, lower, context)
+    noise = (x - stage.teach(x, sigma.clamp(min=5.0), context)) / 5.0
+    assert torch.allclose(nearer[0], x[0] - 3.0 * noise[0], atol=1e-3)
+    assert torch.allclose(nearer[1], x[1] - 5.0 * noise[1], atol=1e-3)
+    assert torch.equal(nearer[2], x[2])
 
 
 def test_the_layers_of_the_turbo_lora_have_one_order_whatever_that_of_the_hosts_table() -> None:
@@ -430,10 +462,11 @@ def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) 
         }
 
 
-def test_what_is_exported_is_of_edits_and_turbo(folder: Path, tmp_path: Path) -> None:
+def test_what_is_exported_is_of_edits_rolls_and_turbo(folder: Path, tmp_path: Path) -> None:
     export(folder, 0, tmp_path)
     sources = {"motion_module": "edits", "turbo_motion_module": "turbo", "turbo_lora": "turbo-lora"}
     sources |= {f"motion_lora_{axis}": f"edits-{axis}" for axis in CAMERA_RATES}
+    sources["motion_lora_roll"] = "rolls-roll"
     for name, source in sources.items():
         exported = load_file(tmp_path / f"{name}.safetensors")
         for key, value in load_file(folder / f"{source}.safetensors").items():
@@ -452,23 +485,23 @@ def test_long_logs_are_exported_thinned_up_to_their_last_line(folder: Path, tmp_
 
 def test_stages_out_of_their_order_are_refused(tmp_path: Path) -> None:
     train.check_order(tmp_path, "export")  # nothing trained here: restored, perhaps
-    (tmp_path / "edits.training.pt").touch()
-    train.check_order(tmp_path, "edits")
-    with pytest.raises(ValueError, match="edits .* is not done: finish it before turbo"):
+    (tmp_path / "rolls.training.pt").touch()
+    train.check_order(tmp_path, "rolls")
+    with pytest.raises(ValueError, match="rolls .* is not done: finish it before turbo"):
         train.check_order(tmp_path, "turbo")
-    (tmp_path / "edits.done").touch()
+    (tmp_path / "rolls.done").touch()
     train.check_order(tmp_path, "turbo")
-    with pytest.raises(ValueError, match="turbo .* was not trained since edits"):
+    with pytest.raises(ValueError, match="turbo .* was not trained since rolls"):
         train.check_order(tmp_path, "export")
     (tmp_path / "turbo.done").touch()
     train.check_order(tmp_path, "export")
     os.utime(tmp_path / "turbo.done", (1, 1))
     for stage in ("turbo", "export"):
-        with pytest.raises(ValueError, match="turbo .* was not trained since edits"):
+        with pytest.raises(ValueError, match="turbo .* was not trained since rolls"):
             train.check_order(tmp_path, stage)
     (tmp_path / "turbo.done").unlink()
     (tmp_path / "motion.done").touch()
-    os.utime(tmp_path / "edits.done", (1, 1))
+    os.utime(tmp_path / "rolls.done", (1, 1))
     with pytest.raises(ValueError, match="cameras .* was not trained since motion"):
         train.check_order(tmp_path, "turbo")
 
