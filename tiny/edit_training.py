@@ -54,12 +54,12 @@ class EditStage(CameraStage):
     """Goes on with the module and the LoRAs of `cameras`. Its samples are of cameras, too."""
 
     name, source_file, file = "edits", CAMERAS_FILE, FILE
-    loras_of = CameraStage.name
+    loras_from = CameraStage.name  # the stage whose LoRAs it goes on with
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         super().__init__(plan, seed, size, device, folder)
         for axis, lora in self.loras.items():
-            lora.load(folder / lora_file(self.loras_of, axis))
+            lora.load(folder / lora_file(self.loras_from, axis))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         kind = kind_of_step(step)

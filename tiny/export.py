@@ -38,9 +38,8 @@ POSITIONS = 32
 # What names in an SD1.5 checkpoint begin with, by how training calls the part.
 PREFIXES = {UNET_PREFIX: "model.diffusion_model.", TEXT: "cond_stage_model.transformer."}
 VAE_PREFIX = "first_stage_model."
-LORAS = {f"motion_lora_{axis}.safetensors": lora_file(EditStage.name, axis) for axis in CAMERA_RATES} | {
-    f"motion_lora_{ROLL}.safetensors": lora_file(RollStage.name, ROLL)
-}
+LORAS = {f"motion_lora_{axis}.safetensors": lora_file(EditStage.name, axis) for axis in CAMERA_RATES}
+LORAS[f"motion_lora_{ROLL}.safetensors"] = RollStage.file
 # What each file of `trained/` but the checkpoint is made of: a file in a training's folder.
 TRAINED = {
     SHIPPED[MOTION_MODULE]: MOTION,

@@ -44,7 +44,8 @@ STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
     """Writes what the stages vae, places, cameras, edits, rolls and turbo write; returns the files' paths.
 
-    The motion module is that of edits and the LoRAs are the last ones, for cameras and edits, too: so those can be trained on.
+    The motion module is that of edits, and the LoRAs are the shipped ones, for cameras, too: so edits, and rolls, go on from
+    their own results.
 
     Args:
         steps: of the fast encoder.

@@ -21,9 +21,10 @@ AXIS = "roll"
 
 
 class RollStage(EditStage):
-    """The other axes' LoRAs stay as they are, and are not written again. Readouts begin anew, and are not kept."""
+    """Writes its one LoRA alone. Readouts begin anew, and are not kept."""
 
-    name, source_file, loras_of = "rolls", EDITS_FILE, EditStage.name
+    name, source_file, file = "rolls", EDITS_FILE, lora_file("rolls", AXIS)
+    loras_from = EditStage.name
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         super().__init__(plan, seed, size, device, folder)
@@ -39,5 +40,5 @@ class RollStage(EditStage):
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        file = {key: w.detach().contiguous() for key, w in self.loras[AXIS].file().items()}
-        save_file(file, folder / lora_file(self.name, AXIS))
+        lora = {key: w.detach().contiguous() for key, w in self.loras[AXIS].file().items()}
+        save_file(lora, folder / self.file)

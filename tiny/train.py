@@ -1,8 +1,8 @@
 """Trains the tiny family: `python tiny/train.py STAGE`, or `all`; run again, it goes on where it stopped.
 
-Stages, each on what the ones before it wrote: vae, images, subjects, places, motion, cameras, edits, rolls, turbo, and
-export, which writes the files that users have. Out of those `restore` writes what vae, places, cameras, edits, rolls
-and turbo wrote, so that one of the last three can be trained again by itself. README.md in this folder has the plan and what
+Stages, each on what the one before it wrote: vae, images, subjects, places, motion, cameras, edits; then rolls and turbo,
+both on edits; then export, which writes the files that users have. Out of those `restore` writes what edits, rolls or
+turbo need to train on, without the stages before. README.md in this folder has the plan and what
 was measured.
 """
 
@@ -13,7 +13,6 @@ import json
 import math
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 if not __package__:
@@ -71,6 +70,9 @@ PLANS = {
     "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
+# What each stage stands on.
+STANDS_ON = dict(zip([*PLANS][1:], PLANS, strict=False)) | {"turbo": "edits"}
+
 
 def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> Stage:
     """Errors: FileNotFoundError naming the stage before, where it was not trained yet."""
@@ -119,9 +121,10 @@ def check_folder(folder: Path, seed: int, size: int) -> None:
 
 
 def check_order(folder: Path, stage: str) -> None:
-    """Each stage stands on the ones before it. Errors: ValueError where one of those is not done, or newer than one after."""
-    names = [*PLANS]
-    stages = names[: names.index(stage) + 1] if stage in names else names
+    """Errors: ValueError where a stage that is stood on is not done, or was trained after what stands on it."""
+    stages = [stage] if stage in PLANS else [*PLANS]
+    while stages[0] in STANDS_ON:
+        stages.insert(0, STANDS_ON[stages[0]])
     done = {name: folder / f"{name}.done" for name in stages}
     for name in stages:
         if name != stage and (folder / f"{name}.training.pt").is_file() and not done[name].is_file():
@@ -130,8 +133,9 @@ def check_order(folder: Path, stage: str) -> None:
         del done[stage]  # it is about to be trained
     # Those that were restored, not trained, count as the oldest.
     trained_at = {name: file.stat().st_mtime if file.is_file() else -math.inf for name, file in done.items()}
-    for before, after in pairwise(trained_at):
-        if trained_at[after] < trained_at[before]:
+    for after in trained_at:
+        before = STANDS_ON.get(after)
+        if before in trained_at and trained_at[after] < trained_at[before]:
             raise ValueError(
                 f"Stage {after} in {folder.name} was not trained since {before} was: delete {after}.done and "
                 f"{after}.training.pt there, where they are, and train it again."

@@ -30,7 +30,7 @@ MODULE_FILE, LORA_FILE = "turbo.safetensors", "turbo-lora.safetensors"
 POSITIONS = 64  # what the pack gives a module without tables
 ORIGINAL_STEPS = 100
 SKIP = 6  # entries of the table that a step of the teacher goes over: 17 steps for the whole
-TEACHER_STEPS = 2  # before the student's own target; of those there are nine on the way down then
+TEACHER_STEPS = 2  # from a clip to its target, 12 entries: nine targets on the way down the table
 TEACHER_CFG = 2.5  # sampled with cfg 2, the student is guided about as much as the teacher by 5
 LORA_STRENGTH = 0.8  # of the turbo workflow
 LORA_RANK = 4
@@ -73,10 +73,7 @@ class TurboStage:
         sigma = sigmas[entry]
         x = latents + expand(sigma, latents) * draw_noise(batch.rng, latents)
         with torch.no_grad():
-            nearer, lower = x, sigma
-            for i in range(1, TEACHER_STEPS + 1):
-                upper, lower = lower, sigmas[(entry - i * SKIP).clamp(min=0)]
-                nearer = self.step_down(nearer, upper, lower, context)
+            nearer, lower = self.go_down(x, entry, sigmas, context)
             target = self.predict(nearer, lower.clamp(min=sigmas[1]), context)
             # At sigma 0 there is nothing left to learn from the student: the teacher's picture is the target.
             target = torch.where(expand(lower > 0, x), target, nearer)
@@ -84,9 +81,17 @@ class TurboStage:
         loss = ((error.square() + HUBER**2).sqrt() - HUBER).mean()
         return loss, {"error": error.detach().square().mean().item()}
 
+    def go_down(self, x: Tensor, entry: Tensor, sigmas: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's steps from entries of the table, (n,). Returns the clips and their sigmas."""
+        sigma = sigmas[entry]
+        for i in range(1, TEACHER_STEPS + 1):
+            lower = sigmas[(entry - i * SKIP).clamp(min=0)]
+            x, sigma = self.step_down(x, sigma, lower, context), lower
+        return x, sigma
+
     def step_down(self, x: Tensor, sigma: Tensor, lower: Tensor, context: Tensor) -> Tensor:
         """The teacher's step of Euler's method from sigma to lower, both (n,); clips at sigma 0 stay as they are."""
-        noised = sigma > 0
+        noised = sigma > 0  # any other sigma will do for the rest, whose result is not taken
         sigma = torch.where(noised, sigma, self.sampling.sigmas[0].to(sigma))
         denoised = self.teach(x, sigma, context)
         nearer = denoised + (x - denoised) * expand(lower / sigma, x)

@@ -390,19 +390,21 @@ def test_edits_goes_on_with_the_module_and_the_loras_of_cameras_and_turbo_distil
     assert all(torch.equal(turbo.teacher.state_dict()[key], value) for key, value in expected.items())
 
 
-def test_rolls_goes_on_with_the_lora_of_edits_and_trains_it_alone(folder: Path) -> None:
+def test_rolls_goes_on_with_the_lora_of_edits_and_trains_it_alone_both_ways(folder: Path) -> None:
     stage = train.make_stage("rolls", replace(train.PLANS["rolls"], batch=2), 0, 64, CPU, folder)
+    for key, value in load_file(folder / "edits.safetensors").items():
+        assert torch.equal(stage.weights[key], value), key
+    lora = stage.loras["roll"]
     for key, value in load_file(folder / "edits-roll.safetensors").items():
-        assert torch.allclose(stage.loras["roll"].file()[key], value), key
-    for step in range(2):
+        assert torch.allclose(lora.file()[key], value), key
+    for step, sign in enumerate((1.0, -1.0)):
         loss, numbers = stage.loss(step)
         loss.backward()
-        assert set(numbers) == {"roll", "flow of roll"}
-    rolling = {id(p) for p in stage.loras["roll"].parameters()}
+        assert set(numbers) == {"roll", "flow of roll"} and lora.direction.parts[0].strength == sign
+    rolling = {id(p) for p in lora.parameters()}
     assert {id(p) for p in stage.module.parameters() if p.grad is not None} == rolling
-    assert all(
-        any(p is trained for trained in stage.parameters().values()) for p in stage.loras["roll"].parameters()
-    )
+    readouts = {id(p) for p in stage.readouts.parameters()}
+    assert {id(p) for p in stage.parameters().values()} == rolling | readouts
 
 
 def test_an_edit_step_wants_what_is_shown_at_little_noise_and_what_is_asked_for_at_much() -> None:
@@ -429,19 +431,23 @@ def test_a_camera_lora_comes_back_from_its_file_and_another_is_refused(tmp_path:
 
 
 @torch.no_grad()
-def test_the_teacher_of_turbo_steps_down_as_the_sampler_does_and_leaves_finished_clips_alone(
+def test_the_teacher_of_turbo_goes_down_by_eulers_method_and_leaves_finished_clips_alone(
     folder: Path,
 ) -> None:
     stage = train.make_stage("turbo", replace(train.PLANS["turbo"], batch=2), 0, 64, CPU, folder)
-    batch = captioned_clips(0, "step down", 0, 3, FRAMES, 64, CPU)
+    batch = captioned_clips(0, "go down", 0, 3, FRAMES, 64, CPU)
     latents, context = stage.networks.prepare(batch)
-    sigma, lower = torch.tensor([5.0, 5.0, 0.0]), torch.tensor([2.0, 0.0, 0.0])
-    x = latents + expand(sigma, latents) * draw_noise(batch.rng, latents)
-    nearer = stage.step_down(x, sigma, lower, context)
-    noise = (x - stage.teach(x, sigma.clamp(min=5.0), context)) / 5.0
-    assert torch.allclose(nearer[0], x[0] - 3.0 * noise[0], atol=1e-3)
-    assert torch.allclose(nearer[1], x[1] - 5.0 * noise[1], atol=1e-3)
-    assert torch.equal(nearer[2], x[2])
+    sigmas = torch.cat([torch.zeros(1), stage.sampling.sigmas])
+    entry = torch.tensor([100, 9, 3])
+    x = latents + expand(sigmas[entry], latents) * draw_noise(batch.rng, latents)
+    once = stage.teach(x, sigmas[entry], context)
+    once += (x - once) * expand(sigmas[[94, 3, 0]] / sigmas[entry], x)
+    twice = stage.teach(once, sigmas[[94, 3, 1]], context)
+    twice += (once - twice) * expand(sigmas[[88, 0, 0]] / sigmas[[94, 3, 1]], x)
+    nearer, lower = stage.go_down(x, entry, sigmas, context)
+    assert torch.equal(lower, sigmas[[88, 0, 0]])
+    assert torch.allclose(nearer[:2], twice[:2], atol=1e-3) and torch.allclose(nearer[2], once[2], atol=1e-3)
+    assert not torch.allclose(once[2], twice[2], atol=1e-3)
 
 
 def test_the_layers_of_the_turbo_lora_have_one_order_whatever_that_of_the_hosts_table() -> None:
@@ -485,25 +491,35 @@ def test_long_logs_are_exported_thinned_up_to_their_last_line(folder: Path, tmp_
 
 def test_stages_out_of_their_order_are_refused(tmp_path: Path) -> None:
     train.check_order(tmp_path, "export")  # nothing trained here: restored, perhaps
-    (tmp_path / "rolls.training.pt").touch()
-    train.check_order(tmp_path, "rolls")
-    with pytest.raises(ValueError, match="rolls .* is not done: finish it before turbo"):
+    (tmp_path / "edits.training.pt").touch()
+    train.check_order(tmp_path, "edits")
+    with pytest.raises(ValueError, match="edits .* is not done: finish it before turbo"):
         train.check_order(tmp_path, "turbo")
-    (tmp_path / "rolls.done").touch()
-    train.check_order(tmp_path, "turbo")
-    with pytest.raises(ValueError, match="turbo .* was not trained since rolls"):
-        train.check_order(tmp_path, "export")
-    (tmp_path / "turbo.done").touch()
+    (tmp_path / "edits.done").touch()
+    for stage in ("rolls", "turbo"):
+        train.check_order(tmp_path, stage)
+        with pytest.raises(ValueError, match=f"{stage} .* was not trained since edits"):
+            train.check_order(tmp_path, "export")
+        (tmp_path / f"{stage}.done").touch()
     train.check_order(tmp_path, "export")
     os.utime(tmp_path / "turbo.done", (1, 1))
     for stage in ("turbo", "export"):
-        with pytest.raises(ValueError, match="turbo .* was not trained since rolls"):
+        with pytest.raises(ValueError, match="turbo .* was not trained since edits"):
             train.check_order(tmp_path, stage)
+    train.check_order(tmp_path, "rolls")
     (tmp_path / "turbo.done").unlink()
     (tmp_path / "motion.done").touch()
-    os.utime(tmp_path / "rolls.done", (1, 1))
+    os.utime(tmp_path / "edits.done", (1, 1))
     with pytest.raises(ValueError, match="cameras .* was not trained since motion"):
         train.check_order(tmp_path, "turbo")
+
+
+def test_rolls_and_turbo_can_each_be_trained_again_without_the_other(tmp_path: Path) -> None:
+    for again in ("rolls", "turbo"):
+        folder = tmp_path / again
+        folder.mkdir()
+        (folder / f"{again}.done").touch()  # the other one was restored
+        train.check_order(folder, "export")
 
 
 def test_export_without_a_stage_writes_nothing(folder: Path, tmp_path: Path) -> None:
