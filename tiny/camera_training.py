@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .captions import without_motion
@@ -26,7 +26,7 @@ from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_mo
 from .pictures import save_grid
 from .readouts import FlowReadouts
 from .scenes import before_textures, draw_attributes, seeded
-from .weights import Weights
+from .weights import Weights, save_whole
 
 FILE = "cameras.safetensors"
 # Half of the ranks is common to both directions of an axis, half is what makes them two.
@@ -124,6 +124,7 @@ class CameraStage:
     """The module of `source_file` and a LoRA for each axis. Readouts begin anew, and are not kept."""
 
     name, source_file, file = "cameras", MOTION_FILE, FILE
+    loras_from: str | None = None  # the stage whose LoRAs it goes on with
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         self.plan, self.seed, self.device = plan, seed, device
@@ -139,6 +140,9 @@ class CameraStage:
         self.loras.to(device)
         for weight in self.weights.values():
             weight.requires_grad_(True)  # LowRankSet freezes what it changes
+        if self.loras_from:
+            for axis, lora in self.loras.items():
+                lora.load(folder / lora_file(self.loras_from, axis))
 
     def parameters(self) -> dict[str, Tensor]:
         parts = {LORA: self.loras, READOUTS: self.readouts}
@@ -216,10 +220,9 @@ class CameraStage:
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        save_file({key: w.detach().contiguous() for key, w in self.weights.items()}, folder / self.file)
+        save_whole(self.weights, folder / self.file)
         for axis, lora in self.loras.items():
-            file = {key: w.detach().contiguous() for key, w in lora.file().items()}
-            save_file(file, folder / lora_file(self.name, axis))
+            save_whole(lora.file(), folder / lora_file(self.name, axis))
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:

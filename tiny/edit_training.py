@@ -8,16 +8,14 @@ of 16 clips, and in 6 of 16 where another colour was asked for, as guidance by w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .camera_training import FILE as CAMERAS_FILE
-from .camera_training import CameraStage, CameraStep, RestStep, lora_file
+from .camera_training import CameraStage, CameraStep, RestStep
 from .data import edited_clips
 from .diffusion import add_noise, draw_noise, draw_timesteps, expand, noise_loss, subject_weights
-from .loop import Plan
 from .motion_training import EARLY_NOISE, FRAMES
 from .motions import CAMERA_RATES
 from .networks import denoise_clips
@@ -54,12 +52,7 @@ class EditStage(CameraStage):
     """Goes on with the module and the LoRAs of `cameras`. Its samples are of cameras, too."""
 
     name, source_file, file = "edits", CAMERAS_FILE, FILE
-    loras_from = CameraStage.name  # the stage whose LoRAs it goes on with
-
-    def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
-        super().__init__(plan, seed, size, device, folder)
-        for axis, lora in self.loras.items():
-            lora.load(folder / lora_file(self.loras_from, axis))
+    loras_from = CameraStage.name
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         kind = kind_of_step(step)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .camera_training import GAIN, lora_file
@@ -32,14 +31,16 @@ from .shipped import (
 from .turbo_training import LORA_FILE, MODULE_FILE
 from .vae_training import FAST
 from .vae_training import FILE as VAE
-from .weights import Weights, motion_places, position_table
+from .weights import Weights, motion_places, position_table, save_whole
 
 POSITIONS = 32
 # What names in an SD1.5 checkpoint begin with, by how training calls the part.
 PREFIXES = {UNET_PREFIX: "model.diffusion_model.", TEXT: "cond_stage_model.transformer."}
 VAE_PREFIX = "first_stage_model."
-LORAS = {f"motion_lora_{axis}.safetensors": lora_file(EditStage.name, axis) for axis in CAMERA_RATES}
-LORAS[f"motion_lora_{ROLL}.safetensors"] = RollStage.file
+LORAS = {
+    f"motion_lora_{axis}.safetensors": RollStage.file if axis == ROLL else lora_file(EditStage.name, axis)
+    for axis in CAMERA_RATES
+}
 # What each file of `trained/` but the checkpoint is made of: a file in a training's folder.
 TRAINED = {
     SHIPPED[MOTION_MODULE]: MOTION,
@@ -70,13 +71,6 @@ def export(training: Path, seed: int, folder: Path = FOLDER) -> list[Path]:
     for log in training.glob("*.jsonl"):
         (folder / "logs" / log.name).write_text(thinned(log.read_text(encoding="utf-8")), encoding="utf-8")
     return written
-
-
-def save_whole(weights: Weights, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """The name appears when the file is complete."""
-    partial = path.with_suffix(".partial")
-    save_file({key: value.contiguous() for key, value in weights.items()}, partial, metadata)
-    os.replace(partial, path)
 
 
 def thinned(log: str) -> str:

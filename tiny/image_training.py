@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -39,7 +39,7 @@ from .pictures import save_grid
 from .readouts import PlaceReadouts
 from .scenes import MOTIONS, SPEEDS, Attributes, draw_attributes, seeded
 from .vae_training import decode, encode_fast, load_vae
-from .weights import CHANNELS, Weights, text_encoder, unet
+from .weights import CHANNELS, Weights, save_whole, text_encoder, unet
 
 IMAGES_FILE, SUBJECTS_FILE, PLACES_FILE = "images.safetensors", "subjects.safetensors", "places.safetensors"
 TEXT, UNET_PREFIX = "text.", "unet."
@@ -158,7 +158,7 @@ class ImageStage:
     def save_weights(self, folder: Path) -> None:
         weights = {UNET_PREFIX + key: value for key, value in self.unet.state_dict().items()}
         weights |= {TEXT + key: value for key, value in self.text.checkpoint().items()}
-        save_file({key: value.contiguous() for key, value in weights.items()}, folder / self.file)
+        save_whole(weights, folder / self.file)
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .captions import host_tokens, plain_caption
@@ -27,6 +27,7 @@ from .networks import PATCH, FramePicker, calm_gradients, denoise_clips, denoise
 from .pictures import save_grid
 from .scenes import Attributes, draw_attributes, seeded
 from .vae_training import decode, encode_fast, load_vae
+from .weights import save_whole
 
 FILE = "motion.safetensors"
 FRAMES = 16
@@ -138,7 +139,7 @@ class MotionStage:
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        save_file({key: value.contiguous() for key, value in self.module.state_dict().items()}, folder / FILE)
+        save_whole(self.module.state_dict(), folder / FILE)
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:

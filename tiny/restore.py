@@ -25,7 +25,6 @@ from .export import (
     TRAINED,
     VAE_PREFIX,
     position_tables,
-    save_whole,
     seed_mark,
     under,
     with_gain,
@@ -36,7 +35,7 @@ from .networks import PatchEncoder
 from .shipped import CHECKPOINT, FOLDER, MARK, SHIPPED, read_metadata, unpack
 from .vae_training import FAST
 from .vae_training import FILE as VAE
-from .weights import Weights, random_weights, shapes_of
+from .weights import Weights, random_weights, save_whole, shapes_of
 
 STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 
@@ -79,9 +78,8 @@ def shipped_files() -> dict[str, Weights]:
         weights = {key: value for key, value in in_fp32(name).items() if key not in tables}
         files[trained] = with_gain(weights, 1 / GAIN) if name in LORAS else weights
     files[MOTION_OF_CAMERAS] = files[MOTION]
-    for axis in CAMERA_RATES:
-        lora = files[LORAS[f"motion_lora_{axis}.safetensors"]]
-        files |= {lora_file(stage.name, axis): lora for stage in (CameraStage, EditStage)}
+    for axis, trained in zip(CAMERA_RATES, LORAS.values(), strict=True):
+        files |= {lora_file(stage.name, axis): files[trained] for stage in (CameraStage, EditStage)}
     return files
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .camera_training import LORA, READOUTS, CameraStep, lora_file
+from .camera_training import LORA, READOUTS, CameraStage, CameraStep, lora_file
 from .edit_training import FILE as EDITS_FILE
 from .edit_training import EditStage
 from .loop import Plan
+from .weights import save_whole
 
 AXIS = "roll"
 
 
-class RollStage(EditStage):
+class RollStage(CameraStage):
     """Writes its one LoRA alone. Readouts begin anew, and are not kept."""
 
     name, source_file, file = "rolls", EDITS_FILE, lora_file("rolls", AXIS)
@@ -40,5 +40,4 @@ class RollStage(EditStage):
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        lora = {key: w.detach().contiguous() for key, w in self.loras[AXIS].file().items()}
-        save_file(lora, folder / self.file)
+        save_whole(self.loras[AXIS].file(), folder / self.file)

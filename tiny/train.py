@@ -13,6 +13,7 @@ import json
 import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:
@@ -30,6 +31,9 @@ from .loop import Plan, Stage, train
 
 SIZE = 64  # pixels; latents of 8x8
 
+# What the stages that train motion LoRAs have in common.
+LORA_PLAN = partial(Plan, batch=4, weight_decay=0.001, ema=0.995, clip=0.3)
+
 # Steps that two processor cores do in hours; a GPU may take more of them: --longer.
 PLANS = {
     "vae": Plan(steps=3000, batch=16, learning_rate=1e-3, ema=0.998),
@@ -39,34 +43,9 @@ PLANS = {
         steps=1550, batch=64, learning_rate=1e-3, warm_up=30, ema=0.99, other_rates={"readouts.": 5e-3}
     ),
     "motion": Plan(steps=8000, batch=4, learning_rate=1e-3, warm_up=200, weight_decay=0.001, clip=0.3),
-    "cameras": Plan(
-        steps=9000,
-        batch=4,
-        learning_rate=7e-4,
-        weight_decay=0.001,
-        ema=0.995,
-        clip=0.3,
-        other_rates={"lora.": 5e-3, "readouts.": 3e-3},
-    ),
-    "edits": Plan(
-        steps=5000,
-        batch=4,
-        learning_rate=5e-4,
-        weight_decay=0.001,
-        ema=0.995,
-        clip=0.3,
-        other_rates={"lora.": 2e-3, "readouts.": 3e-3},
-    ),
-    "rolls": Plan(
-        steps=800,
-        batch=4,
-        learning_rate=2e-3,
-        warm_up=30,
-        weight_decay=0.001,
-        ema=0.995,
-        clip=0.3,
-        other_rates={"readouts.": 3e-3},
-    ),
+    "cameras": LORA_PLAN(steps=9000, learning_rate=7e-4, other_rates={"lora.": 5e-3, "readouts.": 3e-3}),
+    "edits": LORA_PLAN(steps=5000, learning_rate=5e-4, other_rates={"lora.": 2e-3, "readouts.": 3e-3}),
+    "rolls": LORA_PLAN(steps=800, learning_rate=2e-3, warm_up=30, other_rates={"readouts.": 3e-3}),
     "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 

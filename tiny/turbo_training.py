@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import comfy.utils
@@ -25,6 +24,7 @@ from .motion_training import FRAMES, ClipNetworks, load_motion
 from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
 from .pictures import save_grid
 from .scenes import draw_attributes, seeded
+from .weights import save_whole
 
 MODULE_FILE, LORA_FILE = "turbo.safetensors", "turbo-lora.safetensors"
 POSITIONS = 64  # what the pack gives a module without tables
@@ -48,6 +48,11 @@ class TurboStage:
         calm_gradients(self.module)
         self.pickers = (FramePicker(self.teacher), FramePicker(self.module))
         self.sampling, _ = lcm_sampling(1, ORIGINAL_STEPS)
+        self.sigmas = torch.cat([torch.zeros(1), self.sampling.sigmas]).to(
+            device
+        )  # of the table's entries, 0 at 0
+        with torch.no_grad():
+            self.no_context = self.networks.text(self.networks.tokens(NO_CAPTIONS[1:]).to(device))
         names = unet_lora_names(comfy.utils.unet_to_diffusers(UNET))
         shapes = {name: parameter.ndim for name, parameter in self.networks.unet.named_parameters()}
         self.diffusers_names = {
@@ -68,39 +73,37 @@ class TurboStage:
         for picker in self.pickers:
             picker.pick(batch.frames)
         latents, context = self.networks.prepare(batch)
-        sigmas = torch.cat([torch.zeros(1), self.sampling.sigmas]).to(self.device)
         entry = torch.randint(1, ORIGINAL_STEPS + 1, (clips,), generator=batch.rng).to(self.device)
-        sigma = sigmas[entry]
+        sigma = self.sigmas[entry]
         x = latents + expand(sigma, latents) * draw_noise(batch.rng, latents)
         with torch.no_grad():
-            nearer, lower = self.go_down(x, entry, sigmas, context)
-            target = self.predict(nearer, lower.clamp(min=sigmas[1]), context)
+            nearer, lower = self.go_down(x, entry, context)
+            target = self.predict(nearer, lower.clamp(min=self.sigmas[1]), context)
             # At sigma 0 there is nothing left to learn from the student: the teacher's picture is the target.
             target = torch.where(expand(lower > 0, x), target, nearer)
         error = self.predict(x, sigma, context) - target
         loss = ((error.square() + HUBER**2).sqrt() - HUBER).mean()
         return loss, {"error": error.detach().square().mean().item()}
 
-    def go_down(self, x: Tensor, entry: Tensor, sigmas: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def go_down(self, x: Tensor, entry: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's steps from entries of the table, (n,). Returns the clips and their sigmas."""
-        sigma = sigmas[entry]
+        sigma = self.sigmas[entry]
         for i in range(1, TEACHER_STEPS + 1):
-            lower = sigmas[(entry - i * SKIP).clamp(min=0)]
+            lower = self.sigmas[(entry - i * SKIP).clamp(min=0)]
             x, sigma = self.step_down(x, sigma, lower, context), lower
         return x, sigma
 
     def step_down(self, x: Tensor, sigma: Tensor, lower: Tensor, context: Tensor) -> Tensor:
         """The teacher's step of Euler's method from sigma to lower, both (n,); clips at sigma 0 stay as they are."""
-        noised = sigma > 0  # any other sigma will do for the rest, whose result is not taken
-        sigma = torch.where(noised, sigma, self.sampling.sigmas[0].to(sigma))
+        noised = sigma > 0
+        sigma = sigma.clamp(min=self.sigmas[1])  # not to divide by 0; what that gives is not taken
         denoised = self.teach(x, sigma, context)
         nearer = denoised + (x - denoised) * expand(lower / sigma, x)
         return torch.where(expand(noised, x), nearer, x)
 
     def teach(self, x: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """The guided teacher's picture in clips x = latents + sigma * noise."""
-        nothing = self.networks.text(self.networks.tokens(NO_CAPTIONS[1:]).to(self.device))
-        contexts = torch.cat([context, nothing.expand_as(context)])
+        contexts = torch.cat([context, self.no_context.expand_as(context)])
         noise = self._noise(self.teacher, 0.0, x.repeat(2, 1, 1, 1, 1), sigma.repeat(2), contexts)
         positive, negative = noise.chunk(2)
         return x - expand(sigma, x) * (negative + TEACHER_CFG * (positive - negative))
@@ -121,10 +124,8 @@ class TurboStage:
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        module = {key: value.contiguous() for key, value in self.module.state_dict().items()}
-        save_file(module, folder / MODULE_FILE)
-        lora = unet_lora_file(self.lora.weights(), self.diffusers_names)
-        save_file({key: value.contiguous() for key, value in lora.items()}, folder / LORA_FILE)
+        save_whole(self.module.state_dict(), folder / MODULE_FILE)
+        save_whole(unet_lora_file(self.lora.weights(), self.diffusers_names), folder / LORA_FILE)
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from comfy.taesd.taesd import TAESD
@@ -20,7 +20,7 @@ from .diffusion import draw_noise
 from .loop import Plan
 from .networks import PATCH, PatchEncoder
 from .pictures import save_grid
-from .weights import LATENT_SCALE, Weights, random_weights, shapes_of
+from .weights import LATENT_SCALE, Weights, random_weights, save_whole, shapes_of
 
 CROP = 64  # pixels; the networks see no farther than that
 NOISE = 0.15  # added to latents, so that the decoder forgives what the UNet gets slightly wrong
@@ -74,10 +74,12 @@ class VaeStage:
 
     @torch.no_grad()
     def save_weights(self, folder: Path) -> None:
-        vae = {key: value.contiguous() for key, value in self.vae.state_dict().items()}
-        vae |= {"vae_scale": torch.tensor(LATENT_SCALE), "vae_shift": torch.tensor(0.0)}
-        fast = {FAST + key: value.contiguous() for key, value in self.fast.state_dict().items()}
-        save_file(vae | fast, folder / FILE)
+        vae = self.vae.state_dict() | {
+            "vae_scale": torch.tensor(LATENT_SCALE),
+            "vae_shift": torch.tensor(0.0),
+        }
+        fast = {FAST + key: value for key, value in self.fast.state_dict().items()}
+        save_whole(vae | fast, folder / FILE)
 
     @torch.no_grad()
     def save_samples(self, folder: Path) -> None:

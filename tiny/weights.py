@@ -1,11 +1,17 @@
-"""What training starts from: random weights, seeded tensor by tensor, and scaled so that what passes stays in range."""
+"""What training starts from: random weights, seeded tensor by tensor, and scaled so that what passes stays in range.
+
+And how weights are written.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import comfy.ops
@@ -93,3 +99,10 @@ def position_table(positions: int, width: int) -> Tensor:
     """(1, positions, width): sines on even channels, cosines on odd ones, base 10000."""
     angles = torch.arange(positions)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(1, positions, width)
+
+
+def save_whole(weights: Weights, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """The name appears when the file is complete."""
+    partial = path.with_suffix(".partial")
+    save_file({key: value.detach().contiguous() for key, value in weights.items()}, partial, metadata)
+    os.replace(partial, path)

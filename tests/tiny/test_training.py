@@ -444,7 +444,7 @@ def test_the_teacher_of_turbo_goes_down_by_eulers_method_and_leaves_finished_cli
     once += (x - once) * expand(sigmas[[94, 3, 0]] / sigmas[entry], x)
     twice = stage.teach(once, sigmas[[94, 3, 1]], context)
     twice += (once - twice) * expand(sigmas[[88, 0, 0]] / sigmas[[94, 3, 1]], x)
-    nearer, lower = stage.go_down(x, entry, sigmas, context)
+    nearer, lower = stage.go_down(x, entry, context)
     assert torch.equal(lower, sigmas[[88, 0, 0]])
     assert torch.allclose(nearer[:2], twice[:2], atol=1e-3) and torch.allclose(nearer[2], once[2], atol=1e-3)
     assert not torch.allclose(once[2], twice[2], atol=1e-3)
