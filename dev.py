@@ -217,17 +217,17 @@ def apt_install(packages: list[str]) -> None:
 
 
 def demo(arguments: list[str]) -> int:
-    return run_script("tiny/demo.py", arguments, setup())
+    return run_module("dev_server.demo", arguments, setup())
 
 
 def ui(arguments: list[str]) -> int:
-    return run_script("tiny/ui.py", arguments, setup())
+    return run_module("dev_server.ui", arguments, setup())
 
 
 def serve(arguments: list[str]) -> int:
     env = setup()
     install("certificates", [CERTIFICATES], make_venv())
-    return run_script("tiny/serve.py", arguments, env)
+    return run_module("dev_server.serve", arguments, env)
 
 
 def test(arguments: list[str]) -> int:
@@ -248,7 +248,7 @@ def models(arguments: list[str]) -> int:
     """Needs huggingface_hub only: who just fetches weights should not have to install torch."""
     DEV.mkdir(exist_ok=True)
     install("huggingface hub", ["huggingface_hub"], make_venv())
-    return run_script("workflows/download.py", arguments, child_environment())
+    return run_script("bootstrap/download_models.py", arguments, child_environment())
 
 
 def bench(arguments: list[str]) -> int:
@@ -270,6 +270,10 @@ def run_script(script: str, arguments: list[str], env: dict[str, str]) -> int:
     if not (ROOT / script).is_file():
         raise SetupError(f"{script} is not in this checkout.")
     return run([PYTHON, ROOT / script, *arguments], env)
+
+
+def run_module(module: str, arguments: list[str], env: dict[str, str]) -> int:
+    return run_script("bootstrap/run_in_pack.py", [module, *arguments], env)
 
 
 def terminate(number: int, frame: object) -> None:

@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
-import importlib.util
 import json
 import os
 import statistics
 import sys
 import time
 import uuid
-from pathlib import Path
 
 import aiohttp
+from run import name_checkout
 
-ROOT = Path(__file__).resolve().parents[1]
 BAR_MS = 50.0
 ENDPOINT = "fal-ai/fast-animatediff/turbo/text-to-video"
 REQUEST = {
@@ -29,15 +27,6 @@ REQUEST = {
     "video_size": {"width": 64, "height": 64},
     "seed": 1,
 }
-
-
-def load_tiny() -> None:
-    """`tiny/` as the package fast_animatediff_tiny, as its own scripts do it."""
-    folder = ROOT / "tiny"
-    spec = importlib.util.spec_from_file_location(
-        "fast_animatediff_tiny", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    sys.modules["fast_animatediff_tiny"] = importlib.util.module_from_spec(spec)
 
 
 async def ask_endpoint(session: aiohttp.ClientSession) -> float:
@@ -94,10 +83,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=50)
     times = parser.parse_args().times
-    load_tiny()
-    from fast_animatediff_tiny.host import base_folder, host_folder
-    from fast_animatediff_tiny.server import ComfyServer
-    from fast_animatediff_tiny.set_up import set_up
+    name_checkout()
+    from fast_animatediff.dev_server.host import base_folder, host_folder
+    from fast_animatediff.dev_server.server import ComfyServer
+    from fast_animatediff.dev_server.set_up import set_up
 
     os.environ["FAD_ENDPOINTS_ENABLED"] = "true"
     base = base_folder()

@@ -40,7 +40,7 @@ WAYS = (
 
 
 def with_less_work(prompt: dict[str, Any], way: Way) -> dict[str, Any]:
-    from fast_animatediff.tiny.demo import nodes
+    from fast_animatediff.dev_server.demo import nodes
 
     (sampler,) = nodes(prompt, "FAD_Sampler")
     sampler["cfg_until"] = way.cfg_until
@@ -55,15 +55,15 @@ def with_less_work(prompt: dict[str, Any], way: Way) -> dict[str, Any]:
 def measure(clips: int) -> Iterator[str]:
     """Lines of a table, each as soon as it is known."""
     name_checkout()
-    from fast_animatediff.tiny.captions import plain_caption
-    from fast_animatediff.tiny.clip import SIZE
-    from fast_animatediff.tiny.host import base_folder, host_folder
-    from fast_animatediff.tiny.measures import judge, mean, psnr, share
-    from fast_animatediff.tiny.score_card import Request, in_another_colour, input_clip
-    from fast_animatediff.tiny.server import ComfyServer
-    from fast_animatediff.tiny.set_up import set_up
-    from fast_animatediff.tiny.subjects import find_subject, path_correlation
-    from fast_animatediff.tiny.workflow_maker import WorkflowMaker
+    from fast_animatediff.dev_server.clip import SIZE
+    from fast_animatediff.dev_server.host import base_folder, host_folder
+    from fast_animatediff.dev_server.server import ComfyServer
+    from fast_animatediff.dev_server.set_up import set_up
+    from fast_animatediff.tiny.domain.captions import plain_caption
+    from fast_animatediff.tiny.domain.measures import judge, mean, psnr, share
+    from fast_animatediff.tiny.domain.subjects import find_subject, path_correlation
+    from fast_animatediff.tiny.scoring.score_card import Request, in_another_colour, input_clip
+    from fast_animatediff.tiny.scoring.workflow_maker import WorkflowMaker
 
     class Maker(WorkflowMaker):
         way = WAYS[0]

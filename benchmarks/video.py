@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import torch
+from run import name_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
@@ -33,9 +33,7 @@ def use_host() -> None:
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
-    package = types.ModuleType("fast_animatediff")
-    package.__path__ = [str(ROOT)]
-    sys.modules["fast_animatediff"] = package
+    name_checkout()
 
 
 def back_and_forth(frames: int) -> list[int]:

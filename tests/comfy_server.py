@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fast_animatediff.tiny.clip import write_clip
-from fast_animatediff.tiny.host import ROOT, host_folder
+from fast_animatediff.dev_server.clip import write_clip
+from fast_animatediff.dev_server.host import ROOT, host_folder
+from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.dev_server.set_up import clips
 from fast_animatediff.tiny.make import make_models
-from fast_animatediff.tiny.server import ComfyServer
-from fast_animatediff.tiny.set_up import clips
 
 PACK_NAME = "fast-animatediff"
-NOT_INSTALLED = ("__pycache__", "tests", "tiny", "benchmarks")
+NOT_INSTALLED = ("__pycache__", "tests", "tiny", "benchmarks", "dev_server")
 
 
 def install_pack(custom_nodes: Path) -> None:

@@ -1,1 +1,1 @@
-"""A tiny SD1.5-shaped model family, and a real ComfyUI server to run it in: for the demo, the tests and the benchmarks."""
+"""A tiny SD1.5-shaped model family: its shipped weights, and how the host learns to open them."""

@@ -1,4 +1,4 @@
-"""Writes the tiny family's model files under the names that the workflows ask for: `python tiny/make.py --out DIR`.
+"""Writes the tiny family's model files under the names that the workflows ask for: `run_in_pack.py tiny.make --out DIR`.
 
 DIR is a ComfyUI models folder; files that are not of the tiny family are never replaced. The weights come from
 `trained/`.
@@ -12,11 +12,6 @@ import pickletools
 import sys
 import zipfile
 from pathlib import Path
-
-if not __package__:
-    from by_path import as_package
-
-    __package__ = as_package()
 
 from .shipped import BACKWARDS, FOLDER, MARK, SHIPPED, opposite, read_metadata, unpack
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fast_animatediff.tiny.server import ComfyServer
+from fast_animatediff.dev_server.server import ComfyServer
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 150

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import av
 import pytest
 
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import Graph, Prompt, api_file, read, ui_file
-from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.browser
 Visit = Callable[..., dict]

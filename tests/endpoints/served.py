@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from fast_animatediff.tiny.certificate import make_certificate
-from fast_animatediff.tiny.host import host_folder
-from fast_animatediff.tiny.server import ComfyServer, free_port
+from fast_animatediff.dev_server.certificate import make_certificate
+from fast_animatediff.dev_server.host import host_folder
+from fast_animatediff.dev_server.server import ComfyServer, free_port
 
 APP = "fal-ai/fast-animatediff"
 TURBO = f"{APP}/turbo/text-to-video"

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from fast_animatediff.dev_server.set_up import clips
 from fast_animatediff.tests.endpoints.served import Served
-from fast_animatediff.tiny.set_up import clips
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 SCRIPT = Path(__file__).with_name("page.js")

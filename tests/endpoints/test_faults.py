@@ -13,9 +13,9 @@ from contextlib import closing
 
 import pytest
 
+from fast_animatediff.dev_server.host import host_folder
+from fast_animatediff.dev_server.server import ComfyServer, free_port
 from fast_animatediff.tests.endpoints.served import LONG, SMALL, Served, new_id
-from fast_animatediff.tiny.host import host_folder
-from fast_animatediff.tiny.server import ComfyServer, free_port
 
 pytestmark = pytest.mark.server
 STEPS = LONG | {"num_inference_steps": 20}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from fast_animatediff.dev_server.set_up import clips
 from fast_animatediff.tests.endpoints.served import APP, SMALL, TURBO, Served
-from fast_animatediff.tiny.set_up import clips
 
 pytestmark = pytest.mark.server
 TO_VIDEO = f"{APP}/turbo/video-to-video"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fast_animatediff.dev_server.set_up import clips
 from fast_animatediff.tests.endpoints.served import Served
-from fast_animatediff.tiny.set_up import clips
 
 FOLDERS = os.environ.get("NODE_PATH", "").split(os.pathsep)
 HAS_CLIENT = shutil.which("node") and any(Path(folder, "@fal-ai", "client").is_dir() for folder in FOLDERS)

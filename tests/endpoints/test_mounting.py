@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 import folder_paths
 from comfy.cli_args import args
+from fast_animatediff.dev_server.certificate import make_certificate
+from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints.mounting import listen, mount, this_host
 from fast_animatediff.endpoints.routes import Routes
 from fast_animatediff.endpoints.settings import FILE_NAME, Settings
-from fast_animatediff.tiny.certificate import make_certificate
-from fast_animatediff.tiny.server import free_port
 
 
 def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fast_animatediff.dev_server.host import ROOT
+from fast_animatediff.dev_server.snippets import snippets
 from fast_animatediff.tests.endpoints.served import SECONDS, Served
 from fast_animatediff.tests.endpoints.test_javascript_client import FOLDERS, HAS_CLIENT
-from fast_animatediff.tiny.host import ROOT
-from fast_animatediff.tiny.snippets import snippets
 
 pytestmark = [
     pytest.mark.server,

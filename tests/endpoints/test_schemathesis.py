@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
+from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints.openapi import document
 from fast_animatediff.endpoints.requests import ENDPOINTS
 from fast_animatediff.tests.endpoints.served import SMALL, Served
-from fast_animatediff.tiny.server import free_port
 
 pytestmark = pytest.mark.server
 DESCRIBED = schemathesis.openapi.from_dict(document(ENDPOINTS.values(), "http://127.0.0.1/fal"))

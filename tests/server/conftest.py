@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fast_animatediff.dev_server.client import Finished, NodeFailed
+from fast_animatediff.dev_server.host import host_folder
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.comfy_server import make_base
 from fast_animatediff.tests.workflows.graphs import Prompt, turbo_text_to_video
-from fast_animatediff.tiny.client import Finished, NodeFailed
-from fast_animatediff.tiny.host import host_folder
-from fast_animatediff.tiny.server import ComfyServer
 
 PROBE = Path(__file__).resolve().parent / "probe"
 

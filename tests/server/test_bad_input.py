@@ -18,6 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fast_animatediff.dev_server.client import Interrupted as Cancelled
+from fast_animatediff.dev_server.client import NodeFailed, Progress, PromptRefused
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import (
     Prompt,
     add,
@@ -26,9 +29,6 @@ from fast_animatediff.tests.workflows.graphs import (
     turbo_text_to_video,
     video_to_video,
 )
-from fast_animatediff.tiny.client import Interrupted as Cancelled
-from fast_animatediff.tiny.client import NodeFailed, Progress, PromptRefused
-from fast_animatediff.tiny.server import ComfyServer
 from fast_animatediff.tiny.shipped import CHECKPOINT, MOTION_MODULE
 
 pytestmark = pytest.mark.server

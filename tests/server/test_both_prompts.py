@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import (
     Prompt,
     add,
@@ -22,7 +23,6 @@ from fast_animatediff.tests.workflows.graphs import (
     ui_file,
     video_to_video,
 )
-from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.server
 Run = Callable[[Prompt], Path]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import (
     Prompt,
     add,
@@ -18,7 +19,6 @@ from fast_animatediff.tests.workflows.graphs import (
     turbo_text_to_video,
     video_to_video,
 )
-from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.server
 Latent = Callable[[Prompt, list], Tensor]

@@ -11,6 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from fast_animatediff.dev_server.host import host_folder
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.nodes import NODES
 from fast_animatediff.tests.comfy_server import PACK_NAME
 from fast_animatediff.tests.workflows.graphs import (
@@ -20,8 +22,6 @@ from fast_animatediff.tests.workflows.graphs import (
     turbo_text_to_video,
     video_to_video,
 )
-from fast_animatediff.tiny.host import host_folder
-from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.server
 LOAD_PACK = Path(__file__).resolve().with_name("load_pack.py")

@@ -1,6 +1,6 @@
 """What the words, the knobs and the files mean: the tiny family through the pack's own workflow files.
 
-Captions and scenes that training never showed, fixed seeds; each bar is below what tiny/score.json has of many more clips,
+Captions and scenes that training never showed, fixed seeds; each bar is below what tiny/scoring/score.json has of many more clips,
 but for likeness to a video of what is asked for, which is measured here alone.
 """
 
@@ -12,22 +12,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from fast_animatediff.dev_server.demo import nodes
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import Prompt
-from fast_animatediff.tiny.captions import plain_caption
-from fast_animatediff.tiny.demo import nodes
-from fast_animatediff.tiny.measures import DIRECTIONS, camera_speed, falls, judge, psnr
-from fast_animatediff.tiny.scenes import (
+from fast_animatediff.tiny.domain.captions import plain_caption
+from fast_animatediff.tiny.domain.measures import DIRECTIONS, camera_speed, falls, judge, psnr
+from fast_animatediff.tiny.domain.scenes import (
     MOTIONS,
     Attributes,
     before_textures,
     draw_attributes,
     seeded,
 )
-from fast_animatediff.tiny.score_card import STRENGTHS, Request, held_out, in_another_colour, input_clip
-from fast_animatediff.tiny.server import ComfyServer
+from fast_animatediff.tiny.domain.subjects import find_subject, path_correlation
+from fast_animatediff.tiny.scoring.score_card import (
+    STRENGTHS,
+    Request,
+    held_out,
+    in_another_colour,
+    input_clip,
+)
+from fast_animatediff.tiny.scoring.workflow_maker import WorkflowMaker, read_clip
 from fast_animatediff.tiny.shipped import CAMERA_MOVES
-from fast_animatediff.tiny.subjects import find_subject, path_correlation
-from fast_animatediff.tiny.workflow_maker import WorkflowMaker, read_clip
 
 pytestmark = pytest.mark.server
 

@@ -16,10 +16,10 @@ import comfy.utils
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from fast_animatediff.motion_modules.checkpoint import load_motion_module, read_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
+from fast_animatediff.tiny.domain.measures import psnr
+from fast_animatediff.tiny.domain.render import render
+from fast_animatediff.tiny.domain.scenes import draw_attributes, draw_scenes, seeded
 from fast_animatediff.tiny.extension.family import HEADS, UNET, TinySD15
-from fast_animatediff.tiny.measures import psnr
-from fast_animatediff.tiny.render import render
-from fast_animatediff.tiny.scenes import draw_attributes, draw_scenes, seeded
 from fast_animatediff.tiny.shipped import (
     CHECKPOINT,
     MOTION_LORAS,

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.tiny import make, shipped
-from fast_animatediff.tiny.host import ROOT, host_folder
 
 
 def digests(models: Path) -> dict[str, str]:
@@ -22,7 +22,7 @@ def digests(models: Path) -> dict[str, str]:
 def test_the_script_run_by_path_writes_the_same_bytes_every_time(models: Path, tmp_path: Path) -> None:
     """From the checkout's root, whose folder nodes/ must not come in the host's way."""
     subprocess.run(
-        [sys.executable, "tiny/make.py", "--out", str(tmp_path)],
+        [sys.executable, "bootstrap/run_in_pack.py", "tiny.make", "--out", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "COMFYUI_PATH": str(host_folder())},
         check=True,

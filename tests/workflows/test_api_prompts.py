@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import API_NAMES, api_file, read, ui_file
-from fast_animatediff.tiny.server import ComfyServer
 
 pytestmark = pytest.mark.server
 names = pytest.mark.parametrize("name", API_NAMES)

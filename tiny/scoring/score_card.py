@@ -1,0 +1,192 @@
+"""The score card of the tiny family: what it makes of held-out prompts and seeds, measured without a learned judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..domain.captions import plain_caption
+from ..domain.measures import camera_speed, falls, judge, mean, psnr, share
+from ..domain.render import render
+from ..domain.scenes import (
+    COLOURS,
+    MOTIONS,
+    Attributes,
+    Scenes,
+    before_textures,
+    draw_attributes,
+    draw_scenes,
+    seeded,
+)
+from ..domain.subjects import find_subject, path_correlation, path_distance
+from ..shipped import CAMERA_MOVES
+
+FRAMES = 16
+STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+Card = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip to be made. asked: of one scene, what `caption` says; video: (f, 3, h, w), the input of video to video."""
+
+    caption: str
+    asked: Attributes
+    seed: int
+    turbo: bool = False
+    motion_strength: float = 1.0
+    motion_lora: str | None = None
+    lora_strength: float = 1.0
+    video: Tensor | None = None
+    strength: float = 0.7
+
+
+# Makes the clip of a request, (f, 3, h, w) in 0..1.
+Maker = Callable[[Request], Tensor]
+
+
+def held_out(seed: str, n: int) -> list[Attributes]:
+    attributes = draw_attributes(seeded("score", seed), n, held_out=True)
+    return [attributes.at(i) for i in range(n)]
+
+
+def score_text(make: Maker, n: int, turbo: bool = False) -> Card:
+    """Text to video on held-out captions: percentages, the mean error of the speed, and how still the picture is."""
+    verdicts = [
+        judge(make(Request(plain_caption(asked, 0), asked, seed=1000 + i, turbo=turbo)), asked)
+        for i, asked in enumerate(held_out("text", n))
+    ]
+    return {
+        "clips": n,
+        "clips with a direction": sum(v.direction is not None for v in verdicts),
+        "colour right, %": share([v.colour for v in verdicts]),
+        "shape right, %": share([v.shape for v in verdicts]),
+        "direction right, %": share([v.direction for v in verdicts]),
+        "movement right, %": share([v.movement for v in verdicts]),
+        "speed off by, %": 100 * mean([v.speed_error for v in verdicts]),
+        "change from frame to frame": mean([v.jitter for v in verdicts]),
+        "background drift": mean([v.drift for v in verdicts]),
+    }
+
+
+def score_motion_strength(make: Maker, n: int) -> Card:
+    """How much more frames change without the motion module: the median of the clips' ratios."""
+    ratios = []
+    for i, asked in enumerate(held_out("text", n)):
+        request = Request(plain_caption(asked, 0), asked, seed=1000 + i)
+        with_module = judge(make(request), asked).jitter
+        without = judge(make(replace(request, motion_strength=0.0)), asked).jitter
+        ratios.append(without / max(with_module, 1e-6))  # a clip may stand perfectly still
+    return {
+        "clips": n,
+        "change from frame to frame, strength 0 against 1": float(torch.tensor(ratios).median()),
+    }
+
+
+def score_camera(make: Maker, n: int) -> Card:
+    """Each motion LoRA: how often the camera goes its way at 1, and not at 0 and -1; how fast at each strength.
+
+    The clips at 0 are the same for all.
+    """
+    rng = seeded("score", "camera")
+    scenes = before_textures(rng, draw_attributes(rng, n, held_out=True))
+
+    def clips(move: str, strength: float) -> list[Tensor]:
+        return [
+            make(Request(plain_caption(asked, 0), asked, 2000 + i, motion_lora=move, lora_strength=strength))
+            for i, asked in enumerate(map(scenes.at, range(n)))
+        ]
+
+    at_rest = clips(next(iter(CAMERA_MOVES)), 0.0)
+    card: Card = {"clips of each": n}
+    for move, (axis, sign) in CAMERA_MOVES.items():
+        by_strength = {
+            strength: clips(move, strength) if strength else at_rest for strength in (-1.0, 0.0, 0.5, 1.0)
+        }
+        right, rates = {}, {}
+        for strength, of_strength in by_strength.items():
+            speeds = [camera_speed(clip, axis) for clip in of_strength]
+            right[strength] = share([moves_along and rate * sign > 0 for moves_along, rate in speeds])
+            rates[strength] = mean([rate * sign for _, rate in speeds])
+        card[f"{move}: right at 1, %"] = right[1.0]
+        card[f"{move}: the same way at 0, %"] = right[0.0]
+        card[f"{move}: the same way at -1, %"] = right[-1.0]
+        card |= {f"{move}: rate at {strength:g}": rate for strength, rate in rates.items()}
+        card[f"{move}: grows with strength"] = float(falls([-rate for rate in rates.values()]))
+    return card
+
+
+def score_video(make: Maker, n: int, size: int) -> Card:
+    """Video to video: another colour asked for, the path kept; less like the input the higher the strength.
+
+    The clips are of held-out combinations, the colours asked for are not: held out are movements of coloured shapes, and
+    these captions say no movement, which comes from the input.
+    """
+    correlations, distances, colours, shapes, likeness = [], [], [], [], []
+    for i in range(n):
+        scenes, video = input_clip(i, size)
+        asked = scenes.attributes
+        changed = in_another_colour(asked)
+        caption = plain_caption(changed, 0, motion=False)
+        results = {
+            strength: make(Request(caption, changed, 3000 + i, video=video, strength=strength))
+            for strength in STRENGTHS
+        }
+        before, after = find_subject(video), find_subject(results[0.7])
+        correlations.append(path_correlation(before, after))
+        distances.append(path_distance(before, after))
+        verdict = judge(results[0.7], changed)
+        colours.append(verdict.colour)
+        shapes.append(verdict.shape)
+        likeness.append([psnr(results[strength], video) for strength in STRENGTHS])
+    card = {
+        "clips of each strength": n,
+        "path correlation at 0.7": mean(correlations),
+        "path kept (0.9 and more) at 0.7, %": share([value >= 0.9 for value in correlations]),
+        "path off by at 0.7, sides": mean(distances),
+        "colour as asked at 0.7, %": share(colours),
+        "shape as asked at 0.7, %": share(shapes),
+        "likeness falls with strength, %": share([falls(values) for values in likeness]),
+    }
+    means = torch.tensor(likeness).mean(0).tolist()
+    return card | {f"likeness at {s:g}, dB": value for s, value in zip(STRENGTHS, means, strict=True)}
+
+
+def in_another_colour(shown: Attributes) -> Attributes:
+    return replace(shown, colour=(shown.colour + 3) % len(COLOURS))
+
+
+def input_clip(number: int, size: int) -> tuple[Scenes, Tensor]:
+    """A held-out scene with a subject that moves, and its clip, (FRAMES, 3, size, size)."""
+    for attempt in range(1000):
+        rng = seeded("score", "video", number, attempt)
+        asked = draw_attributes(rng, 1, held_out=True)
+        if MOTIONS[asked.motion[0]] not in ("still", "grow"):
+            scenes = draw_scenes(rng, asked, FRAMES)
+            return scenes, render(scenes, torch.arange(float(FRAMES))[None], size)[0]
+    raise RuntimeError("No scene with a moving subject was drawn.")
+
+
+# ---- the card
+
+
+def make_card(make: Maker, n: int, size: int) -> dict[str, Card]:
+    """All sections; `n` clips for each question."""
+    return {
+        "text to video, 25 steps": score_text(make, n),
+        "turbo text to video, 8 steps": score_text(make, n, turbo=True),
+        "motion strength": score_motion_strength(make, max(n // 4, 1)),
+        "motion LoRAs": score_camera(make, max(n // 4, 1)),
+        "video to video": score_video(make, max(n // 2, 1), size),
+    }
+
+
+def show(card: dict[str, Card]) -> str:
+    lines = []
+    for title, numbers in card.items():
+        lines += [title, *(f"  {name:<50} {value:8.3f}" for name, value in numbers.items())]
+    return "\n".join(lines)
