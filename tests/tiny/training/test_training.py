@@ -17,7 +17,6 @@ import comfy.utils
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
-from fast_animatediff.tiny.training import train
 from fast_animatediff.tiny.domain.captions import host_tokens
 from fast_animatediff.tiny.domain.motions import CAMERA_RATES, content_flow
 from fast_animatediff.tiny.domain.scenes import LENGTHS, seeded
@@ -34,6 +33,7 @@ from fast_animatediff.tiny.shipped import (
     read_metadata,
     unpack,
 )
+from fast_animatediff.tiny.training import train
 from fast_animatediff.tiny.training.cameras import (
     GAIN,
     CameraLora,
