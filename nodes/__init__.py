@@ -2,6 +2,12 @@
 
 from comfy_api.v0_0_2 import io
 
-from . import motion, sampling, video
+from . import decode_and_export, export_video, load_video, motion, sampling
 
-NODES: list[type[io.ComfyNode]] = [*motion.NODES, *sampling.NODES, *video.NODES]
+NODES: list[type[io.ComfyNode]] = [
+    *motion.NODES,
+    *sampling.NODES,
+    *load_video.NODES,
+    *export_video.NODES,
+    *decode_and_export.NODES,
+]

@@ -1,19 +1,19 @@
 """Frames in, frames out: which frames, decoding, encoding. Knows neither nodes nor motion modules."""
 
-from .animated_image import AnimatedImageSource, is_animated_image
-from .audio import SourceAudio, trimmed_audio
-from .container import Limits
-from .decode import Clip, Source, load_clip
-from .export import DEFAULT_QUALITY, FORMATS, QUALITIES, Export, export_video
-from .frame_stream import FrameStream, collected, in_chunks, write_behind
-from .metadata import front_end_tags
-from .open import open_source
-from .output import write_errors
-from .quantise import half_of, play_order
-from .select import Selection, exact_rate, exact_seconds
+from .frames import half_of, play_order
+from .reading.animated_image import AnimatedImageSource, is_animated_image
+from .reading.audio import SourceAudio, trimmed_audio
+from .reading.container import Limits
+from .reading.decode import Clip, Source, load_clip
+from .reading.sources import open_source
+from .reading.tensor_source import TensorSource
+from .reading.video_source import VideoSource
 from .size import FIT, PRESETS, SIZES
-from .source import VideoSource
-from .tensor_source import TensorSource
+from .timing import Selection, exact_rate, exact_seconds
+from .writing.export import DEFAULT_QUALITY, FORMATS, QUALITIES, Export, export_video
+from .writing.frame_stream import FrameStream, collected, in_chunks, write_behind
+from .writing.metadata import front_end_tags
+from .writing.new_files import write_errors
 
 __all__ = [
     "DEFAULT_QUALITY",

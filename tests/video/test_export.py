@@ -27,7 +27,7 @@ from fast_animatediff.video import (
     load_clip,
     open_source,
 )
-from fast_animatediff.video.output import new_files
+from fast_animatediff.video.writing.new_files import new_files
 
 try:
     import resource

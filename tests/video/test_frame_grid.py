@@ -12,7 +12,7 @@ import pytest
 from clips import HEIGHT, WIDTH, constant, number, numbers, write_video, write_webp
 
 from fast_animatediff.video import Selection, load_clip, open_source
-from fast_animatediff.video.select import Timed, on_screen
+from fast_animatediff.video.timing import TimedFrame, frames_played_at
 
 RATES = [Fraction(r) for r in (12, 24, 25, 30, 50, 60)]
 NTSC = [Fraction(r * 1000, 1001) for r in (24, 30, 60)]
@@ -50,11 +50,12 @@ def check(path: Path, times: Sequence[Fraction], end: Fraction) -> None:
     wanted = {fps: expected(times, end, fps, HALF_A_TICK.get(path.suffix, 0.0005)) for fps in TARGETS}
     with open_source(str(path), path.name) as source:
         shown = [
-            Timed(t.time, t.duration, number(source.pixels(t.frame, WIDTH, HEIGHT))) for t in source.frames()
+            TimedFrame(t.time, t.duration, number(source.pixels(t.frame, WIDTH, HEIGHT)))
+            for t in source.frames()
         ]
     found = {}
     for fps in TARGETS:
-        picked = on_screen(shown, Selection(fps, SECONDS), source.tolerance)
+        picked = frames_played_at(shown, Selection(fps, SECONDS), source.tolerance)
         found[fps] = [timed.frame for timed, repeats in picked for _ in range(repeats)]
     assert found == wanted
     for fps in WHOLE_WAY:

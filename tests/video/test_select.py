@@ -7,7 +7,14 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fast_animatediff.video.select import TOLERANCE, Selection, Timed, exact_rate, exact_seconds, on_screen
+from fast_animatediff.video.timing import (
+    TOLERANCE,
+    Selection,
+    TimedFrame,
+    exact_rate,
+    exact_seconds,
+    frames_played_at,
+)
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -19,16 +26,18 @@ STARTS = st.fractions(0, 5, max_denominator=1000)
 SECONDS = st.fractions(0, 8, max_denominator=1000)
 
 
-def timeline(gaps: list[Fraction]) -> list[Timed[int]]:
+def timeline(gaps: list[Fraction]) -> list[TimedFrame[int]]:
     """Frames 0, 1, ... each shown for its gap."""
-    return [Timed(sum(gaps[:i], Fraction(0)), gap, i) for i, gap in enumerate(gaps)]
+    return [TimedFrame(sum(gaps[:i], Fraction(0)), gap, i) for i, gap in enumerate(gaps)]
 
 
-def taken(frames: list[Timed[int]], selection: Selection) -> list[int]:
-    return [timed.frame for timed, repeats in on_screen(iter(frames), selection) for _ in range(repeats)]
+def taken(frames: list[TimedFrame[int]], selection: Selection) -> list[int]:
+    return [
+        timed.frame for timed, repeats in frames_played_at(iter(frames), selection) for _ in range(repeats)
+    ]
 
 
-def by_hand(frames: list[Timed[int]], selection: Selection, longest: int = 2000) -> list[int]:
+def by_hand(frames: list[TimedFrame[int]], selection: Selection, longest: int = 2000) -> list[int]:
     """The rule as written down: one target after the other, each looking at every frame."""
     end = frames[-1].time + frames[-1].duration
     chosen: list[int] = []
@@ -86,9 +95,9 @@ def test_reading_stops_one_frame_after_the_last_target() -> None:
     def endless():
         for i in range(10**6):
             read.append(i)
-            yield Timed(Fraction(i, 24), Fraction(1, 24), i)
+            yield TimedFrame(Fraction(i, 24), Fraction(1, 24), i)
 
-    assert len(list(on_screen(endless(), Selection(Fraction(8), Fraction(1))))) == 8
+    assert len(list(frames_played_at(endless(), Selection(Fraction(8), Fraction(1))))) == 8
     assert len(read) == 23  # frame 21 is on screen at 7/8 s, and 22 shows that it has gone
 
 

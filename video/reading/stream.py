@@ -11,8 +11,8 @@ from fractions import Fraction
 import av
 import av.error
 
+from ..timing import TimedFrame
 from .container import File, Limits, open_container, packets
-from .select import Timed
 
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
@@ -20,7 +20,7 @@ MOST_THREADS = 2  # FFmpeg takes one per core if it may, and each holds frames, 
 CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these drop the transparency
 
-Frames = Iterator[Timed[av.VideoFrame]]
+Frames = Iterator[TimedFrame[av.VideoFrame]]
 
 
 class PictureStream:
@@ -48,7 +48,7 @@ class PictureStream:
         self.container.close()
         self._decoded = iter(())  # a suspended generator would keep this object alive
 
-    def first(self) -> Timed[av.VideoFrame]:
+    def first(self) -> TimedFrame[av.VideoFrame]:
         """The next frame, which stays the next one."""
         first = next(self._decoded, None)
         if first is None:
@@ -125,7 +125,7 @@ class PictureStream:
                 duration = frame.duration * frame.time_base
                 # Matroska cuts durations to whole milliseconds.
                 whole = frame.time_base == MILLISECOND and abs(duration - step) < MILLISECOND
-                yield Timed(last, step if whole else duration or step, frame)
+                yield TimedFrame(last, step if whole else duration or step, frame)
 
     def _time(self, frame: av.VideoFrame, step: Fraction) -> Fraction | None:
         """When the frame appears; times rounded to milliseconds go back to the grid of the stream's rate."""

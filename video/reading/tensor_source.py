@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..frames import check_images
+from ..timing import TOLERANCE, TimedFrame
 from .audio import trimmed_audio
-from .quantise import check_images
-from .select import TOLERANCE, Timed
 
 
 class TensorSource:
@@ -43,10 +43,10 @@ class TensorSource:
     def close(self) -> None:
         """There is nothing to free: the images are not its own."""
 
-    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Tensor]]:
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame[Tensor]]:
         """Yields the images with their times, in seconds."""
         for index, image in enumerate(self._images):
-            yield Timed(index / self.rate, 1 / self.rate, image)
+            yield TimedFrame(index / self.rate, 1 / self.rate, image)
 
     def pixels(self, frame: Tensor, width: int, height: int) -> Tensor:
         """The image scaled to width x height, [height, width, 3] in 0..1."""

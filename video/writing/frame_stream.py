@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .quantise import Progress
+from ..frames import Progress
 
 PATIENCE = 0.1  # seconds between two looks at the cancel button while the other thread is busy
 Result = TypeVar("Result")

@@ -11,9 +11,9 @@ from typing import Any
 
 import av
 
+from ..colour import ToYuv, tag_bt709
+from ..frames import Frames, Progress, uint8_frames
 from .audio_writer import AudioWriter
-from .colour import ToYuv, tag_bt709
-from .quantise import Frames, Progress, pictures
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def write_video(
         video = _add_video(container, codec, images, fps, crf)
         sound = AudioWriter(container, codec.audio, audio) if audio else None
         to_yuv = ToYuv(video.width, video.height, video.pix_fmt, "rgba" if codec.alpha else "rgb24")
-        frames = pictures(images, order, alpha=codec.alpha, even=True, progress=progress)
+        frames = uint8_frames(images, order, alpha=codec.alpha, even=True, progress=progress)
         for done, picture in enumerate(frames, start=1):
             frame = to_yuv(picture)
             frame.pts, frame.time_base = done - 1, 1 / fps

@@ -30,7 +30,7 @@ def exact_rate(fps: float) -> Fraction:
 
 
 @dataclass(frozen=True)
-class Timed(Generic[T]):
+class TimedFrame(Generic[T]):
     """A source frame with its time after the first frame and how long it is shown, both in seconds."""
 
     time: Fraction
@@ -75,9 +75,9 @@ class Selection:
         return min(frames, self.max_frames) if self.max_frames else frames
 
 
-def on_screen(
-    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction = TOLERANCE
-) -> Iterator[tuple[Timed[T], int]]:
+def frames_played_at(
+    frames: Iterable[TimedFrame[T]], selection: Selection, tolerance: Fraction = TOLERANCE
+) -> Iterator[tuple[TimedFrame[T], int]]:
     """Yields each frame that is wanted, with how often it is taken, and stops reading after the last.
 
     Its duration is then how long it really is on screen, until the next frame. `frames` come in the order of
@@ -88,7 +88,7 @@ def on_screen(
     yield from pick(frames, selection, tolerance)
 
 
-def _until_next(frames: Iterable[Timed[T]]) -> Iterator[Timed[T]]:
+def _until_next(frames: Iterable[TimedFrame[T]]) -> Iterator[TimedFrame[T]]:
     """Each frame with the time until the next one as its duration."""
     previous = None
     for frame in frames:
@@ -100,8 +100,8 @@ def _until_next(frames: Iterable[Timed[T]]) -> Iterator[Timed[T]]:
 
 
 def _at_targets(
-    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
-) -> Iterator[tuple[Timed[T], int]]:
+    frames: Iterable[TimedFrame[T]], selection: Selection, tolerance: Fraction
+) -> Iterator[tuple[TimedFrame[T], int]]:
     total = selection.count()
     done = 0
     for frame in _until_next(frames):
@@ -116,8 +116,8 @@ def _at_targets(
 
 
 def _every_frame(
-    frames: Iterable[Timed[T]], selection: Selection, tolerance: Fraction
-) -> Iterator[tuple[Timed[T], int]]:
+    frames: Iterable[TimedFrame[T]], selection: Selection, tolerance: Fraction
+) -> Iterator[tuple[TimedFrame[T], int]]:
     end = selection.start + selection.seconds if selection.seconds else None
     done = 0
     for frame in _until_next(frames):

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
+from ..frames import Frames, Progress, check_images, play_order, to_uint8
 from .encode import H264, webm_codec, write_video
 from .gif import write_gif
 from .metadata import png_text
-from .output import NewFiles, new_files, write_errors
-from .quantise import Frames, Progress, check_images, play_order, quantise
+from .new_files import NewFiles, new_files, write_errors
 from .webp import write_webp
 
 FORMATS = ("mp4", "webm", "gif", "webp")
@@ -123,4 +123,4 @@ def _write(
         write_webp(images, path, **animation, tags=tags, progress=progress)
     else:
         write_gif(images, path, **animation, progress=progress)
-        Image.fromarray(quantise(images[order[0]])).save(files[".png"], pnginfo=png_text(tags))
+        Image.fromarray(to_uint8(images[order[0]])).save(files[".png"], pnginfo=png_text(tags))

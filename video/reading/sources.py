@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .animated_image import AnimatedImageSource, file_head, is_image
 from .container import File, Limits, check_file
-from .source import VideoSource
+from .video_source import VideoSource
 
 
 def open_source(file: File, name: str, limits: Limits | None = None) -> VideoSource | AnimatedImageSource:

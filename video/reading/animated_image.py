@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..timing import TOLERANCE, TimedFrame, animation_delay
 from .container import File, Limits
-from .select import TOLERANCE, Timed, animation_delay
 
 HEAD = 21  # bytes, up to the flags of a WebP
 MOST_CHUNKS = 1000  # of a PNG; real ones have a few before their pixels
@@ -96,7 +96,7 @@ class AnimatedImageSource:
         """Closes the file."""
         self._image.close()
 
-    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[Image.Image]]:
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame[Image.Image]]:
         """Yields all frames in order; they build on each other, so there is nothing to skip."""
         time = Fraction(0)
         still = 1 if self._image.info.get("default_image") and self.count > 1 else 0
@@ -108,7 +108,7 @@ class AnimatedImageSource:
                 self.damaged = True
                 return
             duration = animation_delay(Fraction(self._image.info.get("duration") or 0) / 1000)
-            yield Timed(time, duration, self._image.copy())
+            yield TimedFrame(time, duration, self._image.copy())
             time += duration
 
     def pixels(self, frame: Image.Image, width: int, height: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from types import TracebackType
 import av
 import numpy as np
 
+from ..colour import ToRgb, has_alpha, premultiplied, warn_about_hdr
+from ..timing import TOLERANCE, TimedFrame, animation_delay
 from .audio import SourceAudio, audio_stream
-from .colour import ToRgb, has_alpha, premultiplied, warn_about_hdr
 from .container import File, Limits
 from .freed import return_freed_memory
 from .orientation import Orientation
-from .select import TOLERANCE, Timed, animation_delay
 from .stream import Frames, PictureStream
 
 SEEK_FROM = Fraction(1)  # seconds: nearer starts are reached faster by decoding
@@ -58,13 +58,13 @@ class VideoSource:
             self._stream = None
             return_freed_memory()
 
-    def frames(self, start: Fraction = Fraction(0)) -> Iterator[Timed[av.VideoFrame]]:
+    def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame[av.VideoFrame]]:
         """Yields frames in order of presentation from at or before `start` (seconds) on; may be called once."""
         if self._is_gif:
             yield from _as_browsers_play(self._stream.frames())
             return
         for timed in self._from_key_frame(start) if start > SEEK_FROM else self._stream.frames():
-            yield Timed(timed.time - self._origin, timed.duration, timed.frame)
+            yield TimedFrame(timed.time - self._origin, timed.duration, timed.frame)
 
     def pixels(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         """The upright picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
@@ -125,5 +125,5 @@ def _as_browsers_play(frames: Frames) -> Frames:
     time = Fraction(0)
     for timed in frames:
         duration = animation_delay(timed.duration)
-        yield Timed(time, duration, timed.frame)
+        yield TimedFrame(time, duration, timed.frame)
         time += duration

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import av
 
+from ..frames import Frames, Progress, uint8_frames
 from .metadata import webp_exif
-from .quantise import Frames, Progress, pictures
 
 MILLISECOND = Fraction(1, 1000)
 EXIF_FLAG, ALPHA_FLAG = 0x08, 0x10
@@ -38,7 +38,7 @@ def write_webp(
         stream.pix_fmt = "bgra"
         stream.codec_context.time_base = MILLISECOND
         stream.options = {"quality": str(QUALITIES[quality]), "lossless": "0", "compression_level": "4"}
-        for k, picture in enumerate(pictures(images, order, alpha=True, progress=progress)):
+        for k, picture in enumerate(uint8_frames(images, order, alpha=True, progress=progress)):
             frame = av.VideoFrame.from_ndarray(picture[..., [2, 1, 0, 3]], format="bgra")
             frame.pts, frame.time_base = math.floor(k * 1000 / fps), MILLISECOND
             frame.duration = math.floor((k + 1) * 1000 / fps) - frame.pts

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..size import Size, cover, target_size
+from ..timing import Selection, TimedFrame, frames_played_at
 from .container import Limits
-from .select import Selection, Timed, on_screen
-from .sheet import Sheet
-from .size import Size, cover, target_size
+from .frame_buffer import FrameBuffer
 
 Progress = Callable[[int, int], None]
 FIRST_ROOM = 64  # frames, for files that don't say how long they are
@@ -34,7 +34,7 @@ class Source(Protocol):
     damaged: bool
     tolerance: Fraction
 
-    def frames(self, start: Fraction = ...) -> Iterator[Timed[Any]]:
+    def frames(self, start: Fraction = ...) -> Iterator[TimedFrame[Any]]:
         """Yields frames in order of presentation from at or before `start` seconds on."""
 
     def pixels(self, frame: Any, width: int, height: int) -> np.ndarray | Tensor:
@@ -81,7 +81,7 @@ def load_clip(
             f"{source.name} is too long and thin: {source.width}x{source.height} would have to be scaled to "
             f"{scaled[0]}x{scaled[1]} to fill {target[0]}x{target[1]}. Crop it first, or choose size source."
         )
-    sheet = Sheet(source.name, target, source.has_alpha, limits, dtype, device)
+    sheet = FrameBuffer(source.name, target, source.has_alpha, limits, dtype, device)
     sheet.reserve(_expected_frames(source, selection))
     shown, end = _fill(sheet, source, selection, scaled, progress)
     source.close()
@@ -100,14 +100,18 @@ def load_clip(
 
 
 def _fill(
-    sheet: Sheet, source: Source, selection: Selection, scaled: tuple[int, int], progress: Progress | None
+    sheet: FrameBuffer,
+    source: Source,
+    selection: Selection,
+    scaled: tuple[int, int],
+    progress: Progress | None,
 ) -> tuple[Fraction, Fraction]:
     """Writes the selected frames, scaled and cropped; returns when the last one written and the last one read leave."""
     width, height = sheet.size
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     shown = end = Fraction(0)
 
-    def watched() -> Iterator[Timed[Any]]:
+    def watched() -> Iterator[TimedFrame[Any]]:
         nonlocal end
         for timed in source.frames(selection.start):
             if progress:
@@ -115,7 +119,7 @@ def _fill(
             end = timed.end
             yield timed
 
-    for timed, repeats in on_screen(watched(), selection, source.tolerance):
+    for timed, repeats in frames_played_at(watched(), selection, source.tolerance):
         pixels = source.pixels(timed.frame, *scaled)
         sheet.add(pixels[top : top + height, left : left + width], repeats)
         shown = timed.end

@@ -9,7 +9,7 @@ from torch import Tensor
 from .container import Limits
 
 
-class Sheet:
+class FrameBuffer:
     """Collects frames of one size; `finish` returns them as images [n, height, width, 3] and a mask.
 
     Bytes stay bytes until then, at the beginning of the memory that the finished tensor takes. So the decoder's own

@@ -44,7 +44,7 @@ def check_images(images: Frames) -> None:
         )
 
 
-def pictures(
+def uint8_frames(
     images: Frames,
     order: list[int],
     *,
@@ -60,11 +60,11 @@ def pictures(
     for done, index in enumerate(order):
         if progress:
             progress(done, len(order))
-        picture = quantise(images[index], index, alpha)
+        picture = to_uint8(images[index], index, alpha)
         yield pad_to_even(picture) if even else picture
 
 
-def quantise(image: Tensor, index: int = 0, alpha: bool = False) -> np.ndarray:
+def to_uint8(image: Tensor, index: int = 0, alpha: bool = False) -> np.ndarray:
     """One image [height, width, channels] in 0..1 as uint8, rounded to the nearest level."""
     image = image.detach().to("cpu", torch.float32)
     if not torch.isfinite(image.sum()) and not torch.isfinite(image).all():

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .quantise import Frames, Progress, half_of, pictures
+from ..frames import Frames, Progress, half_of, uint8_frames
 
 CENTISECOND = Fraction(1, 100)
 SHORTEST = 2  # centiseconds; players slow down anything shorter
@@ -88,15 +88,15 @@ def _mapped(
     """The frames in the colours of their palette; one palette for all of them takes a first pass of its own."""
     transparent = images.shape[-1] == 4
     if palette.per_frame:
-        for picture in pictures(images, order, alpha=True, progress=progress):
+        for picture in uint8_frames(images, order, alpha=True, progress=progress):
             colours = _make_palette([picture], picture.shape, palette.colours, transparent)
             yield _PaletteUse(colours, picture.shape, palette.dither)(picture)
         return
     halves = [progress and half_of(progress, half) for half in (0, 1)]
-    everything = pictures(images, order, alpha=True, progress=halves[0])
+    everything = uint8_frames(images, order, alpha=True, progress=halves[0])
     colours = _make_palette(everything, images.shape[1:], palette.colours, transparent)
     use_palette = _PaletteUse(colours, images.shape[1:], palette.dither)
-    yield from map(use_palette, pictures(images, order, alpha=True, progress=halves[1]))
+    yield from map(use_palette, uint8_frames(images, order, alpha=True, progress=halves[1]))
 
 
 def _make_palette(

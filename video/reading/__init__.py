@@ -1,0 +1,1 @@
+"""Video files, animated pictures and tensors to frames, picked by time, with their sound."""
