@@ -1,4 +1,4 @@
-"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `test`, `ui`, `serve`, `models` or `bench`.
+"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `ui`, `serve`, `test`, `types`, `models`, `bench`.
 
 Standard library only. Everything lands in `.venv/` and `.dev/` of the checkout; whatever is done outside is printed.
 `COMFYUI_PATH` names a ComfyUI of your own to use instead of the one that is downloaded.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
-from bootstrap.host import BASE, find_host, link_into, link_into_base
+from bootstrap.browser_tools import browser_environment
+from bootstrap.host import BASE, find_host, link_into, link_into_base, relink
 from bootstrap.programs import (
     DEV,
     DISK_GB,
     ISOLATED,
-    LINUX,
     PYTHON,
     ROOT,
     VENV,
@@ -39,25 +37,28 @@ ANY_TORCH = ["torch>=2.7", "torchvision", "torchaudio"]
 TORCH_WORKS = """import torch, torchaudio, torchvision
 assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7); print(torch.__version__)"""
 
-# Exact where a version decides a result: ruff's formatting, diffusers as the numeric oracle (0.42 needs Python 3.11).
+# Exact where a version decides a result: ruff's formatting, mypy's findings, diffusers as the numeric oracle (0.42 needs Python 3.11).
 # Of comfy-cli only the workflow converter is used. It needs pathspec; the other 24 dependencies stay out.
-TEST_TOOLS = ["pytest>=8,<10", "hypothesis>=6,<7", "ruff==0.17.5", "pathspec>=1,<2"]
+TEST_TOOLS = ["pytest>=8,<10", "pytest-xdist>=3,<4", "hypothesis>=6,<7", "pathspec>=1,<2"]
+TEST_TOOLS += ["ruff==0.17.5", "mypy==2.4.1"]
 TEST_TOOLS += ["diffusers==0.42.1; python_version >= '3.11'", "diffusers==0.41.0; python_version < '3.11'"]
 CERTIFICATES = "trustme>=1.2,<2"  # the Python client speaks only https
 # The service's own client, and schemathesis, which makes requests up from the OpenAPI document.
 TEST_TOOLS += ["fal-client==1.0.3", CERTIFICATES, "schemathesis>=4,<5"]
 CONVERTER = ["--no-deps", "comfy-cli==1.23.0"]
-NODE_TOOLS = ["playwright-core@1.65.1", "@fal-ai/client@1.10.1"]
 
 VENV_ADVICE = (
     "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
 )
+TYPED_ROOMS = ["dev_server", "endpoints", "motion_modules", "nodes", "video"]
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
   ui              the ComfyUI page with this pack and the tiny models
   serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
-  test [pytest]   ruff and every test; with arguments only pytest, for example: test tests/video -k gif
+  test            ruff, mypy and the tests, but for those marked slow; test --all: with these. With other arguments
+                  only pytest, in one process, for example: test tests/video -k gif
+  types           mypy alone
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
   bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
 
@@ -137,82 +138,6 @@ def child_environment(**more: str) -> dict[str, str]:
     return env
 
 
-# ---- what the tests with a browser or Node.js need
-
-
-def browser_environment() -> dict[str, str]:
-    """CHROMIUM and NODE_PATH for these tests. If they can't be had: a loud line, under CI an error."""
-    tools = find_browser_tools()
-    if None in tools.values() and LINUX and os.geteuid() == 0 and shutil.which("apt-get"):
-        apt_install([package for package, found in tools.items() if not found])
-        tools = find_browser_tools()
-    missing = [package for package, found in tools.items() if not found]
-    if not missing and not install_node_tools(tools["npm"]):
-        missing = NODE_TOOLS
-    if not missing:
-        return {"CHROMIUM": tools["chromium"], "NODE_PATH": str(DEV / "node_modules")}
-    advice = f"{' and '.join(missing)} not found. Install it (CHROMIUM can name a browser elsewhere), then run again."
-    if os.environ.get("CI") == "true":
-        raise SetupError(f"The browser tests can't run: {advice}")
-    print(f"\n*** THE BROWSER TESTS WILL BE SKIPPED: {advice} ***\n")
-    return {}
-
-
-def install_node_tools(npm: str) -> bool:
-    """Whether the wanted packages are in .dev, after an attempt to put them there: all at once, npm drops the others."""
-    if all(map(has_node_tool, NODE_TOOLS)):
-        return True
-    flags = ["--prefix", DEV, "--no-save", "--no-audit", "--no-fund"]
-    try:
-        run_quietly(" ".join(NODE_TOOLS), [npm, "install", *flags, *NODE_TOOLS])
-    except SetupError as error:
-        print(error)
-        return False
-    return True
-
-
-def has_node_tool(tool: str) -> bool:
-    package, _, version = tool.rpartition("@")
-    described = DEV / "node_modules" / package / "package.json"
-    return described.is_file() and json.loads(described.read_text(encoding="utf-8"))["version"] == version
-
-
-def find_browser_tools() -> dict[str, str | None]:
-    """Programs by the name of the Debian package that has them."""
-    return {"chromium": find_chromium(), "nodejs": shutil.which("node"), "npm": shutil.which("npm")}
-
-
-def find_chromium() -> str | None:
-    """A Chromium or Chrome that starts: CHROMIUM, then the usual names, then the usual places."""
-    names = [
-        os.environ.get("CHROMIUM", ""),
-        "chromium",
-        "chromium-browser",
-        "google-chrome",
-        "google-chrome-stable",
-    ]
-    places = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"]
-    places += [os.path.expandvars(r"%ProgramFiles%\Google\Chrome\Application\chrome.exe")]
-    for found in filter(None, map(shutil.which, names + places)):
-        # On Ubuntu it may be a stub that only asks for snap. Elsewhere --version may open a window.
-        if not LINUX or subprocess.run([found, "--version"], capture_output=True).returncode == 0:
-            return found
-    return None
-
-
-def apt_install(packages: list[str]) -> None:
-    """A failure is only shown: the caller looks whether the programs are there."""
-    print(f"installing {', '.join(packages)} on this system with apt-get, for the browser tests")
-    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    try:
-        run_quietly("apt-get update", ["apt-get", "update"], env)
-        run_quietly(
-            "apt-get install", ["apt-get", "install", "-y", "--no-install-recommends", *packages], env
-        )
-    except SetupError as error:
-        print(error)
-
-
 # ---- commands
 
 
@@ -233,15 +158,46 @@ def serve(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     env = setup(tests=True)
     env.update(browser_environment())
-    if not arguments:
-        for check in (["check", "."], ["format", "--check", "."]):
-            if run([*ISOLATED, "ruff", *check], env):
-                print(f"ruff {' '.join(check)} found something; the tests were not run")
-                return 1
-    named = any(Path(argument.split("::")[0]).exists() for argument in arguments)
-    return run(
-        [*ISOLATED, "pytest", "-c", "tests/pytest.ini", *([] if named else ["tests"]), *arguments], env
-    )
+    # Two threads of torch in each of several processes make the same tests take eight times as long on two cores.
+    env.setdefault("OMP_NUM_THREADS", "1")
+    pytest = [*ISOLATED, "pytest", "-c", "tests/pytest.ini"]
+    if arguments not in ([], ["--all"]):
+        named = any(Path(argument.split("::")[0]).exists() for argument in arguments)
+        return run([*pytest, *([] if named else ["tests"]), *arguments], env)
+    if lint(env, "check") or lint(env, "format", "--check") or check_types(env):
+        print("The tests were not run: mend this first.")
+        return 1
+    chosen = [] if arguments else ["-m", "not slow"]
+    # In the order of collection, which puts the long groups first.
+    workers = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    return run([*pytest, "tests", *workers, *chosen, "--durations", "5"], env)
+
+
+def types(arguments: list[str]) -> int:
+    return check_types(setup(tests=True))
+
+
+def lint(env: dict[str, str], *command: str) -> int:
+    return run([*ISOLATED, "ruff", *command, "."], env)
+
+
+def check_types(env: dict[str, str]) -> int:
+    """mypy on the rooms that have to be typed, with the checkout as the package `fast_animatediff`, as the host's."""
+    folder = DEV / "types"
+    folder.mkdir(exist_ok=True)
+    relink(folder / "fast_animatediff", ROOT)
+    rooms = [part for room in TYPED_ROOMS for part in ("-p", f"fast_animatediff.{room}")]
+    command = [
+        *ISOLATED,
+        "mypy",
+        "--config-file",
+        ROOT / "pyproject.toml",
+        "--cache-dir",
+        DEV / "mypy",
+        *rooms,
+    ]
+    # Not from the root, where our `nodes/` would pass for the host's module.
+    return run(command, {**env, "MYPYPATH": os.pathsep.join([str(folder), env["COMFYUI_PATH"]])}, folder)
 
 
 def models(arguments: list[str]) -> int:
@@ -262,7 +218,15 @@ def bench(arguments: list[str]) -> int:
     return run_script(f"benchmarks/{name}.py", rest, setup())
 
 
-COMMANDS = {"demo": demo, "ui": ui, "serve": serve, "test": test, "models": models, "bench": bench}
+COMMANDS = {
+    "demo": demo,
+    "ui": ui,
+    "serve": serve,
+    "test": test,
+    "types": types,
+    "models": models,
+    "bench": bench,
+}
 
 
 def run_script(script: str, arguments: list[str], env: dict[str, str]) -> int:

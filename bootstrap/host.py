@@ -93,6 +93,15 @@ def link(place: Path, target: Path) -> None:
         place.symlink_to(target, target_is_directory=True)
 
 
+def relink(place: Path, target: Path) -> None:
+    """As `link`; a link that shows another folder, as after the checkout was moved, is replaced."""
+    if place.resolve() == target:
+        return
+    if os.path.lexists(place):
+        place.rmdir() if WINDOWS else place.unlink()
+    link(place, target)
+
+
 def link_into_base() -> None:
     """The dev server's own folders, with this checkout and the tiny models' extension as its custom nodes."""
     for name in ("custom_nodes", "input", "models", "output", "temp", "user"):
@@ -101,12 +110,8 @@ def link_into_base() -> None:
         "fast-animatediff": ROOT,
         "fast-animatediff-tiny": ROOT / "tiny" / "extension",
     }.items():
-        place = BASE / "custom_nodes" / name
-        if place.resolve() == target or not target.is_dir():
-            continue
-        if os.path.lexists(place):  # the checkout was moved
-            place.rmdir() if WINDOWS else place.unlink()
-        link(place, target)
+        if target.is_dir():
+            relink(BASE / "custom_nodes" / name, target)
 
 
 def link_into(custom_nodes: Path, checkout: Path) -> str:

@@ -26,9 +26,9 @@ class SetupError(RuntimeError):
     """What went wrong and what to do next, written for the console."""
 
 
-def run(command: list[str | Path], env: dict[str, str]) -> int:
-    """Runs a program in the foreground, from the root of the checkout; returns its exit code."""
-    process = subprocess.Popen([str(part) for part in command], cwd=ROOT, env=env)
+def run(command: list[str | Path], env: dict[str, str], folder: Path = ROOT) -> int:
+    """Runs a program in the foreground, in a folder; returns its exit code."""
+    process = subprocess.Popen([str(part) for part in command], cwd=folder, env=env)
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:

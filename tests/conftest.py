@@ -11,9 +11,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; servers that tests start inherit it
+
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+# Fixtures that start a ComfyUI of their own, the one that is used longest first.
+SERVERS = ("served", "comfy", "comfy_server")
+HAS_SERVER = pytest.StashKey[bool]()
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
 
 
@@ -59,6 +65,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files anew instead of comparing"
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a server, and those of one file, are run by one worker; those with a server begin first."""
+    for item in items:
+        server = next((name for name in SERVERS if name in getattr(item, "fixturenames", ())), None)
+        item.add_marker(pytest.mark.xdist_group(server or item.path.stem))
+        item.stash[HAS_SERVER] = server is not None
+    items.sort(key=lambda item: not item.stash[HAS_SERVER])
 
 
 take_ctrl_c()

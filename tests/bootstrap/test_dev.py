@@ -27,13 +27,15 @@ def load(name: str, path: Path, folders: list[str] | None = None) -> ModuleType:
 
 load("bootstrap", ROOT / "bootstrap" / "__init__.py", [str(ROOT / "bootstrap")])
 dev = load("dev", ROOT / "dev.py")
-host, programs = sys.modules["bootstrap.host"], sys.modules["bootstrap.programs"]
+browser_tools, host, programs = (
+    sys.modules[f"bootstrap.{name}"] for name in ("browser_tools", "host", "programs")
+)
 
 
 @pytest.fixture
 def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout in a folder of the test, so that nothing is written into the real one."""
-    for module in (programs, host, dev):
+    for module in (programs, host, browser_tools, dev):
         for name, value in vars(module).copy().items():
             if isinstance(value, Path) and value.is_relative_to(ROOT):
                 monkeypatch.setattr(module, name, tmp_path / value.relative_to(ROOT))
@@ -249,14 +251,14 @@ def test_under_ci_a_missing_browser_is_an_error_elsewhere_a_loud_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CHROMIUM", raising=False)
     monkeypatch.delenv("CI", raising=False)
-    assert dev.browser_environment() == {}
+    assert browser_tools.browser_environment() == {}
     assert (
         "*** THE BROWSER TESTS WILL BE SKIPPED: chromium and nodejs and npm not found"
         in capsys.readouterr().out
     )
     monkeypatch.setenv("CI", "true")
     with pytest.raises(programs.SetupError, match="The browser tests can't run"):
-        dev.browser_environment()
+        browser_tools.browser_environment()
 
 
 def test_programs_never_get_the_checkout_on_their_python_path(monkeypatch: pytest.MonkeyPatch) -> None:
