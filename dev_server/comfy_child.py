@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+MAIN_THREAD = threading.get_ident()
 GRACE_SECONDS = 5.0  # to stop in good order
 
 
@@ -22,7 +23,7 @@ def end_with_parent() -> None:
         pass
     # What Ctrl-C does: the server leaves in good order. Its loop wakes only if the signal is the main thread's.
     if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(MAIN_THREAD, signal.SIGINT)
     else:
         signal.raise_signal(signal.SIGINT)
     time.sleep(GRACE_SECONDS)

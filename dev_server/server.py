@@ -75,7 +75,7 @@ class ComfyServer:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         try:
-            self._wait_until_ready(time.monotonic() + timeout)
+            self._wait_until_ready(self._process, time.monotonic() + timeout)
         except BaseException:
             self.stop()
             raise
@@ -86,8 +86,7 @@ class ComfyServer:
         if process is None:
             return
         try:
-            process.stdin.close()
-            process.wait(STOP_SECONDS)
+            process.communicate(timeout=STOP_SECONDS)  # closes its standard input, which asks it to end
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -122,9 +121,9 @@ class ComfyServer:
             *self.options,
         ]
 
-    def _wait_until_ready(self, deadline: float) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while time.monotonic() < deadline:
-            code = self._process.poll()
+            code = process.poll()
             if code is not None:
                 raise RuntimeError(f"ComfyUI ended with code {code} while starting:\n{self._log_tail()}")
             try:
