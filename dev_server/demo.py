@@ -67,7 +67,7 @@ def describe_video(path: Path) -> str:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = sum(1 for _ in container.decode(stream))
-        rate = float(stream.average_rate)
+        rate = float(stream.average_rate or 0)
         return f"{stream.width}x{stream.height}, {frames} frames, {frames / rate:.1f} s at {rate:g} fps"
 
 

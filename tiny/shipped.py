@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .weights import Weights
+Weights: TypeAlias = "dict[str, Tensor]"
 
 CHECKPOINT = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors"
 MOTION_MODULE = "animatediff_models/mm_sd15_v2.safetensors"

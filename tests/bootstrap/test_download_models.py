@@ -162,7 +162,7 @@ def test_without_a_known_hash_the_hubs_own_is_used_and_that_is_said(
     done = run(comfyui, hub, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert target.read_bytes() == hub.content
-    assert "the hub's own sha256, the list has none" in done.stdout
+    assert "the hub's own sha256; the list has none" in done.stdout
 
 
 def test_nothing_is_downloaded_before_someone_agrees(comfyui: Path, hub: Hub) -> None:
@@ -173,7 +173,7 @@ def test_nothing_is_downloaded_before_someone_agrees(comfyui: Path, hub: Hub) ->
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no interrupt for one process")
-def test_an_interrupted_download_goes_on_where_it_stopped(comfyui: Path, hub: Hub, target: Path) -> None:
+def test_an_interrupted_download_continues_where_it_stopped(comfyui: Path, hub: Hub, target: Path) -> None:
     hub.content = random.Random(4).randbytes(24_000_000)
     hub.sha256 = hashlib.sha256(hub.content).hexdigest()
     hub.stall_at = 22_000_000  # huggingface_hub writes in blocks of 10 MB: two of them arrive
@@ -186,7 +186,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(comfyui: Path, hub: Hu
     while time.monotonic() < deadline and not (waiting.exists() and waiting.stat().st_size >= 20_000_000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert "goes on from there" in process.communicate(timeout=60)[1]
+    assert "continues from there" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert not target.exists()
     stopped_at = waiting.stat().st_size
@@ -195,7 +195,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(comfyui: Path, hub: Hu
     hub.stall_at = None
     done = run(comfyui, hub, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "part of it" in done.stdout
+    assert "incomplete" in done.stdout
     assert hub.starts == [0, stopped_at]
     assert target.read_bytes() == hub.content
     assert leftovers(comfyui) == [NAME]
@@ -209,6 +209,14 @@ def test_a_file_other_than_the_one_in_the_list_is_refused_before_the_download(
         assert done.returncode == 1
         assert "is not the one in the list" in done.stdout
     assert hub.starts == [] and leftovers(comfyui) == []
+
+
+def test_only_the_files_that_are_asked_for_are_looked_at(comfyui: Path, hub: Hub) -> None:
+    done = run(comfyui, hub, "--yes", "--only", "lora_pan", "checkpoints")
+    assert done.returncode == 1 and hub.starts == []
+    assert "No file of the list has lora_pan or checkpoints in its folder or name." in done.stderr
+    assert run(comfyui, hub, "--yes", "--only", "nothing", "LORAS").returncode == 0
+    assert leftovers(comfyui) == [NAME]
 
 
 def test_damaged_bytes_never_get_the_name(comfyui: Path, hub: Hub) -> None:
@@ -279,11 +287,12 @@ def test_a_folder_that_is_no_comfyui_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_list_names_flat_files_with_hub_addresses() -> None:
-    wanted = download.read_list(download.LIST)
+    wanted = download.read_list(download.LIST, Path("models"))
     assert len({weights.name for weights in wanted}) == len(wanted) == 12
     for weights in wanted:
-        assert weights.path.split("/")[-1] == weights.name
-        assert weights.url == f"https://huggingface.co/{weights.repo}/resolve/main/{weights.path}"
+        repo, path = weights.repo_and_path
+        assert path.split("/")[-1] == weights.name == weights.target.name
+        assert weights.url == f"https://huggingface.co/{repo}/resolve/main/{path}"
         assert weights.folder in ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras")
         assert weights.sha256 is None or re.fullmatch("[0-9a-f]{64}", weights.sha256)
         assert weights.licence and weights.credit

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import comfy.supported_models
 from fast_animatediff.tiny.extension.family import TinySD15, register
 from fast_animatediff.tiny.make import make_models
+from fast_animatediff.tiny.shipped import CHECKPOINT, FOLDER, SHIPPED
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,10 @@ def tiny_family() -> Iterator[None]:
     register()
     yield
     comfy.supported_models.models.remove(TinySD15)
+
+
+@pytest.fixture(scope="session")
+def shipped_checkpoint() -> dict[str, torch.Tensor]:
+    """The weights of the shipped checkpoint as they are stored, in fp32."""
+    weights = load_file(FOLDER / SHIPPED[CHECKPOINT])
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}

@@ -68,6 +68,15 @@ def test_packing_and_unpacking_a_token_table_changes_nothing() -> None:
     assert torch.equal(again[shipped.TABLE], table) and set(again) == {shipped.TABLE, "other"}
 
 
+def test_the_shipped_token_table_survives_being_unpacked_and_packed(
+    shipped_checkpoint: dict[str, torch.Tensor],
+) -> None:
+    again = shipped.pack(shipped.unpack(shipped_checkpoint))
+    assert again.keys() == shipped_checkpoint.keys()
+    for key, value in again.items():
+        assert torch.equal(value, shipped_checkpoint[key])
+
+
 def test_a_second_call_writes_nothing(models: Path) -> None:
     assert make.make_models(models) == []
 

@@ -48,10 +48,10 @@ def register(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
     """
     moves = torch.zeros(len(before), 4)
     for pixels in LEVELS:
-        pair = [_normalise(F.avg_pool2d(blur(gray), pixels)) for gray in (before, after)]
+        first, second = (_normalise(F.avg_pool2d(blur(gray), pixels)) for gray in (before, after))
         small = F.avg_pool2d(weight, pixels)
         for _ in range(ITERATIONS):
-            moves = moves + _improvement(*pair, small, moves)
+            moves = moves + _improvement(first, second, small, moves)
     return moves
 
 

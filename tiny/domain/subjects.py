@@ -112,7 +112,7 @@ def shape_of(mask: np.ndarray, x: np.ndarray, y: np.ndarray, area: np.ndarray) -
             ]
         )
         fits[shape] = np.minimum(found, inside).sum() / np.maximum(found, inside).sum()
-    return max(fits, key=fits.get)
+    return max(fits, key=lambda shape: fits[shape])
 
 
 def _grid() -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..domain.captions import without_motion
 from ..domain.motions import CAMERA_RATES, content_flow, subject_velocity
 from ..domain.scenes import before_textures, draw_attributes, seeded
-from ..weights import Weights, save_whole
+from ..shipped import Weights
 from .data import camera_clips, captioned_clips
 from .diffusion import TRAIN_STEPS, add_noise, bright_places, draw_noise, draw_timesteps, is_bright
 from .loop import Plan
@@ -27,6 +27,7 @@ from .motion import FILE as MOTION_FILE
 from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
 from .pictures import save_grid
 from .readouts import FlowReadouts
+from .weights import save_whole
 
 FILE = "cameras.safetensors"
 # Half of the ranks is common to both directions of an axis, half is what makes them two.

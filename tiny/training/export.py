@@ -20,9 +20,9 @@ from ..shipped import (
     SHIPPED,
     TURBO_LORA,
     TURBO_MODULE,
+    Weights,
     pack,
 )
-from ..weights import Weights, motion_places, position_table, save_whole
 from .cameras import GAIN, lora_file
 from .edits import FILE as MOTION
 from .edits import EditStage
@@ -32,6 +32,7 @@ from .rolls import RollStage
 from .turbo import LORA_FILE, MODULE_FILE
 from .vae import FAST
 from .vae import FILE as VAE
+from .weights import motion_places, position_table, save_whole
 
 POSITIONS = 32
 # What names in an SD1.5 checkpoint begin with, by how training calls the part.

@@ -22,7 +22,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..domain.captions import NO_CAPTIONS, Tokens, host_tokens, plain_caption, says_motion
 from ..domain.scenes import MOTIONS, SPEEDS, Attributes, draw_attributes, seeded
-from ..weights import CHANNELS, Weights, save_whole, text_encoder, unet
+from ..shipped import Weights
 from .data import PICTURES_PER_CAPTION, captioned_pictures
 from .diffusion import (
     add_noise,
@@ -40,6 +40,7 @@ from .networks import PATCH, CaptionEncoder, denoise_pictures, make_unet
 from .pictures import save_grid
 from .readouts import PlaceReadouts
 from .vae import decode, encode_fast, load_vae
+from .weights import CHANNELS, save_whole, text_encoder, unet
 
 IMAGES_FILE, SUBJECTS_FILE, PLACES_FILE = "images.safetensors", "subjects.safetensors", "places.safetensors"
 TEXT, UNET_PREFIX = "text.", "unet."

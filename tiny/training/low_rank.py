@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..weights import Weights
+from ..shipped import Weights
 
 
 class LowRank(nn.Module):

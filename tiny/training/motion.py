@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..domain.captions import host_tokens, plain_caption
 from ..domain.scenes import Attributes, draw_attributes, seeded
-from ..weights import save_whole
 from .data import CaptionedClips, captioned_clips
 from .diffusion import (
     add_noise,
@@ -28,6 +27,7 @@ from .loop import Plan
 from .networks import PATCH, FramePicker, calm_gradients, denoise_clips, denoise_pictures, make_motion_module
 from .pictures import save_grid
 from .vae import decode, encode_fast, load_vae
+from .weights import save_whole
 
 FILE = "motion.safetensors"
 FRAMES = 16

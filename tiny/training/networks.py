@@ -22,7 +22,8 @@ from ...motion_modules.adapter import KEY, LAYER_PATCH, MotionState, motion_laye
 from ...motion_modules.model import MotionModule, MotionModuleConfig
 from ...motion_modules.temporal import TemporalTransformer
 from ..extension.family import CONTEXT, HEADS, LATENT_CHANNELS, UNET, TinyTextEncoder
-from ..weights import CHANNELS, Weights, random_weights, shapes_of
+from ..shipped import Weights
+from .weights import CHANNELS, random_weights, shapes_of
 
 PATCH = 8  # pixels to a side of a latent
 CALM = 4.0  # times the median of the frames' gradients

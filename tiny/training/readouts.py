@@ -21,8 +21,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from ...motion_modules.adapter import LAYER_PATCH, follows_attention
 from ...motion_modules.model import Block, MotionModule
 from ...motion_modules.temporal import NORM_GROUPS, TemporalTransformerBlock
-from ..weights import CHANNELS
 from .networks import make_motion_module
+from .weights import CHANNELS
 
 
 class PlaceReadouts(nn.Module):

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from comfy.taesd.taesd import TAESD
 
 from ..domain.motions import CAMERA_RATES
-from ..shipped import CHECKPOINT, FOLDER, MARK, SHIPPED, read_metadata, unpack
-from ..weights import Weights, random_weights, save_whole, shapes_of
+from ..shipped import CHECKPOINT, FOLDER, MARK, SHIPPED, Weights, read_metadata, unpack
 from .cameras import FILE as MOTION_OF_CAMERAS
 from .cameras import GAIN, CameraStage, lora_file
 from .data import picture_batch
@@ -36,6 +35,7 @@ from .images import PLACES_FILE
 from .networks import PatchEncoder
 from .vae import FAST
 from .vae import FILE as VAE
+from .weights import random_weights, save_whole, shapes_of
 
 STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 

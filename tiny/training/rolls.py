@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..weights import save_whole
 from .cameras import LORA, READOUTS, CameraStage, CameraStep, lora_file
 from .edits import FILE as EDITS_FILE
 from .edits import EditStage
 from .loop import Plan
+from .weights import save_whole
 
 AXIS = "roll"
 

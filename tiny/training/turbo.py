@@ -16,7 +16,6 @@ import comfy.utils
 from ..domain.captions import NO_CAPTIONS
 from ..domain.scenes import draw_attributes, seeded
 from ..extension.family import UNET
-from ..weights import save_whole
 from .data import captioned_clips
 from .diffusion import draw_noise, expand, lcm_sampling
 from .edits import FILE as TEACHER_FILE
@@ -25,6 +24,7 @@ from .low_rank import LowRankSet, unet_lora_file, unet_lora_names
 from .motion import FRAMES, ClipNetworks, load_motion
 from .networks import FramePicker, calm_gradients, denoise_clips, make_motion_module
 from .pictures import save_grid
+from .weights import save_whole
 
 MODULE_FILE, LORA_FILE = "turbo.safetensors", "turbo-lora.safetensors"
 POSITIONS = 64  # what the pack gives a module without tables

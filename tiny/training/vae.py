@@ -15,12 +15,13 @@ from torch import Tensor
 
 from comfy.taesd.taesd import TAESD
 
-from ..weights import LATENT_SCALE, Weights, random_weights, save_whole, shapes_of
+from ..shipped import Weights
 from .data import picture_batch
 from .diffusion import draw_noise
 from .loop import Plan
 from .networks import PATCH, PatchEncoder
 from .pictures import save_grid
+from .weights import LATENT_SCALE, random_weights, save_whole, shapes_of
 
 CROP = 64  # pixels; the networks see no farther than that
 NOISE = 0.15  # added to latents, so that the decoder forgives what the UNet gets slightly wrong

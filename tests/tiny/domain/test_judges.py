@@ -1,17 +1,16 @@
-"""Proves the judge: clips drawn from the truth must pass, wrong ones must fail, reversed ones must go the other way."""
+"""Proves the judges: clips drawn from the truth must pass, wrong ones must fail, reversed ones must go the other way."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fast_animatediff.tests.tiny.clips import FRAMES, SIZE, truth, worsened
 from fast_animatediff.tiny.domain.measures import (
     background_drift,
     camera_speed,
@@ -31,41 +30,16 @@ from fast_animatediff.tiny.domain.scenes import (
     Attributes,
     before_textures,
     draw_attributes,
-    draw_scenes,
     seeded,
 )
 from fast_animatediff.tiny.domain.subjects import find_subject, movement_of, path_correlation
-from fast_animatediff.tiny.scoring.score import SCORE, weights
 from fast_animatediff.tiny.scoring.score_card import (
-    Request,
     in_another_colour,
     input_clip,
-    make_card,
-    score_camera,
-    score_motion_strength,
-    score_text,
-    score_video,
-    show,
 )
-from fast_animatediff.tiny.scoring.workflow_maker import WorkflowMaker, read_clip, write_input
-from fast_animatediff.tiny.shipped import CAMERA_MOVES, MOTION_MODULE
+from fast_animatediff.tiny.shipped import CAMERA_MOVES
 
-SIZE, FRAMES = 64, 16
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
-
-
-def truth(asked: Attributes, seed: object, axis: str | None = None, rate: float = 1.0) -> Tensor:
-    scenes = draw_scenes(seeded("truth", seed), asked, FRAMES)
-    frames = torch.arange(float(FRAMES)).expand(len(asked), -1)
-    clips = render(scenes, frames, SIZE, axis, rate)
-    return clips[0] if len(asked) == 1 else clips
-
-
-def worsened(clip: Tensor, seed: int = 0) -> Tensor:
-    """Blurred by two pixels and noisy, as a small model's pictures are."""
-    noise = torch.randn(clip.shape, generator=seeded("noise", seed))
-    blurred = torch.nn.functional.avg_pool2d(clip, 3, stride=1, padding=1, count_include_pad=False)
-    return (blurred + 0.03 * noise).clamp(0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +52,6 @@ def drawn() -> tuple[Attributes, Tensor]:
 def textured() -> Attributes:
     rng = seeded("textured")
     return before_textures(rng, draw_attributes(rng, 8))
-
-
-# ---- the subject
 
 
 @pytest.mark.parametrize(("change", "least"), [(lambda clip: clip, 100.0), (worsened, 97.0)])
@@ -142,9 +113,6 @@ def test_a_subject_that_flickers_in_and_out_has_no_movement(drawn: tuple[Attribu
     assert movement_of(find_subject(flickering)).name == "nothing"
 
 
-# ---- the camera
-
-
 @pytest.mark.parametrize("move", CAMERA_MOVES)
 def test_each_camera_move_is_told_and_measured_and_reversed_clips_go_back(
     move: str, textured: Attributes
@@ -174,9 +142,6 @@ def test_blur_and_noise_do_not_change_the_cameras_direction(textured: Attributes
         for i in range(4):
             moves, rate = camera_speed(worsened(truth(textured.at(i), i, axis), i), axis)
             assert moves and rate > 0.6, axis
-
-
-# ---- likeness and stillness
 
 
 def test_a_still_picture_does_not_change_and_unrelated_frames_do(drawn: tuple[Attributes, Tensor]) -> None:
@@ -216,102 +181,3 @@ def test_likeness_falls_as_noise_is_added(drawn: tuple[Attributes, Tensor]) -> N
     noise = torch.randn(clips[0].shape, generator=seeded("likeness"))
     values = [psnr(clips[0] + amount * noise, clips[0]) for amount in (0.0, 0.1, 0.3, 0.5)]
     assert values[0] == 100 and falls(values) and not falls([3.0, 1.0, 2.0])
-
-
-# ---- the card
-
-
-def perfect(request: Request) -> Tensor:
-    """Draws what a request asks for, as the best of models would."""
-    if request.video is not None:
-        scenes, video = input_clip(request.seed - 3000, SIZE)
-        scenes = replace(scenes, attributes=replace(request.asked, motion=scenes.attributes.motion))
-        clip = render(scenes, torch.arange(float(FRAMES))[None], SIZE)[0]
-        return clip if request.strength == 0.7 else torch.lerp(video, clip, request.strength)
-    if request.motion_strength == 0:
-        return torch.stack([truth(request.asked, (request.seed, i))[i] for i in range(FRAMES)])
-    if not request.motion_lora or not request.lora_strength:
-        return truth(request.asked, request.seed)
-    axis, sign = CAMERA_MOVES[request.motion_lora]
-    return truth(request.asked, request.seed, axis, sign * request.lora_strength)
-
-
-def opposite(request: Request) -> Tensor:
-    """The same clips, played backwards."""
-    return perfect(request).flip(0)
-
-
-def test_a_perfect_model_gets_a_full_card() -> None:
-    card = score_text(perfect, 16)
-    assert [card[f"{name} right, %"] for name in ("colour", "shape", "direction", "movement")] == [100.0] * 4
-    assert card["speed off by, %"] < 5 and card["background drift"] < 1e-3
-    assert score_motion_strength(perfect, 4)["change from frame to frame, strength 0 against 1"] > 3
-
-
-def test_a_model_that_moves_everything_backwards_gets_no_direction_right() -> None:
-    card = score_text(opposite, 16)
-    assert card["direction right, %"] == 0.0 and card["colour right, %"] == card["shape right, %"] == 100.0
-
-
-def test_the_camera_section_tells_a_lora_that_works_from_one_that_does_not() -> None:
-    right = score_camera(perfect, 2)
-    for move in CAMERA_MOVES:
-        assert right[f"{move}: right at 1, %"] == 100.0
-        assert right[f"{move}: the same way at 0, %"] == right[f"{move}: the same way at -1, %"] == 0.0
-        assert right[f"{move}: rate at 0.5"] == pytest.approx(0.5, abs=0.1)
-        assert right[f"{move}: grows with strength"]
-    wrong = score_camera(lambda request: perfect(replace(request, motion_lora=None)), 1)
-    assert wrong["ZoomIn: right at 1, %"] == 0.0
-
-
-def test_the_video_section_sees_path_colour_and_likeness() -> None:
-    card = score_video(perfect, 3, SIZE)
-    assert card["colour as asked at 0.7, %"] == 100.0 and card["path correlation at 0.7"] > 0.95
-    assert card["path kept (0.9 and more) at 0.7, %"] == 100.0 and card["path off by at 0.7, sides"] < 0.02
-    unchanged = score_video(lambda request: request.video, 3, SIZE)
-    assert (
-        unchanged["colour as asked at 0.7, %"] == 0.0 and unchanged["likeness falls with strength, %"] == 0.0
-    )
-
-
-def test_the_whole_card_has_every_section_and_can_be_shown() -> None:
-    card = make_card(perfect, 4, SIZE)
-    assert len(card) == 5 and all(
-        np.isfinite(value) for value in card["turbo text to video, 8 steps"].values()
-    )
-    assert "PanLeft: right at 1, %" in show(card)
-
-
-def test_the_card_that_ships_is_of_the_weights_that_ship() -> None:
-    assert json.loads(SCORE.read_text(encoding="utf-8"))["weights"] == weights()
-
-
-# ---- through the workflow files
-
-
-def test_requests_become_the_packs_own_workflows(tmp_path: Path) -> None:
-    maker = WorkflowMaker(None, tmp_path, SIZE)  # no server: only the prompts are looked at
-    scenes, video = input_clip(0, SIZE)
-    asked = scenes.attributes
-    kinds = {
-        node["class_type"]: node["inputs"] for node in maker.text_to_video(Request("a", asked, 1)).values()
-    }
-    assert kinds["FAD_Sampler"]["steps"] == 25 and kinds["FAD_Sampler"]["cfg"] == 7.5
-    assert kinds["FAD_LoadMotionModule"]["motion_module"] == Path(MOTION_MODULE).name
-    turbo = maker.text_to_video(Request("a", asked, 1, turbo=True))
-    kinds = {node["class_type"]: node["inputs"] for node in turbo.values()}
-    assert kinds["FAD_Sampler"]["steps"] == 8 and kinds["LoraLoaderModelOnly"]["strength_model"] == 0.8
-    kinds = {
-        node["class_type"]: node["inputs"]
-        for node in maker.video_to_video(Request("a", asked, 1, video=video, strength=0.3)).values()
-    }
-    assert kinds["FAD_Sampler"]["strength"] == 0.3
-    assert (tmp_path / "input" / kinds["FAD_LoadVideoFrames"]["file"]).is_file()
-
-
-def test_the_input_video_is_what_was_drawn(tmp_path: Path) -> None:
-    _, video = input_clip(1, SIZE)
-    write_input(tmp_path / "clip.mp4", video)
-    again = read_clip(tmp_path / "clip.mp4")
-    assert again.shape == video.shape and psnr(again, video) > 27
-    assert find_subject(again).colour == find_subject(video).colour

@@ -6,6 +6,7 @@ And how weights are written.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,8 @@ from torch import Tensor
 import comfy.ops
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from .extension.family import HEADS, LATENT_CHANNELS, UNET, TinyTextEncoder
-
-Weights = dict[str, Tensor]
+from ..extension.family import HEADS, LATENT_CHANNELS, UNET, TinyTextEncoder
+from ..shipped import Weights
 
 CHANNELS = tuple(UNET["model_channels"] * m for m in UNET["channel_mult"])
 LATENT_SCALE = 0.18215  # model latents = raw SD1.5 latents * 0.18215; a TAESD works on model latents
@@ -39,7 +39,7 @@ def random_weights(seed: str, shapes: Mapping[str, torch.Size | tuple[int, ...]]
         if len(shape) < 2:
             weights[key] = torch.full(shape, float(key.endswith("weight")))
         else:
-            fan_in = 1 if "embedding" in key else shape[1:].numel()
+            fan_in = 1 if "embedding" in key else math.prod(shape[1:])
             gain = 0.2 if any(end in key for end in RESIDUAL_ENDS) else 1.0
             weights[key] = random_tensor(f"{seed}/{key}", shape, gain / fan_in**0.5)
     return weights
@@ -88,7 +88,7 @@ def unet(seed: str) -> Weights:
 
 def motion_places() -> dict[str, int]:
     """The 21 places of a v2 motion module and their channels, as in SD1.5."""
-    places = {}
+    places: dict[str, int] = {}
     for level, width in enumerate(CHANNELS):
         places |= {f"down_blocks.{level}.motion_modules.{i}": width for i in range(2)}
         places |= {f"up_blocks.{len(CHANNELS) - 1 - level}.motion_modules.{i}": width for i in range(3)}
