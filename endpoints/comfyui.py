@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ class ComfyUIGone(ConnectionError):
     """The ComfyUI can't be reached, or went away while it was asked."""
 
 
+class PromptLost(RuntimeError):
+    """The ComfyUI no longer has the prompt: it was restarted, or somebody took the prompt from its queue."""
+
+
 class PromptRefused(RuntimeError):
     """The ComfyUI found the prompt invalid; nothing was run. The message names nodes and values."""
 
@@ -42,17 +47,23 @@ class Event:
 
 
 class ComfyUI:
-    """A ComfyUI at `url`. `start` listens to its websocket until `close`; `up` says whether that is connected.
+    """A ComfyUI at `url`. `start` listens to its websocket until `close`; `up` says whether it can be given prompts.
 
-    ssl: what aiohttp takes as such, for one with a certificate of its own.
-    All requests raise ComfyUIGone when it does not answer.
+    ssl: what aiohttp takes as such, for one with a certificate of its own. runs_prompts: whether it still does, where
+    that is known. All requests raise ComfyUIGone when it does not answer.
     """
 
-    def __init__(self, url: str, ssl: aiohttp.Fingerprint | bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        ssl: aiohttp.Fingerprint | bool = True,
+        runs_prompts: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.url = url.rstrip("/")
         self.queued = 0  # prompts in its queue, from whomever, as it last said
         self.up = False
         self.changed = asyncio.Event()  # set on every change of `up`
+        self.runs_prompts = runs_prompts
         self._ssl = ssl
         self._client_id = uuid.uuid4().hex
         self._inputs: dict[str, str] = {}
@@ -67,9 +78,19 @@ class ComfyUI:
         self._listening = asyncio.create_task(self._listen())
 
     def mark_unreachable(self) -> None:
-        """To be told when it did not answer: it is up again as soon as its websocket is connected anew."""
-        self._listening.cancel()
+        """It did not answer: it is up again as soon as its websocket is connected anew."""
+        if self._listening:
+            self._listening.cancel()
         self._listening = asyncio.create_task(self._listen())
+        self._turn(False)
+
+    def mark_stalled(self) -> None:
+        """It neither runs nor stops its prompt: it is up again when a prompt of its queue ends, or after a restart."""
+        logging.error(
+            "Fast AnimateDiff endpoints: the ComfyUI at %s neither goes on with its prompt nor stops it. Look for an "
+            "error in its log and restart it. Requests wait until it runs prompts again.",
+            self.url,
+        )
         self._turn(False)
 
     async def close(self) -> None:
@@ -136,7 +157,7 @@ class ComfyUI:
             stored = await read_json(answer)
         return f"{stored['subfolder']}/{stored['name']}"
 
-    async def describe(self, file: dict[str, str]) -> tuple[str, int] | None:
+    async def describe(self, file: Mapping[str, Any]) -> tuple[str, int] | None:
         """Content type and size in bytes of a file that it can show; None where it is not there."""
         async with self._request("HEAD", "/view", params=place(file)) as answer:
             if answer.status != 200:
@@ -145,7 +166,7 @@ class ComfyUI:
 
     @asynccontextmanager
     async def open(
-        self, file: dict[str, str], headers: dict[str, str], method: str = "GET"
+        self, file: Mapping[str, Any], headers: dict[str, str], method: str = "GET"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Its answer with a file's content, to be read in pieces."""
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
@@ -156,6 +177,8 @@ class ComfyUI:
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise ComfyUIGone(f"{self.url} is not connected.")
         try:
             async with self._session.request(method, self.url + path, **options) as answer:
                 yield answer
@@ -165,12 +188,11 @@ class ComfyUI:
     # ---- its websocket
 
     async def _listen(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
+        pause, url = FIRST_PAUSE, f"{self.url}/ws?clientId={self._client_id}"
+        while self._session:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             try:
-                url = f"{self.url}/ws?clientId={self._client_id}"
                 async with self._session.ws_connect(url, max_msg_size=0, heartbeat=PING_SECONDS) as socket:
                     pause = FIRST_PAUSE
                     self._turn(True)
@@ -192,7 +214,9 @@ class ComfyUI:
     def _take(self, message: dict[str, Any]) -> None:
         kind, data = message.get("type"), message.get("data") or {}
         if kind == "status":
-            self.queued = data["status"]["exec_info"]["queue_remaining"]
+            before, self.queued = self.queued, data["status"]["exec_info"]["queue_remaining"]
+            if self.queued < before:
+                self._turn(True)
             return
         events = self._watched.get(data.get("prompt_id", ""))
         if events is None:
@@ -203,7 +227,7 @@ class ComfyUI:
             events.put_nowait(Event(data["node"]))
 
 
-def place(file: dict[str, str]) -> dict[str, str]:
+def place(file: Mapping[str, Any]) -> dict[str, str]:
     return {name: file[name] for name in ("filename", "subfolder", "type")}
 
 

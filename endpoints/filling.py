@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .requests import ENDPOINTS, HOST_SEEDS, Endpoint, ImageSize, Request
+from .requests import ENDPOINTS, HOST_SEEDS, Endpoint, ImageSize, Request, TurboVideoToVideo, VideoToVideo
 from .settings import Settings
 
 Prompt = dict[str, dict[str, Any]]  # node id to {class_type, inputs, _meta: {title}}
@@ -23,6 +23,7 @@ SAMPLER, LOADER, LATENT, APPLY, EXPORT = (
     "Export Video",
 )
 PHASES = {LOADER: "decode", SAMPLER: "sampling", EXPORT: "encode"}
+EXPORTS = ("FAD_ExportVideo", "FAD_DecodeAndExport")  # whose files are named as `Filled.output` says
 # Where a field's value goes: the title of the node, then its inputs.
 PLACES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("Prompt", "text"),
@@ -64,6 +65,28 @@ class Filled:
     export_node: str
     phases: Mapping[str, str]  # node id to decode, sampling or encode
     notes: tuple[str, ...]
+    seed: int
+
+    def set_video(self, video_file: str) -> None:
+        """video_file: as Load Video Frames takes it, such as "clip.mp4" or "folder/clip.mp4 [output]"."""
+        [loader] = [node for node, phase in self.phases.items() if phase == "decode"]
+        self.prompt[loader]["inputs"]["file"] = video_file
+
+    def name_output(self, request_id: str) -> None:
+        """A name of its own: the host answers an equal prompt from its cache, with a file that may be gone."""
+        inputs = self.prompt[self.export_node]["inputs"]
+        if isinstance(inputs.get("filename_prefix"), str):
+            inputs["filename_prefix"] += f"-{request_id}"
+
+    def output(self, number: int) -> dict[str, str] | None:
+        """The file that the prompt writes as its first, second, ... one; None where that can't be foretold."""
+        node = self.prompt[self.export_node]
+        prefix = node["inputs"].get("filename_prefix")
+        if node["class_type"] not in EXPORTS or not isinstance(prefix, str) or "%" in prefix:
+            return None
+        subfolder, _, name = prefix.rpartition("/")
+        filename = f"{name}_{number:05}_.{node['inputs'].get('format')}"
+        return {"filename": filename, "subfolder": subfolder, "type": "output"}
 
 
 def load_workflows(settings: Settings) -> dict[str, Prompt]:
@@ -97,22 +120,21 @@ def check(endpoint: Endpoint, workflow: Any) -> None:
     _node_id(workflow, EXPORT, "video")
 
 
-def fill(
-    endpoint: Endpoint, workflow: Prompt, request: Request, video_file: str | None, settings: Settings
-) -> Filled:
-    """A copy of a checked workflow with the request's values.
-
-    video_file: the video as Load Video Frames takes it, such as "clip.mp4" or "folder/clip.mp4 [output]".
-    """
+def fill(endpoint: Endpoint, workflow: Prompt, request: Request, settings: Settings) -> Filled:
+    """A copy of a checked workflow with the request's values; of its video, `Filled.set_video` sets the file."""
     prompt = {key: {**node, "inputs": dict(node["inputs"])} for key, node in workflow.items()}
     ids = {_title(node): key for key, node in prompt.items()}
     notes = []
-    values = {field: (getattr(request, field),) for field in _places(endpoint)}
-    values["seed"] = (request.seed % HOST_SEEDS,)
+    values: dict[str, tuple[Any, ...]] = {
+        field: (getattr(request, field),) for field in _places(endpoint) if field != "fps"
+    }
+    seed = request.seed or 0
+    values["seed"] = (seed % HOST_SEEDS,)
     # Below 1 the host would turn to the negative prompt; diffusers, as the service uses it, guides only above 1.
     values["guidance_scale"] = (max(1.0, request.guidance_scale),)
-    if endpoint.takes_video:
-        values["video_url"] = (video_file,)
+    values["fps"] = (request.fps,)
+    if isinstance(request, VideoToVideo | TurboVideoToVideo):
+        notes.append(_steps_note(request.num_inference_steps, request.strength))
     else:
         width, height = frame_size(request.video_size, settings.max_pixels)
         values["video_size"] = ("custom", width, height)
@@ -125,10 +147,8 @@ def fill(
     if motions := getattr(request, "motions", ()):
         files = MOTION_LORAS | settings.motion_loras
         _add_motions(prompt, ids[APPLY], [files[motion] for motion in motions])
-    if endpoint.takes_video:
-        notes.append(_steps_note(request.num_inference_steps, request.strength))
     phases = {ids[title]: phase for title, phase in PHASES.items() if title in ids}
-    return Filled(prompt, ids[EXPORT], phases, tuple(notes))
+    return Filled(prompt, ids[EXPORT], phases, tuple(notes), seed)
 
 
 def frame_size(size: ImageSize | str, max_pixels: int) -> tuple[int, int]:

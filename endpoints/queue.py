@@ -6,19 +6,23 @@ import asyncio
 import bisect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from itertools import islice
 
-from .attempt import Live, Preparation, adopt, run
-from .comfyui import ComfyUI, ComfyUIGone
+from .attempt import Live, Preparation, Runner, find_written, unless
+from .comfyui import ComfyUI, ComfyUIGone, PromptLost
 from .failure import CLIENT_GONE, MACHINE_LOST, TOO_LATE, Failure, Refused, refuse, wrong_field
-from .jobs import Job, Jobs, NewJob, StoreUnavailable
+from .jobs import Job, Jobs, NewJob, Result
+from .progress import Log
+from .store import StoreUnavailable, keep_trying
 
-Answer = TypeVar("Answer")
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
-MOST_ATTEMPTS = 3  # a request that takes its ComfyUI down each time has to end too
+MOST_ATTEMPTS = 10  # as the service; a request that takes its ComfyUI down each time has to end too
+VIDEOS_AHEAD = 8  # that are fetched, or have been, before the turns of their requests
 TICK_SECONDS = 0.5
 EXPIRE_SECONDS = 60.0
+CLOCK_SECONDS = 10.0  # by which the clock may differ from the time that passed before it counts as set
 READY_SECONDS = 10.0  # that a new request waits for those of an earlier process to be read
 SETTLE_SECONDS = 2.0  # after a start, for all ComfyUIs to be heard before the first request goes to one
 
@@ -26,14 +30,21 @@ SETTLE_SECONDS = 2.0  # after a start, for all ComfyUIs to be heard before the f
 class Queue:
     """Accepts requests and sees them through. One request at a time per ComfyUI, so that the order is ours.
 
-    most: requests that may wait; more are refused with 429. keep: seconds that ended ones stay readable.
+    most: requests that may wait; more are refused with 429. keep: seconds that ended ones stay readable. silence: seconds
+    without a sign of life after which a running one is given up.
     """
 
     def __init__(
-        self, jobs: Jobs, comfyuis: Sequence[ComfyUI], preparation: Preparation, most: int, keep: float
+        self,
+        jobs: Jobs,
+        comfyuis: Sequence[ComfyUI],
+        preparation: Preparation,
+        most: int,
+        keep: float,
+        silence: float,
     ) -> None:
         self.jobs, self.comfyuis, self.most, self.keep = jobs, list(comfyuis), most, keep
-        self._preparation = preparation
+        self._preparation, self._runner = preparation, Runner(jobs, silence)
         self._live: dict[str, Live] = {}
         self._waiting: list[Live] = []
         self._busy: dict[ComfyUI, asyncio.Task[None]] = {}
@@ -59,10 +70,14 @@ class Queue:
 
     async def close(self) -> None:
         """Leaves everything as it is; the next start goes on with it."""
-        tasks = [*self._tasks, *self._busy.values()]
+        fetching = [live.preparing for live in self._waiting if live.preparing]
+        tasks = [*self._tasks, *self._busy.values(), *fetching]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for live in self._live.values():
+            if live.prepared:
+                live.prepared.discard()
         for comfyui in self.comfyuis:
             await comfyui.close()
         await self.jobs.close()
@@ -95,7 +110,7 @@ class Queue:
                 raise Refused(wrong_field("x-fal-request-id", message, "value_error", at="header"))
             known = job.id in self._live or job.state == "ended"
             if not known:
-                self._add(Live(job.seq, job.id, job.low, job.deadline))
+                self._add(Live.of(job, self._preparation.takes_video(job)))
             return job, not known
 
     def live(self, request_id: str) -> Live | None:
@@ -128,14 +143,14 @@ class Queue:
     async def _recover(self) -> None:
         """Puts what an earlier process left into the queue. Who waited on a connection is gone with that process."""
         for job in await keep_trying(self.jobs.open_jobs):
-            live = Live(job.seq, job.id, job.low, job.deadline if job.state == "waiting" else None)
-            live.attempts = job.attempts
+            live = Live.of(job, self._preparation.takes_video(job))
             if job.api == "run":
                 self._live[job.id] = live
                 self._orphan(self.named(job.worker), job.id)
                 await self._end(live, None, CLIENT_GONE)
             else:
                 self._add(live)
+        self._preparation.remove_leftovers()
         self.ready.set()
 
     def _add(self, live: Live) -> None:
@@ -152,77 +167,105 @@ class Queue:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting and (comfyui := self._least_loaded()):
-                live = self._waiting.pop(0)
-                self._busy[comfyui] = asyncio.create_task(self._see_through(live, comfyui))
+            for live in islice((live for live in self._waiting if live.takes_video), VIDEOS_AHEAD):
+                if live.needs_video and live.preparing is None:
+                    live.preparing = asyncio.create_task(self._prepare(live))
+                    live.preparing.add_done_callback(report)
+            while (first := self._next()) and (comfyui := self._least_loaded()):
+                self._waiting.remove(first)
+                self._busy[comfyui] = asyncio.create_task(self._see_through(first, comfyui))
                 self._busy[comfyui].add_done_callback(report)
+
+    def _next(self) -> Live | None:
+        """The first that can go to a ComfyUI: one whose video is on its way lets others pass."""
+        return next((live for live in self._waiting if not live.needs_video), None)
 
     def _least_loaded(self) -> ComfyUI | None:
         free = [comfyui for comfyui in self.comfyuis if comfyui.up and comfyui not in self._busy]
         return min(free, key=lambda comfyui: comfyui.queued, default=None)
 
+    async def _prepare(self, live: Live) -> None:
+        """Fetches a request's video before its turn; ends the request where there is none to be had."""
+        try:
+            job = await keep_trying(lambda: self.jobs.get(live.id))
+            prepared = await unless(live, self._preparation.prepare(job, live.log)) if job else None
+        except Exception as error:
+            if live in self._waiting:
+                self._waiting.remove(live)
+                await self._fail(live, error)
+        else:
+            live.prepared, live.needs_video = prepared, False
+            if live not in self._waiting and prepared:  # cancelled at the last moment
+                prepared.discard()
+        self._wake.set()
+
     async def _see_through(self, live: Live, comfyui: ComfyUI) -> None:
         """Ends the request, or puts it back where its ComfyUI went away."""
         try:
-            [outcome] = await asyncio.gather(self._attempt(live, comfyui), return_exceptions=True)
-            if isinstance(outcome, Refused):
-                await self._end(live, None, outcome.failure)
-            elif isinstance(outcome, ComfyUIGone):
-                await self._put_back(live, live.comfyui)
-            elif isinstance(outcome, BaseException):
-                logging.error("Fast AnimateDiff endpoints: request %s failed", live.id, exc_info=outcome)
-                await self._end(live, None, UNEXPECTED)
-            else:
-                await self._end(live, outcome, None)
+            result = await self._attempt(live, comfyui)
+        except (ComfyUIGone, PromptLost) as error:
+            await self._put_back(live, error)
+        except Exception as error:
+            await self._fail(live, error)
+        else:
+            await self._end(live, result, None)
         finally:
             del self._busy[comfyui]
             self._wake.set()
 
-    async def _attempt(self, live: Live, comfyui: ComfyUI) -> dict[str, Any] | None:
-        """What a ComfyUI made: `comfyui`, or an earlier one that outlived whoever asked it."""
+    async def _attempt(self, live: Live, comfyui: ComfyUI) -> Result | None:
+        """What a ComfyUI made: `comfyui`, or an earlier one that outlived whoever asked it, or asked for it."""
         job = await keep_trying(lambda: self.jobs.get(live.id))
         if job is None or job.state == "ended":
             return None
         earlier = self.named(job.worker)
-        request = await keep_trying(lambda: self.jobs.request(live.id))
-        if earlier and earlier.up and await self._still_has(live, earlier):
-            return await adopt(live, job, request, earlier, self._preparation)
+        if live.failures >= MOST_ATTEMPTS:
+            self._orphan(earlier, live.id)
+            raise Refused(MACHINE_LOST)
+        if job.worker:
+            known = await self._preparation.fill(job, Log())
+            for asked in dict.fromkeys(each for each in (earlier, comfyui) if each and each.up):
+                live.comfyui = asked
+                if asked is earlier and await asked.job(live.id) is not None:
+                    return await self._runner.adopt(live, known, asked)
+                if written := await find_written(known.filled, asked):
+                    return written
         if earlier is not comfyui:
             self._orphan(earlier, live.id)
         live.comfyui = comfyui
-        if live.attempts >= MOST_ATTEMPTS:
+        if job.attempts >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
-        live.attempts += 1
-        await keep_trying(lambda: self.jobs.send(live.id, comfyui.url))
-        return await run(live, job, request, comfyui, self._preparation)
+        if live.prepared is None and live.takes_video:
+            live.needs_video = True
+            raise PromptLost("ComfyUI no longer has this request")
+        live.prepared = live.prepared or await self._preparation.prepare(job, live.log)
+        return await self._runner.run(live, live.prepared, comfyui)
 
-    async def _still_has(self, live: Live, earlier: ComfyUI) -> bool:
-        """Errors: ComfyUIGone; Refused where one that can be reached fails to say it again and again."""
-        live.comfyui = earlier
-        try:
-            return await earlier.job(live.id) is not None
-        except ComfyUIGone:
-            live.attempts += 1
-            if live.attempts <= MOST_ATTEMPTS:
-                raise
-            self._orphan(earlier, live.id)
-            raise Refused(MACHINE_LOST) from None
-
-    async def _put_back(self, live: Live, comfyui: ComfyUI) -> None:
-        comfyui.mark_unreachable()
+    async def _put_back(self, live: Live, error: ComfyUIGone | PromptLost) -> None:
+        if isinstance(error, ComfyUIGone) and live.comfyui:
+            live.comfyui.mark_unreachable()
+            live.failures += 1
         if live.stop.is_set():
-            self._orphan(comfyui, live.id)
+            self._orphan(live.comfyui, live.id)
             await self._end(live, None, live.stopped_by)
             return
-        live.log.say("ComfyUI went away while it worked on this; it goes on when one is there.", "WARN")
+        reason = error if isinstance(error, PromptLost) else "ComfyUI went away while it worked on this"
+        live.log.say(f"{reason}; it waits for its next turn.", "WARN")
         live.began, live.deadline = None, None if live.began else live.deadline
         bisect.insort(self._waiting, live, key=lambda other: other.place)
 
-    async def _end(self, live: Live, result: dict[str, Any] | None, failure: Failure | None) -> None:
+    async def _fail(self, live: Live, error: Exception) -> None:
+        if not isinstance(error, Refused):
+            logging.error("Fast AnimateDiff endpoints: request %s failed", live.id, exc_info=error)
+        await self._end(live, None, error.failure if isinstance(error, Refused) else UNEXPECTED)
+
+    async def _end(self, live: Live, result: Result | None, failure: Failure | None) -> None:
         if failure:
             live.log.say(failure.message, "ERROR")
-        lines, began = live.log.lines, live.began
-        await keep_trying(lambda: self.jobs.end(live.id, result, failure, lines, began))
+        lines, seconds = live.log.lines, live.seconds
+        await keep_trying(lambda: self.jobs.end(live.id, result, failure, lines, seconds))
+        if live.prepared:
+            live.prepared.discard()
         self._live.pop(live.id, None)
         live.ended.set()
 
@@ -235,7 +278,7 @@ class Queue:
             comfyui.changed.set()
 
     async def _watch(self, comfyui: ComfyUI) -> None:
-        """Wakes the dispatch when one comes back, after what strayed on it is stopped."""
+        """Wakes the dispatch when one comes back, after its orphaned prompts are stopped."""
         while True:
             await comfyui.changed.wait()
             comfyui.changed.clear()
@@ -253,15 +296,21 @@ class Queue:
         """Ends requests whose time to begin is over, in a ComfyUI's own queue, too."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            now = time.time()
+            now = time.monotonic()
             late = [live for live in self._live.values() if live.deadline and live.deadline < now]
             for live in late:
                 if not live.began:
                     await self.cancel(live.id, TOO_LATE)
 
     async def _expire(self) -> None:
+        """Deletes what ended long ago. Where the clock is set, the times that were stored go with it."""
         await self.ready.wait()
+        ahead = time.time() - time.monotonic()
         while True:
+            moved = time.time() - time.monotonic() - ahead
+            if abs(moved) > CLOCK_SECONDS:
+                ahead += moved
+                await keep_trying(partial(self.jobs.clock_was_set, moved))
             await keep_trying(lambda: self.jobs.expire(time.time() - self.keep))
             await asyncio.sleep(EXPIRE_SECONDS)
 
@@ -269,18 +318,6 @@ class Queue:
 async def until_up(comfyui: ComfyUI) -> None:
     while not comfyui.up:
         await asyncio.sleep(0.02)
-
-
-async def keep_trying(store: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Stores until it works: a full disk or a locked database must not lose a request that was accepted."""
-    pause = 0.1
-    while True:
-        try:
-            return await store()
-        except StoreUnavailable as error:
-            logging.warning("Fast AnimateDiff endpoints: can't use the database yet: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -16,10 +16,11 @@ from .answers import Address, ended_within, failed, queued, result_answer, statu
 from .failure import CLIENT_GONE, Failure, Refused, refuse
 from .files import Files
 from .incoming import Call, is_uuid, read_request, split
-from .jobs import Jobs, NewJob, StoreUnavailable
+from .jobs import Jobs, NewJob
 from .queue import Queue
 from .settings import Settings
 from .site import Site
+from .store import StoreUnavailable
 from .uploads import Uploads
 
 OF_REQUEST = re.compile(r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/status|/status/stream|/cancel)?")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from . import FILE_NAME, PREFIX
 from .requests import ENDPOINTS, Motion
 
-FILE_NAME = "fast-animatediff-endpoints.toml"
-PREFIX = "FAD_ENDPOINTS_"
 TABLES = ("workflows", "motion_loras")  # only in the file
 LISTS = ("keys", "comfyui", "origins", "allowed_hosts")  # separated by commas in a variable
 MOTIONS = get_args(Motion)
@@ -59,6 +60,9 @@ class Settings(BaseModel):
         1024 * 1024, ge=64 * 64, description="Largest width x height; larger video_size is scaled down."
     )
     max_queued: int = Field(1000, ge=1, description="Requests that may wait; more are refused.")
+    silence_seconds: float = Field(
+        3600.0, gt=0, description="How long a running request may show no progress before it is given up."
+    )
     fetch_seconds: float = Field(60.0, gt=0, description="How long the download of a video may take.")
     keep_hours: float = Field(72.0, gt=0, description="How long finished requests are kept; files stay.")
     webhooks: bool = Field(True, description="Whether results are sent to fal_webhook.")
@@ -148,15 +152,12 @@ def load(user_folder: Path, environ: Mapping[str, str]) -> Settings:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ModuleNotFoundError:
-            raise ValueError(
-                f"{file.name}: Python 3.10 reads no TOML by itself. Install tomli, use Python 3.11, or set the "
-                f"{PREFIX}... variables and remove the file."
-            ) from None
+        tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{file.name}: Python 3.10 can't read TOML. Install tomli, use Python 3.11 or newer, or set the "
+            f"{PREFIX}... variables instead of the file."
+        ) from None
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

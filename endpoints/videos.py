@@ -97,7 +97,7 @@ async def fetch(
     try:
         with os.fdopen(handle, "w+b") as file:
             if video_url[:5].lower() == "data:":
-                file.write(await asyncio.to_thread(_decoded, video_url, settings.max_video_mb))
+                await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
             else:
                 await _download_in_time(video_url, file, settings, resolver)
             file.seek(0)
@@ -175,7 +175,7 @@ async def _save(answer: aiohttp.ClientResponse, file: BinaryIO, max_mb: int) -> 
             size += len(piece)
             if size > max_mb << 20:
                 break
-            file.write(piece)
+            await asyncio.to_thread(file.write, piece)
     if size > max_mb << 20:
         raise _too_large(max_mb)
     if not size:
@@ -201,8 +201,8 @@ def _redirected(url: URL, location: str) -> URL:
     return target
 
 
-def _decoded(uri: str, max_mb: int) -> bytes:
-    """The bytes of a data URI, base64 or percent-encoded."""
+def _decode(uri: str, file: BinaryIO, max_mb: int) -> None:
+    """Writes the bytes of a data URI, base64 or percent-encoded."""
     comma = uri.find(",")
     if comma < 0:
         raise _not_fetched("The data URI has no comma before its data.")
@@ -210,14 +210,14 @@ def _decoded(uri: str, max_mb: int) -> bytes:
     if (len(uri) - comma) * (0.75 if is_base64 else 0.3) > max_mb << 20:
         raise _too_large(max_mb)
     try:
-        data = _unquoted(uri, comma + 1)
+        data: bytes | bytearray = _unquoted(uri, comma + 1)
         if is_base64:
             data = base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, UnicodeError):
         raise _not_fetched("The data URI is not valid base64.") from None
     if len(data) > max_mb << 20:
         raise _too_large(max_mb)
-    return data
+    file.write(data)
 
 
 def _unquoted(text: str, start: int) -> bytearray:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fast_animatediff.endpoints.comfyui import ComfyUI, ComfyUIGone, Prompt, PromptRefused
-from fast_animatediff.endpoints.failure import MACHINE_LOST, Refused
+from fast_animatediff.endpoints.failure import CANCELLED, MACHINE_LOST, Refused
 from fast_animatediff.endpoints.filling import Filled
-from fast_animatediff.endpoints.jobs import Jobs, NewJob
+from fast_animatediff.endpoints.jobs import Job, Jobs, NewJob
 from fast_animatediff.endpoints.progress import Log
 from fast_animatediff.endpoints.queue import Queue
 
@@ -47,16 +47,30 @@ class Answering(ComfyUI):
 
 
 class Unprepared:
-    """Requests without a video and with an empty prompt."""
+    """Requests without a video and with an empty prompt: what prepares them, and what is prepared."""
 
-    async def upload_input(self, job: object, request: object, comfyui: ComfyUI, log: Log) -> None:
-        return None
+    filled = Filled({"1": {"class_type": "Export", "inputs": {}}}, "1", {}, (), seed=1)
 
-    async def discard_input(self, job: object, comfyui: ComfyUI) -> None:
+    def takes_video(self, job: Job) -> bool:
+        return False
+
+    async def prepare(self, job: Job, log: Log) -> Unprepared:
+        return self
+
+    async def fill(self, job: Job, log: Log) -> Unprepared:
+        return self
+
+    def remove_leftovers(self) -> None:
         pass
 
-    def fill(self, job: object, request: object, video: str | None, log: Log) -> Filled:
-        return Filled({}, "", {}, [])
+    async def upload_to(self, comfyui: ComfyUI) -> None:
+        pass
+
+    async def discard_from(self, comfyui: ComfyUI) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
 
 
 def new(name: str) -> NewJob:
@@ -71,11 +85,11 @@ def with_queue(
     async def run() -> None:
         jobs = Jobs(path / "requests.sqlite3")
         await jobs.accept(new("ended"))
-        await jobs.end("ended", {"filename": "a.mp4"}, None, [], None)
+        await jobs.end("ended", None, CANCELLED, [], None)
         if comfyuis:
             await jobs.accept(new("sent"))
             await jobs.send("sent", comfyuis[0].url)
-        queue = Queue(jobs, comfyuis, Unprepared(), most, keep=3600.0)
+        queue = Queue(jobs, comfyuis, Unprepared(), most, keep=3600.0, silence=60.0)
         queue.start()
         try:
             await asyncio.wait_for(scenario(queue), SECONDS)

@@ -29,8 +29,10 @@ def workflow_of(endpoint: str) -> Prompt:
 
 def filled(endpoint: str, values: dict[str, Any] | None = None, **settings: Any) -> Filled:
     request = with_seed(validate(ENDPOINTS[endpoint], BASE | (values or {})))
-    video = "x/clip.mp4" if ENDPOINTS[endpoint].takes_video else None
-    return fill(ENDPOINTS[endpoint], workflow_of(endpoint), request, video, Settings(**settings))
+    filled = fill(ENDPOINTS[endpoint], workflow_of(endpoint), request, Settings(**settings))
+    if ENDPOINTS[endpoint].takes_video:
+        filled.set_video("x/clip.mp4")
+    return filled
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -120,7 +122,7 @@ def test_motions_follow_a_lora_of_the_owners_own_and_use_the_owners_files() -> N
     inputs(workflow, "Apply Motion Module")["motion_lora"] = ["99", 0]
     request = with_seed(validate(ENDPOINTS[V2V], BASE | {"motions": ["zoom-in"]}))
     settings = Settings(motion_loras={"zoom-in": "my/zoom.safetensors"})
-    prompt = fill(ENDPOINTS[V2V], workflow, request, "a.mp4", settings).prompt
+    prompt = fill(ENDPOINTS[V2V], workflow, request, settings).prompt
     assert inputs(prompt, "Apply Motion Module")["motion_lora"] == ["100", 0]
     assert prompt["100"]["inputs"] == {
         "motion_lora": "my/zoom.safetensors",
@@ -138,7 +140,7 @@ def test_filling_leaves_the_workflow_as_it_was(endpoint: str) -> None:
     workflow = workflow_of(endpoint)
     before = copy.deepcopy(workflow)
     request = with_seed(validate(ENDPOINTS[endpoint], BASE | {"motions": ["zoom-in"]}))
-    fill(ENDPOINTS[endpoint], workflow, request, "a.mp4", Settings())
+    fill(ENDPOINTS[endpoint], workflow, request, Settings())
     assert workflow == before
 
 

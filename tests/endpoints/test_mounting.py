@@ -20,8 +20,9 @@ import folder_paths
 from comfy.cli_args import args
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.server import free_port
-from fast_animatediff.endpoints.mounting import listen, mount, this_host
+from fast_animatediff.endpoints.mounting import mount, this_host
 from fast_animatediff.endpoints.routes import Routes
+from fast_animatediff.endpoints.serving import listen
 from fast_animatediff.endpoints.settings import FILE_NAME, Settings
 
 
