@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .requests import ENDPOINTS, HOST_SEEDS, Endpoint, ImageSize, Request, TurboVideoToVideo, VideoToVideo
+from .requests import ENDPOINTS, Endpoint, ImageSize, Request, TurboVideoToVideo, VideoToVideo
 from .settings import Settings
 
 Prompt = dict[str, dict[str, Any]]  # node id to {class_type, inputs, _meta: {title}}
@@ -54,6 +54,7 @@ PRESETS = {
     "landscape_4_3": (1024, 768),
     "landscape_16_9": (1024, 576),
 }
+SEEDS = 2**63  # others are taken modulo this: samplers of the host add to the seed, and torch ends at 2**64
 MULTIPLE, SHORTEST, LONGEST = 8, 64, 4096  # what Empty Video Latent takes
 
 
@@ -129,7 +130,7 @@ def fill(endpoint: Endpoint, workflow: Prompt, request: Request, settings: Setti
         field: (getattr(request, field),) for field in _places(endpoint) if field != "fps"
     }
     seed = request.seed or 0
-    values["seed"] = (seed % HOST_SEEDS,)
+    values["seed"] = (seed % SEEDS,)
     # Below 1 the host would turn to the negative prompt; diffusers, as the service uses it, guides only above 1.
     values["guidance_scale"] = (max(1.0, request.guidance_scale),)
     values["fps"] = (request.fps,)

@@ -20,7 +20,7 @@ from .store import StoreUnavailable, keep_trying
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
 MOST_ATTEMPTS = 10  # as the service; a request that takes its ComfyUI down each time has to end too
 VIDEOS_AHEAD = 8  # that are fetched, or have been, before the turns of their requests
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.1
 EXPIRE_SECONDS = 60.0
 CLOCK_SECONDS = 10.0  # by which the clock may differ from the time that passed before it counts as set
 READY_SECONDS = 10.0  # that a new request waits for those of an earlier process to be read
@@ -167,14 +167,18 @@ class Queue:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for live in islice((live for live in self._waiting if live.takes_video), VIDEOS_AHEAD):
-                if live.needs_video and live.preparing is None:
-                    live.preparing = asyncio.create_task(self._prepare(live))
-                    live.preparing.add_done_callback(report)
+            if any(comfyui.up for comfyui in self.comfyuis):
+                self._fetch_ahead()
             while (first := self._next()) and (comfyui := self._least_loaded()):
                 self._waiting.remove(first)
                 self._busy[comfyui] = asyncio.create_task(self._see_through(first, comfyui))
                 self._busy[comfyui].add_done_callback(report)
+
+    def _fetch_ahead(self) -> None:
+        for live in islice((live for live in self._waiting if live.takes_video), VIDEOS_AHEAD):
+            if live.needs_video and live.preparing is None:
+                live.preparing = asyncio.create_task(self._prepare(live))
+                live.preparing.add_done_callback(report)
 
     def _next(self) -> Live | None:
         """The first that can go to a ComfyUI: one whose video is on its way lets others pass."""

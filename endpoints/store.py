@@ -78,7 +78,7 @@ class Store:
             try:
                 with self._connection or self._open() as db:
                     return work(db)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if not is_damage(error):
                     raise
                 self._put_aside(error)
@@ -123,7 +123,7 @@ class Store:
         logging.error(
             "Fast AnimateDiff endpoints: %s can't be used: %s. It is now named %s, and a new database has begun. "
             "Requests that waited in the old one are not run.",
-            *(self.path.name, error, aside.name),
+            *(self.path.name, str(error).partition("\n")[0], aside.name),
         )
 
     def _close(self) -> None:
@@ -132,9 +132,11 @@ class Store:
             connection.close()
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether it is the file's fault for good. A lock, a full disk and the like have classes of their own."""
-    return type(error) in (sqlite3.DatabaseError, Unreadable) or bool(UNFIT.search(str(error)))
+def is_damage(error: Exception) -> bool:
+    """Whether the file itself is at fault. A lock, a full disk and the like are OperationalErrors; UnicodeDecodeError is
+    what Python makes of a message of SQLite that quotes the file."""
+    certain = (sqlite3.DatabaseError, Unreadable, UnicodeDecodeError)
+    return type(error) in certain or bool(UNFIT.search(str(error)))
 
 
 def migrate(db: sqlite3.Connection) -> None:

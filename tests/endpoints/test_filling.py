@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfy.k_diffusion.sampling import default_noise_sampler
 from fast_animatediff.endpoints.filling import FOLDER, Filled, check, fill, frame_size, load_workflows
 from fast_animatediff.endpoints.requests import ENDPOINTS, ImageSize, validate, with_seed
 from fast_animatediff.endpoints.settings import Settings
@@ -44,9 +46,18 @@ def test_texts_seed_steps_and_guidance_arrive(endpoint: str) -> None:
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 11, 3.5)
 
 
-@pytest.mark.parametrize(("seed", "used"), [(2**64 - 1, 2**64 - 1), (-1, 2**64 - 1), (2**64 + 5, 5)])
-def test_a_seed_is_brought_into_the_hosts_range(seed: int, used: int) -> None:
-    assert inputs(filled(T2V, {"seed": seed}).prompt, "AnimateDiff Sampler")["seed"] == used
+@pytest.mark.parametrize("seed", [0, 7, 2**32, 2**63 - 1])
+def test_a_usual_seed_is_used_as_it_is(seed: int) -> None:
+    assert inputs(filled(T2V, {"seed": seed}).prompt, "AnimateDiff Sampler")["seed"] == seed
+
+
+@pytest.mark.parametrize("seed", [-1, -2, -(2**63), 2**63, 2**64 - 1, 2**64 - 2, 2**64, 10**30])
+def test_any_seed_is_one_that_the_hosts_samplers_can_add_to(seed: int) -> None:
+    made = filled(T2V, {"seed": seed})
+    used = inputs(made.prompt, "AnimateDiff Sampler")["seed"]
+    noise = default_noise_sampler(torch.zeros(1, 4, 8, 8), seed=used)
+    assert noise(1.0, 0.5).shape == (1, 4, 8, 8) and torch.Generator().manual_seed(used + 10**6)
+    assert made.seed == seed, "the result names the seed that was asked for"
 
 
 @pytest.mark.parametrize(("asked", "used"), [(0, 1.0), (0.5, 1.0), (1, 1.0), (1.5, 1.5)])
