@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 import folder_paths
 from comfy.cli_args import args
 from fast_animatediff.dev_server.certificate import make_certificate
-from fast_animatediff.dev_server.host import ROOT
+from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints import FILE_NAME, PREFIX
 from fast_animatediff.endpoints.mounting import mount, this_host
@@ -46,15 +46,17 @@ def test_they_are_there_only_when_switched_on(tmp_path: Path, monkeypatch: pytes
     assert not mounted(tmp_path, monkeypatch, "enabled = true")
 
 
-# The pack's own `endpoints` without the host's modules, and with those withheld that only the endpoints need.
+# What the pack does at the host's start, with modules withheld that only the endpoints need.
 MOUNT = """
-import importlib.util, sys, types
+import importlib.util, sys
 from pathlib import Path
-folder, user, *withheld = sys.argv[1:]
+host, folder, user, *withheld = sys.argv[1:]
+sys.argv[1:] = []
 for name in withheld:
     sys.modules[name] = None
-sys.modules["folder_paths"] = types.SimpleNamespace(get_user_directory=lambda: user)
-sys.modules["comfy"], sys.modules["comfy.cli_args"] = types.ModuleType("comfy"), types.SimpleNamespace(args=None)
+sys.path.insert(0, host)
+import folder_paths
+folder_paths.set_user_directory(user)
 spec = importlib.util.spec_from_file_location("endpoints", Path(folder, "__init__.py"), submodule_search_locations=[folder])
 sys.modules["endpoints"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["endpoints"])
@@ -74,7 +76,7 @@ WITHHELD = (
 
 
 def mounted_without(tmp_path: Path, *withheld: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-c", MOUNT, ROOT / "endpoints", tmp_path, *withheld]
+    command = [sys.executable, "-I", "-c", MOUNT, host_folder(), ROOT / "endpoints", tmp_path, *withheld]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
