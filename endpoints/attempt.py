@@ -1,4 +1,4 @@
-"""One request on one ComfyUI: its prompt is made and queued there, and followed to its end."""
+"""One request on one ComfyUI: its prompt is queued there and followed to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from .comfyui import ComfyUI, Event, Prompt, PromptLost, PromptRefused
 from .failure import (
@@ -25,56 +25,22 @@ from .failure import (
 )
 from .filling import Filled
 from .jobs import Job, Jobs, Result
+from .preparing import Prepared
 from .progress import Log
 from .store import keep_trying
 
 Answer = TypeVar("Answer")
-ASK_SECONDS = 5.0  # between questions whether a prompt has ended, in case a message got lost
-STOP_SECONDS = 5.0  # for a silent prompt to stop when it is told to
-
-
-class Prepared(Protocol):
-    """What a ComfyUI needs to run a request: the prompt, and its video, which is fetched already."""
-
-    @property
-    def filled(self) -> Filled: ...
-
-    async def upload_to(self, comfyui: ComfyUI) -> None:
-        """Puts the video, if there is one, where the ComfyUI can read it, and its name into the prompt.
-
-        Errors: Refused, ComfyUIGone.
-        """
-
-    async def discard_from(self, comfyui: ComfyUI) -> None:
-        """Takes that video away again."""
-
-    def discard(self) -> None:
-        """Deletes what was fetched."""
-
-
-class Preparation(Protocol):
-    """What lies between a request and its prompt. Errors: Refused, StoreUnavailable."""
-
-    def takes_video(self, job: Job) -> bool:
-        """Whether preparing takes time, so that it has to be done before the request's turn."""
-
-    async def prepare(self, job: Job, log: Log) -> Prepared:
-        """Fetches the video and fills in the prompt."""
-
-    async def fill(self, job: Job, log: Log) -> Prepared:
-        """The same without the video, for a prompt that a ComfyUI has already."""
-
-    def remove_leftovers(self) -> None:
-        """Deletes what an earlier process fetched."""
+ASK_SECONDS = 5.0  # between checks whether a prompt has ended, in case a message was lost
+STOP_SECONDS = 5.0  # for a silent prompt to stop once it is cancelled
 
 
 @dataclass(eq=False)
 class Live:
-    """A request that has not ended. deadline: when it has to have begun. began: when a ComfyUI began to work on it, its
-    own queue over. Both are monotonic times.
+    """A request that has not ended.
 
-    needs_video: it takes a video, which has to be fetched before its turn. failures: how often in a row it did not come to be
-    sent. comfyui: the last that was asked about it.
+    deadline: when it must have begun; began: when a ComfyUI began to run it, past its own queue; both monotonic.
+    needs_video: its video must be fetched before its turn. failures: consecutive turns in which it could not be sent.
+    comfyui: the one that was asked about it last.
     """
 
     seq: int
@@ -95,7 +61,7 @@ class Live:
 
     @classmethod
     def of(cls, job: Job, takes_video: bool) -> Live:
-        """A request that a ComfyUI may have does not need its video unless it has to run again."""
+        """A request that a ComfyUI may already have needs its video only if it has to run again."""
         left = job.deadline - time.time() if job.deadline and job.state == "waiting" else None
         deadline = None if left is None else time.monotonic() + left
         return cls(job.seq, job.id, job.low, deadline, takes_video, takes_video and not job.worker)
@@ -111,13 +77,13 @@ class Live:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs requests. silence: seconds without a sign of life after which a running prompt is given up."""
+    """Runs requests. silence: seconds without progress after which a running prompt is given up."""
 
     jobs: Jobs
     silence: float
 
     async def run(self, live: Live, prepared: Prepared, comfyui: ComfyUI) -> Result:
-        """What the ComfyUI made. Errors: Refused; ComfyUIGone and PromptLost, after which it can be tried again."""
+        """What the ComfyUI made. Errors: Refused; ComfyUIGone and PromptLost, after which it may run again."""
         async with discarding(prepared, comfyui):
             await unless(live, prepared.upload_to(comfyui))
             await keep_trying(lambda: self.jobs.send(live.id, comfyui.url))
@@ -127,10 +93,10 @@ class Runner:
                 return await self._finish(live, prepared.filled, comfyui, events)
 
     async def adopt(self, live: Live, prepared: Prepared, comfyui: ComfyUI) -> Result:
-        """The same of a request that the ComfyUI has in its queue, runs, or has run already."""
+        """The same for a request that the ComfyUI has queued, is running, or has already run."""
         async with discarding(prepared, comfyui), comfyui.watch(live.id) as events:
             events.put_nowait(Event(None))
-            # Its events go to who queued it, an earlier process of ours, so that silence says nothing.
+            # Its events go to the process that queued it, so silence means nothing here.
             return await replace(self, silence=math.inf)._finish(live, prepared.filled, comfyui, events)
 
     async def _finish(
@@ -146,7 +112,7 @@ class Runner:
     async def _follow(
         self, live: Live, filled: Filled, comfyui: ComfyUI, events: asyncio.Queue[Event]
     ) -> dict[str, Any]:
-        """The job as the ComfyUI describes it when it has ended. Errors: ComfyUIGone; PromptLost; Refused."""
+        """The ended job as the ComfyUI describes it. Errors: ComfyUIGone, PromptLost, Refused."""
         heard = time.monotonic()
         while True:
             event, waited = Event(None), False
@@ -182,7 +148,7 @@ class Runner:
 
 @asynccontextmanager
 async def discarding(prepared: Prepared, comfyui: ComfyUI) -> AsyncIterator[None]:
-    """Takes the request's video away at its end, but not where the ComfyUI may go on with it unheard."""
+    """Removes the request's video from the ComfyUI at the end, unless that may go on with it unheard."""
     try:
         yield
     except Refused:
@@ -192,7 +158,7 @@ async def discarding(prepared: Prepared, comfyui: ComfyUI) -> AsyncIterator[None
 
 
 async def unless(live: Live, work: Awaitable[Answer]) -> Answer:
-    """The work's answer; Refused as soon as the request is stopped, with the work cancelled."""
+    """The result of the work; when the request is stopped, the work is cancelled and Refused raised."""
     task, stop = asyncio.ensure_future(work), asyncio.ensure_future(live.stop.wait())
     try:
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -213,7 +179,7 @@ async def submit(comfyui: ComfyUI, prompt: Prompt, prompt_id: str) -> None:
 
 
 async def stop_silent(prompt_id: str, comfyui: ComfyUI) -> None:
-    """Stops a prompt that shows no sign of life. Where that does not help either, the ComfyUI gets no other one."""
+    """Cancels a prompt that makes no progress. If it does not stop, its ComfyUI gets no more prompts."""
     await comfyui.cancel(prompt_id)
     if comfyui.runs_prompts():
         await asyncio.sleep(STOP_SECONDS)
@@ -224,11 +190,11 @@ async def stop_silent(prompt_id: str, comfyui: ComfyUI) -> None:
 
 
 async def find_written(filled: Filled, comfyui: ComfyUI) -> Result | None:
-    """The video of a run whose end nobody heard. It appears only when it is complete, and its name has the id in it."""
+    """The video of a run whose end was missed: the file appears only once it is complete, and is named by the id."""
     for number in count(1):
         file = filled.output(number)
         result = await describe(file, filled, comfyui) if file else None
-        if result is None or result["file_size"]:  # a name is taken before the file is there
+        if result is None or result["file_size"]:  # an empty file reserves the name
             return result
     return None
 
@@ -265,7 +231,7 @@ async def describe(file: dict[str, str], filled: Filled, comfyui: ComfyUI) -> Re
 
 
 def describe_failure(error: dict[str, Any], filled: Filled) -> Failure:
-    """A video that the node which reads it finds unfit is the input's fault, all else is ours."""
+    """A video that its loader can't read is the input's fault; everything else is ours."""
     message = without_paths(error.get("exception_message") or "ComfyUI gave no reason.")
     if filled.phases.get(error.get("node_id", "")) == "decode":
         return wrong_field("video_url", message, "video_load_error")

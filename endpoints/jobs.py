@@ -1,4 +1,4 @@
-"""The requests that were accepted: each is in the database until it has ended, once, whatever ends the process."""
+"""The accepted requests: each stays in the database until it has ended, exactly once, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .store import Store
 
 
 class Result(TypedDict):
-    """The written video: where the ComfyUI at `worker` has it, what it is, and the seed that it was made from."""
+    """The written video: where the ComfyUI at the URL `worker` has it, what it is, and the seed it was made from."""
 
     filename: str
     subfolder: str
@@ -34,9 +34,9 @@ class Result(TypedDict):
 class NewJob:
     """A request as accepted.
 
-    request: its input as JSON. api: `run` where only the connection can ask for the result, so that the request ends
-    with it, else `queue`. address: where the client reached us; has_view: the host's /view can be reached there, too.
-    low: waits for all that are not. deadline: unix time until which it has to have begun.
+    request: its input as JSON. api: `run` if only the open connection can get the result, so that the request ends with
+    it, else `queue`. address: where the client reached us; has_view: the host's /view is at that address, too.
+    low: it waits for all that are not. deadline: unix time by which it must have begun.
     """
 
     id: str
@@ -55,8 +55,8 @@ class NewJob:
 class Job:
     """A row without its request, which may be large.
 
-    state: `sent` when it may have begun on the ComfyUI at `worker`, which may have it while it waits, too. attempts: how
-    often that was so. seconds: how long it ran. created, ended, deadline and hook_due: unix time.
+    state: `sent` if it may have begun on the ComfyUI at the URL `worker`, which may also hold it while it is `waiting`.
+    attempts: how often it may have begun. seconds: how long it ran. created, ended, deadline, hook_due: unix times.
     """
 
     seq: int
@@ -93,7 +93,7 @@ class Jobs(Store):
     """The table. Every method is one transaction; all raise StoreUnavailable."""
 
     async def accept(self, new: NewJob) -> Job:
-        """Stores a request; where its id is known, returns what is there, unchanged."""
+        """Stores a request; if its id is known, returns what is stored, unchanged."""
         values = asdict(new) | {"created": time.time()}
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         statement = f"INSERT INTO requests ({names}) VALUES ({marks}) ON CONFLICT (id) DO NOTHING"
@@ -102,7 +102,7 @@ class Jobs(Store):
             db.execute(statement, list(values.values()))
             return read(db, "WHERE id = ?", [new.id])
 
-        # A second time where the row that had the id was beyond repair.
+        # Twice if the row that had the id was beyond repair.
         [job] = await self.transaction(lambda db: insert(db) or insert(db))
         return job
 
@@ -116,18 +116,18 @@ class Jobs(Store):
         return await asyncio.to_thread(json.loads, text)
 
     async def open_jobs(self) -> list[Job]:
-        """All that have not ended: what a restart has to go on with."""
+        """All that have not ended: those that a restart has to continue."""
         jobs = await self.transaction(lambda db: read(db, "WHERE state != 'ended' ORDER BY low, seq"))
         return [job for job in jobs if job.state != "ended"]
 
     async def send(self, request_id: str, worker: str) -> None:
-        """To be called before a ComfyUI gets the request, so that a restart knows whom to ask about it."""
+        """Called before a ComfyUI gets the request, so that a restart knows which one to ask about it."""
         await self._set(
             "state = 'sent', worker = ?, attempts = attempts + 1 WHERE id = ?", worker, request_id
         )
 
     async def waits_there(self, request_id: str) -> None:
-        """It is in the ComfyUI's own queue behind others: if that one goes away now, it was not this request's doing."""
+        """It is behind others in the ComfyUI's own queue; if that ComfyUI dies now, something else was the cause."""
         await self._set(
             "state = 'waiting', attempts = attempts - 1 WHERE id = ? AND state = 'sent'", request_id
         )
@@ -145,7 +145,7 @@ class Jobs(Store):
         logs: list[dict[str, str]],
         seconds: float | None,
     ) -> bool:
-        """Ends a request; False where it had ended before, which then stands."""
+        """Ends a request; False if it had already ended, which then stands."""
         changed = await self._set(
             """state = 'ended', ended = ?, result = ?, failure = ?, logs = ?, seconds = ?, request = NULL,
             hook_due = CASE WHEN webhook IS NULL THEN NULL ELSE 0 END WHERE id = ? AND state != 'ended'""",
@@ -158,21 +158,21 @@ class Jobs(Store):
         return changed == 1
 
     async def undelivered(self) -> list[str]:
-        """Ids of ended requests whose webhook has to be told yet."""
+        """The ids of ended requests whose webhooks have not been delivered yet."""
         statement = "SELECT id FROM requests WHERE hook_due IS NOT NULL ORDER BY hook_due"
         return await self.transaction(lambda db: [str(row["id"]) for row in db.execute(statement)])
 
     async def webhook_tried(self, request_id: str, next_due: float | None) -> None:
-        """next_due: when to try again; None when it was delivered or is given up."""
+        """next_due: when to try again; None if it was delivered or given up."""
         await self._set("hook_attempts = hook_attempts + 1, hook_due = ? WHERE id = ?", next_due, request_id)
 
     async def expire(self, before: float) -> int:
-        """Deletes what ended before a time, unless a webhook is still due; returns how many."""
+        """Deletes requests that ended before a time, unless a webhook is still due; returns how many."""
         statement = "DELETE FROM requests WHERE state = 'ended' AND ended < ? AND hook_due IS NULL"
         return await self.transaction(lambda db: db.execute(statement, [before]).rowcount)
 
     async def clock_was_set(self, seconds: float) -> None:
-        """Moves all times to the clock as it goes now."""
+        """Moves the stored times by as much as the clock was moved."""
         moved = "ended = ended + ?, deadline = deadline + ?, hook_due = hook_due + ?"
         await self._set(moved, seconds, seconds, seconds)
 
@@ -181,13 +181,15 @@ class Jobs(Store):
 
 
 def read(db: sqlite3.Connection, where: str, values: Sequence[Any] = ()) -> list[Job]:
-    """The rows as jobs. One that is damaged ends here, and is deleted where what is left says too little."""
+    """The rows as jobs. A damaged one ends with a failure, and is deleted if too little of it is left."""
     jobs = []
     for row in db.execute(f"{SELECT} {where}", values).fetchall():
         try:
             jobs.append(JOB.validate_python(dict(row)))
         except ValidationError as error:
-            logging.error("Fast AnimateDiff endpoints: a request in the database is damaged: %s", row["id"])
+            logging.error(
+                "Fast AnimateDiff endpoints: request %s is damaged in the database and has ended", row["id"]
+            )
             logging.debug("%s", error)
             db.execute(END_DAMAGED, [time.time(), json.dumps(asdict(DAMAGED)), row["seq"]])
             try:

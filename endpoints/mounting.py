@@ -1,4 +1,4 @@
-"""Puts the endpoints on the host's server when the owner has switched them on; else nothing of them is imported."""
+"""Adds the endpoints to the host's server if the owner has switched them on; otherwise imports none of them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def mount(app: web.Application) -> None:
-    """Adds /fal to the host's application, if the settings say so. A mistake in them is only logged: the nodes of this
-    pack are of use without endpoints."""
+    """Adds /fal to the host's application if the settings say so. A mistake in them is only logged, because the nodes of
+    this pack work without endpoints."""
     user_folder = Path(folder_paths.get_user_directory())
     if not (user_folder / FILE_NAME).exists() and not any(name.startswith(PREFIX) for name in os.environ):
         return
@@ -40,7 +40,7 @@ def mount(app: web.Application) -> None:
 
 
 def this_host() -> ComfyUI:
-    """The ComfyUI that this runs in, as its own client."""
+    """A client for the ComfyUI that this runs in."""
     from .comfyui import ComfyUI
 
     listened = [address.strip() for address in args.listen.split(",")]
@@ -61,7 +61,7 @@ def has_prompt_worker() -> bool:
 
 
 def fingerprint(certificate: Path) -> Fingerprint:
-    """Of the first certificate in a PEM file: it is known which one has to come, whatever name it is for."""
+    """Of the first certificate in a PEM file: the only one to accept, whatever name it is for."""
     from aiohttp import Fingerprint
 
     text = certificate.read_text(encoding="ascii", errors="ignore")

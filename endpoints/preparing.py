@@ -1,4 +1,4 @@
-"""From a stored request to what a ComfyUI needs to run it: the video is fetched before its turn, the prompt filled in."""
+"""Turns a stored request into what a ComfyUI needs to run it: its video is fetched, its prompt filled in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download
 
 @dataclass(frozen=True)
 class LocalVideo:
-    """A file of ours, deleted with the request where it was fetched for it."""
+    """A file of ours, deleted with the request if it was fetched for it."""
 
     path: Path
     is_fetched: bool
@@ -34,7 +34,7 @@ class LocalVideo:
 
 @dataclass(frozen=True)
 class HostVideo:
-    """A file that a ComfyUI has: named by the host's /view, or the result of an earlier request."""
+    """A file that a ComfyUI has: one that the host's /view shows, or the result of an earlier request."""
 
     owner: ComfyUI
     file: HostFile
@@ -42,7 +42,7 @@ class HostVideo:
 
 @dataclass(frozen=True)
 class Prepared:
-    """folder: for what passes through from one ComfyUI to another."""
+    """A request that is ready for its turn. folder: for files on their way from one ComfyUI to another."""
 
     request_id: str
     filled: Filled
@@ -50,6 +50,7 @@ class Prepared:
     folder: Path
 
     async def upload_to(self, comfyui: ComfyUI) -> None:
+        """Copies the video, if there is one, to the ComfyUI, and names it in the prompt. Errors: Refused, ComfyUIGone."""
         if self.video is None:
             return
         try:
@@ -77,12 +78,14 @@ class Prepared:
             copy.unlink(missing_ok=True)
 
     async def discard_from(self, comfyui: ComfyUI) -> None:
+        """Removes that copy."""
         try:
             await comfyui.discard_input(self.request_id)
         except (ComfyUIGone, PromptRefused):
-            pass  # its temp folder, where the video is, is emptied when it starts
+            pass  # the video is in its temp folder, which it empties when it starts
 
     def discard(self) -> None:
+        """Deletes what was fetched."""
         if isinstance(self.video, LocalVideo) and self.video.is_fetched:
             self.video.path.unlink(missing_ok=True)
 
@@ -90,8 +93,7 @@ class Prepared:
 class Preparation:
     """Prepares requests with these workflows.
 
-    comfyuis: by url, those whose results may be an input; host is the one that this runs in. folder: for what is
-    fetched.
+    comfyuis: by URL, those whose results may be an input; host is the one that this runs in. folder: for fetched files.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Preparation:
         return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
 
     async def prepare(self, job: Job, log: Log) -> Prepared:
+        """Fetches the video and fills in the prompt. Errors: Refused."""
         request = await keep_trying(lambda: self.jobs.request(job.id))
         url = request.pop("video_url", None)
         filled = self._fill(job, request, log)
@@ -123,13 +126,14 @@ class Preparation:
         return Prepared(job.id, filled, video, self.folder)
 
     async def fill(self, job: Job, log: Log) -> Prepared:
+        """The same without the video, for a prompt that a ComfyUI already has. Errors: Refused."""
         request = await keep_trying(lambda: self.jobs.request(job.id))
         return Prepared(job.id, self._fill(job, request, log), None, self.folder)
 
     def _fill(self, job: Job, request: dict[str, Any], log: Log) -> Filled:
         endpoint = ENDPOINTS[job.endpoint]
         try:
-            # Without the URL: a data URI may be large, and the video's name comes later.
+            # Without the URL, which may be a large data URI: the file is set later.
             model = validate(endpoint, request | {"video_url": ""})
         except InvalidRequest as error:  # accepted by another version of this pack
             raise Refused(Failure(422, error.detail)) from error
@@ -140,7 +144,7 @@ class Preparation:
         return filled
 
     async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:
-        is_data = url[:5].lower() == "data:"  # which may be large, so that nothing else shall look at it
+        is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
         path = None if is_data else own_path(url, (job.address, self.host.url))
         if path and (video := await self._own_file(url, path, job)):
             return video
@@ -161,12 +165,13 @@ class Preparation:
         return HostVideo(self.host, shown) if shown else None
 
     def remove_leftovers(self) -> None:
+        """Deletes what an earlier process fetched."""
         for entry in self.folder.glob("*"):
             entry.unlink(missing_ok=True)
 
 
 async def copy_file(video: HostVideo, target: Path) -> None:
-    """Gets a file of another ComfyUI than the one that has to read it. Errors: Refused; OSError of the target."""
+    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         async with video.owner.open(place(video.file), {}) as answer:

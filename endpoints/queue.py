@@ -1,4 +1,4 @@
-"""Requests in their order, each to the ComfyUI with the least to do, until each has ended."""
+"""Gives requests in order to the least busy ComfyUI, and sees each one through to its end."""
 
 from __future__ import annotations
 
@@ -7,43 +7,35 @@ import bisect
 import logging
 import time
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from itertools import islice
 
-from .attempt import Live, Preparation, Runner, find_written, unless
+from .attempt import Live, Runner, find_written, unless
 from .comfyui import ComfyUI, ComfyUIGone, PromptLost
 from .failure import CLIENT_GONE, MACHINE_LOST, TOO_LATE, Failure, Refused, refuse, wrong_field
 from .jobs import Job, Jobs, NewJob, Result
+from .preparing import Preparation
 from .progress import Log
 from .store import StoreUnavailable, keep_trying
 
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
-MOST_ATTEMPTS = 10  # as the service; a request that takes its ComfyUI down each time has to end too
-VIDEOS_AHEAD = 8  # that are fetched, or have been, before the turns of their requests
+MOST_ATTEMPTS = 10  # as the service does: a request that crashes its ComfyUI each time must end, too
+VIDEOS_AHEAD = 8  # fetched before the turns of their requests
 TICK_SECONDS = 0.1
-EXPIRE_SECONDS = 60.0
-CLOCK_SECONDS = 10.0  # by which the clock may differ from the time that passed before it counts as set
-READY_SECONDS = 10.0  # that a new request waits for those of an earlier process to be read
-SETTLE_SECONDS = 2.0  # after a start, for all ComfyUIs to be heard before the first request goes to one
+READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
+SETTLE_SECONDS = 2.0  # after a start, for every ComfyUI to connect before requests are sent
 
 
 class Queue:
     """Accepts requests and sees them through. One request at a time per ComfyUI, so that the order is ours.
 
-    most: requests that may wait; more are refused with 429. keep: seconds that ended ones stay readable. silence: seconds
-    without a sign of life after which a running one is given up.
+    most: how many requests may wait; more are refused with 429. silence: seconds without progress after which a running
+    one is given up.
     """
 
     def __init__(
-        self,
-        jobs: Jobs,
-        comfyuis: Sequence[ComfyUI],
-        preparation: Preparation,
-        most: int,
-        keep: float,
-        silence: float,
+        self, jobs: Jobs, comfyuis: Sequence[ComfyUI], preparation: Preparation, most: int, silence: float
     ) -> None:
-        self.jobs, self.comfyuis, self.most, self.keep = jobs, list(comfyuis), most, keep
+        self.jobs, self.comfyuis, self.most = jobs, list(comfyuis), most
         self._preparation, self._runner = preparation, Runner(jobs, silence)
         self._live: dict[str, Live] = {}
         self._waiting: list[Live] = []
@@ -57,19 +49,19 @@ class Queue:
     def start(self) -> None:
         for comfyui in self.comfyuis:
             comfyui.start()
-        for loop in (self._dispatch, self._tick, self._expire):
-            self.spawn(loop())
+        self.spawn(self._dispatch())
+        self.spawn(self._tick())
         for comfyui in self.comfyuis:
             self.spawn(self._watch(comfyui))
 
     def spawn(self, loop: Coroutine[None, None, None]) -> None:
-        """Runs something else for as long as the queue."""
+        """Runs something for as long as the queue."""
         task = asyncio.create_task(loop)
         task.add_done_callback(report)
         self._tasks.append(task)
 
     async def close(self) -> None:
-        """Leaves everything as it is; the next start goes on with it."""
+        """Leaves the requests as they are; the next start continues with them."""
         fetching = [live.preparing for live in self._waiting if live.preparing]
         tasks = [*self._tasks, *self._busy.values(), *fetching]
         for task in tasks:
@@ -85,7 +77,7 @@ class Queue:
     # ---- what callers do
 
     async def recovered(self) -> None:
-        """Returns when the requests of an earlier process are in the queue again. Errors: StoreUnavailable."""
+        """Returns once the requests of an earlier process are queued again. Errors: StoreUnavailable."""
         try:
             await asyncio.wait_for(self.ready.wait(), READY_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
@@ -118,7 +110,7 @@ class Queue:
         return self._live.get(request_id)
 
     def position(self, live: Live) -> int:
-        """How many requests have to go to a ComfyUI before it; 0 once it is there."""
+        """How many requests are ahead of it; 0 once it is with a ComfyUI."""
         index = bisect.bisect_left(self._waiting, live.place, key=lambda other: other.place)
         return index if live in self._waiting[index : index + 1] else 0
 
@@ -126,7 +118,7 @@ class Queue:
         return next((comfyui for comfyui in self.comfyuis if comfyui.url == url), None)
 
     async def cancel(self, request_id: str, why: Failure | None = None) -> bool:
-        """Whether there was something to cancel. What runs is stopped soon after; a result that is faster stands."""
+        """Whether there was something to cancel. A running request stops soon after; a result that is faster stands."""
         live = self._live.get(request_id)
         if live is None:
             return False
@@ -141,7 +133,7 @@ class Queue:
     # ---- the way of a request
 
     async def _recover(self) -> None:
-        """Puts what an earlier process left into the queue. Who waited on a connection is gone with that process."""
+        """Queues what an earlier process left, except for clients whose connection ended with that process."""
         for job in await keep_trying(self.jobs.open_jobs):
             live = Live.of(job, self._preparation.takes_video(job))
             if job.api == "run":
@@ -181,7 +173,7 @@ class Queue:
                 live.preparing.add_done_callback(report)
 
     def _next(self) -> Live | None:
-        """The first that can go to a ComfyUI: one whose video is on its way lets others pass."""
+        """The first request that is ready: one that still waits for its video lets others pass."""
         return next((live for live in self._waiting if not live.needs_video), None)
 
     def _least_loaded(self) -> ComfyUI | None:
@@ -189,7 +181,7 @@ class Queue:
         return min(free, key=lambda comfyui: comfyui.queued, default=None)
 
     async def _prepare(self, live: Live) -> None:
-        """Fetches a request's video before its turn; ends the request where there is none to be had."""
+        """Fetches a request's video before its turn; ends the request if there is none."""
         try:
             job = await keep_trying(lambda: self.jobs.get(live.id))
             prepared = await unless(live, self._preparation.prepare(job, live.log)) if job else None
@@ -204,7 +196,7 @@ class Queue:
         self._wake.set()
 
     async def _see_through(self, live: Live, comfyui: ComfyUI) -> None:
-        """Ends the request, or puts it back where its ComfyUI went away."""
+        """Ends the request, or puts it back if its ComfyUI went away."""
         try:
             result = await self._attempt(live, comfyui)
         except (ComfyUIGone, PromptLost) as error:
@@ -218,7 +210,7 @@ class Queue:
             self._wake.set()
 
     async def _attempt(self, live: Live, comfyui: ComfyUI) -> Result | None:
-        """What a ComfyUI made: `comfyui`, or an earlier one that outlived whoever asked it, or asked for it."""
+        """What `comfyui` made, or an earlier ComfyUI that has gone on with the request since it was sent there."""
         job = await keep_trying(lambda: self.jobs.get(live.id))
         if job is None or job.state == "ended":
             return None
@@ -276,13 +268,13 @@ class Queue:
     # ---- what goes on beside
 
     def _orphan(self, comfyui: ComfyUI | None, request_id: str) -> None:
-        """Has a request that ended, or runs elsewhere, stopped on a ComfyUI as soon as that can be reached."""
+        """Stops a request that has ended, or runs elsewhere, on a ComfyUI as soon as that can be reached."""
         if comfyui is not None:
             self._orphaned_prompts[comfyui].add(request_id)
             comfyui.changed.set()
 
     async def _watch(self, comfyui: ComfyUI) -> None:
-        """Wakes the dispatch when one comes back, after its orphaned prompts are stopped."""
+        """Stops the orphaned prompts of a ComfyUI that comes back, then wakes the dispatch."""
         while True:
             await comfyui.changed.wait()
             comfyui.changed.clear()
@@ -297,7 +289,7 @@ class Queue:
             self._wake.set()
 
     async def _tick(self) -> None:
-        """Ends requests whose time to begin is over, in a ComfyUI's own queue, too."""
+        """Ends requests that have not begun in time, including those in a ComfyUI's own queue."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()
@@ -305,18 +297,6 @@ class Queue:
             for live in late:
                 if not live.began:
                     await self.cancel(live.id, TOO_LATE)
-
-    async def _expire(self) -> None:
-        """Deletes what ended long ago. Where the clock is set, the times that were stored go with it."""
-        await self.ready.wait()
-        ahead = time.time() - time.monotonic()
-        while True:
-            moved = time.time() - time.monotonic() - ahead
-            if abs(moved) > CLOCK_SECONDS:
-                ahead += moved
-                await keep_trying(partial(self.jobs.clock_was_set, moved))
-            await keep_trying(lambda: self.jobs.expire(time.time() - self.keep))
-            await asyncio.sleep(EXPIRE_SECONDS)
 
 
 async def until_up(comfyui: ComfyUI) -> None:

@@ -1,4 +1,4 @@
-"""The endpoints as an application: what its parts are, and what runs as long as its server."""
+"""The endpoints as an application: its parts, and what runs for as long as its server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aiohttp import web
 from .addresses import check_aiohttp
 from .answers import ROOT
 from .comfyui import ComfyUI
+from .expiry import expire
 from .filling import load_workflows
 from .jobs import Jobs
 from .preparing import Preparation
@@ -32,7 +33,7 @@ def add_endpoints(app: web.Application, settings: Settings, host: ComfyUI) -> No
     uploads = Uploads(data / "uploads", settings.max_upload_mb << 20, keep)
     by_url = {comfyui.url: comfyui for comfyui in (host, *comfyuis)}
     preparation = Preparation(settings, workflows, host, by_url, jobs, uploads, data / "incoming")
-    queue = Queue(jobs, comfyuis, preparation, settings.max_queued, keep, settings.silence_seconds)
+    queue = Queue(jobs, comfyuis, preparation, settings.max_queued, settings.silence_seconds)
     routes = Routes(settings, queue, jobs, uploads, view_base=host.url)
     webhooks = Webhooks(settings, jobs, host.url)
 
@@ -41,6 +42,7 @@ def add_endpoints(app: web.Application, settings: Settings, host: ComfyUI) -> No
             host.start()
         queue.start()
         queue.spawn(webhooks.run(queue.ready))
+        queue.spawn(expire(jobs, keep, queue.ready))
         runner = await listen(Routes(settings, queue, jobs, uploads, view_base=None))
         yield
         await runner.cleanup()
@@ -55,8 +57,8 @@ def add_endpoints(app: web.Application, settings: Settings, host: ComfyUI) -> No
 
 
 async def listen(routes: Routes) -> web.AppRunner:
-    """A port of the endpoints' own, if the settings name one: the host's server refuses pages of other origins and
-    their preflights. A failure is only logged: the host is of use without that port."""
+    """A server on a port of its own, if the settings name one: the host's refuses pages of other origins. A failure is
+    only logged, because the host works without that port."""
     context, settings = None, routes.settings
     app = web.Application()
     app.add_subapp(ROOT, routes.app())
@@ -67,7 +69,7 @@ async def listen(routes: Routes) -> web.AppRunner:
     try:
         if settings.tls_certfile:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            # An encrypted key is an error: without a password to try, OpenSSL would ask for one on the terminal.
+            # With an empty password an encrypted key is an error; with none, OpenSSL asks on the terminal.
             context.load_cert_chain(settings.tls_certfile, settings.tls_keyfile, password="")
         address, _, port = settings.listen.rpartition(":")
         await web.TCPSite(runner, address.strip("[]"), int(port), ssl_context=context).start()

@@ -1,7 +1,7 @@
-"""The SQLite file that holds the requests: opened, brought up to date, and put aside where it can't be read.
+"""The SQLite file that holds the requests: opened, migrated, and set aside if it is unusable.
 
-The standard library's sqlite3, in a thread: a dozen statements on one table need no mapper, and a transaction is in
-plain sight here. The host's SQLAlchemy database is the host's, may be in memory, and changes with it.
+The standard library's sqlite3, in a thread: a dozen statements on one table need no mapper, and transactions stay
+visible. The host's own SQLAlchemy database may be in memory and changes with the host.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 BUSY_SECONDS = 5.0
-JOURNAL_BYTES = 16 << 20  # of the write-ahead log that stay after large requests
-# seq keeps the order; request is dropped at the end (a data URI may be large) and digest stays.
+JOURNAL_BYTES = 16 << 20  # of the write-ahead log that remain after large requests
+# seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
 SCHEMA = """
 CREATE TABLE requests (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
@@ -33,7 +33,7 @@ CREATE INDEX open_requests ON requests (seq) WHERE state != 'ended';
 CREATE INDEX ended_requests ON requests (ended) WHERE state = 'ended';
 CREATE INDEX due_webhooks ON requests (hook_due) WHERE hook_due IS NOT NULL;
 """
-# What makes a file of version 0, 1, ... one of the next; the version is SQLite's user_version.
+# Each turns a file of version 0, 1, ... into the next one; the version is SQLite's user_version.
 MIGRATIONS = (
     """
     ALTER TABLE requests RENAME COLUMN face TO api;
@@ -44,24 +44,22 @@ MIGRATIONS = (
     """,
 )
 VERSION = len(MIGRATIONS)
-UNFIT = re.compile(
-    "no such|unsupported file format"
-)  # of errors that look like a full disk or a lock otherwise
+UNFIT = re.compile("no such|unsupported file format")  # in errors of the class that a lock or a full disk has
 
 
 class StoreUnavailable(RuntimeError):
-    """The database can't be used now: locked by another process, or its disk is full."""
+    """The database can't be used at the moment: another process has locked it, or the disk is full."""
 
 
 class Unreadable(sqlite3.DatabaseError):
-    """The file is no database of ours, though SQLite may find nothing wrong with it."""
+    """The file is not a database of this pack, though SQLite may find nothing wrong with it."""
 
 
 class Store:
-    """A database file. Every transaction is done when it returns; all raise StoreUnavailable.
+    """A database file. A transaction is on disk when it returns; all raise StoreUnavailable.
 
-    The connection holds SQLite's exclusive lock, so two ComfyUIs with one user folder can't both run a request; the
-    system lets go of it however the process ends.
+    The connection holds SQLite's exclusive lock, so two ComfyUIs with one user folder can't both run a request. The
+    system releases it however the process ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +84,7 @@ class Store:
                 return work(db)
 
         try:
-            # A statement that has begun is waited for: a cancelled caller must not leave it undecided for others.
+            # Shielded: a transaction that has begun is completed even if its caller is cancelled.
             return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, transact))
         except (sqlite3.DatabaseError, OSError) as error:
             raise StoreUnavailable(f"{self.path.name}: {error}") from error
@@ -102,7 +100,7 @@ class Store:
             db.execute("PRAGMA auto_vacuum = FULL")
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")  # what was accepted outlives a power cut, too
+            db.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
             db.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
             migrate(db)
         except sqlite3.Error:
@@ -112,7 +110,7 @@ class Store:
         return db
 
     def _put_aside(self, error: Exception) -> None:
-        """Renames the file, with what belongs to it, so that the next one to open is a new one."""
+        """Renames the file and those that belong to it, so that a new one is begun."""
         self._close()
         aside = self.path.with_name(
             f"{self.path.stem}-aside-{datetime.now():%Y%m%d-%H%M%S-%f}{self.path.suffix}"
@@ -121,8 +119,8 @@ class Store:
             with suppress(FileNotFoundError):
                 Path(f"{self.path}{end}").rename(f"{aside}{end}")
         logging.error(
-            "Fast AnimateDiff endpoints: %s can't be used: %s. It is now named %s, and a new database has begun. "
-            "Requests that waited in the old one are not run.",
+            "Fast AnimateDiff endpoints: %s is unusable: %s. It was renamed to %s, and a new database was begun. "
+            "Requests that were waiting in the old one will not run.",
             *(self.path.name, str(error).partition("\n")[0], aside.name),
         )
 
@@ -133,17 +131,17 @@ class Store:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file itself is at fault. A lock, a full disk and the like are OperationalErrors; UnicodeDecodeError is
-    what Python makes of a message of SQLite that quotes the file."""
+    """Whether the file itself is at fault. A lock, a full disk and the like are OperationalErrors; a UnicodeDecodeError
+    comes from a message of SQLite that quotes the file."""
     certain = (sqlite3.DatabaseError, Unreadable, UnicodeDecodeError)
     return type(error) in certain or bool(UNFIT.search(str(error)))
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Makes the table, or brings an older one up to date, whole or not at all. Errors: Unreadable."""
+    """Creates the table, or migrates an older one, in one transaction. Errors: Unreadable."""
     [version] = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise Unreadable(f"it is of version {version}, and this pack knows versions up to {VERSION}")
+        raise Unreadable(f"its version is {version}, and this pack knows versions up to {VERSION}")
     steps = MIGRATIONS[version:] if columns(db) else [SCHEMA]
     db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version = {VERSION}; COMMIT")
     with closing(sqlite3.connect(":memory:")) as fresh:
@@ -157,7 +155,7 @@ def columns(db: sqlite3.Connection) -> set[str]:
 
 
 async def keep_trying(store: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Stores until it works: a full disk or a locked database must not lose a request that was accepted."""
+    """Retries until it works: a full disk or a locked database must not lose an accepted request."""
     pause, said = 0.1, ""
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Tells the addresses that requests came with how the requests ended, until they have heard it."""
+"""Delivers the outcome of requests to their webhooks, again and again until each has been accepted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .store import keep_trying
 
 SECONDS = 15.0  # for one attempt
 PAUSES = (5, 15, 30, 60, 120, 300, 600, 1200, 2400, 3600)
-AT_ONCE, AT_ONCE_EACH = 64, 4  # messages under way in all, and to one address
+AT_ONCE, AT_ONCE_EACH = 64, 4  # deliveries at a time: in total, and to one address
 LOOK_SECONDS = 0.3
 
 
 class Webhooks:
     """Delivers every ended request that has a webhook. A receiver that does not answer delays only its own messages.
 
-    host: url of the ComfyUI that this runs in. pauses: seconds between attempts, the last one for all that follow.
+    host: URL of the ComfyUI that this runs in. pauses: seconds between attempts; the last one repeats.
     """
 
     def __init__(self, settings: Settings, jobs: Jobs, host: str, pauses: Sequence[float] = PAUSES) -> None:
@@ -52,7 +52,7 @@ class Webhooks:
 
     async def _deliver(self, request_id: str) -> None:
         while (job := await keep_trying(lambda: self.jobs.get(request_id))) and job.hook_due is not None:
-            # The pause is in the database for a restart; by a clock that was set since then it may be any.
+            # Stored so that it outlives a restart; if the clock was set since, it may be far off.
             await asyncio.sleep(min(max(0.0, job.hook_due - time.time()), self._pause(job.hook_attempts)))
             url = job.webhook or ""
             receiver = self._receivers.setdefault(url.partition("?")[0], asyncio.Semaphore(AT_ONCE_EACH))
@@ -61,9 +61,12 @@ class Webhooks:
             tried = job.hook_attempts + 1
             again = problem is not None and tried < self.settings.webhook_attempts
             if problem:
-                end = "it is tried again" if again else "it is given up"
+                end = "trying again" if again else "giving up"
                 logging.warning(
-                    "Fast AnimateDiff endpoints: webhook of %s not delivered, %s: %s", job.id, end, problem
+                    "Fast AnimateDiff endpoints: the webhook of %s was not delivered, %s: %s",
+                    job.id,
+                    end,
+                    problem,
                 )
             due = time.time() + self._pause(tried) if again else None
             await keep_trying(partial(self.jobs.webhook_tried, job.id, due))
@@ -79,7 +82,7 @@ class Webhooks:
             )
 
     async def _post(self, job: Job, url: str) -> str | None:
-        """None when the other side has taken it, else what was wrong."""
+        """None if the receiver accepted it, else what was wrong."""
         try:
             async with guarded_session(URL(url), self.settings.allowed_hosts, SECONDS) as session:
                 body = message(job, Address(job.address, self.host if job.has_view else None))
@@ -90,7 +93,7 @@ class Webhooks:
 
 
 def message(job: Job, address: Address) -> dict[str, Any]:
-    """The service's message. It is not signed: the service's key is the service's."""
+    """The service's message. It is unsigned: only the service has the service's key."""
     ids = {"request_id": job.id, "gateway_request_id": job.id}
     if job.failure:
         return {**ids, "status": "ERROR", "error": job.failure.message, "payload": job.failure.body}

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fast_animatediff.endpoints import queue
+from fast_animatediff.endpoints import expiry
 from fast_animatediff.endpoints.comfyui import ComfyUI
 from fast_animatediff.endpoints.serving import add_endpoints
 from fast_animatediff.endpoints.settings import Settings
@@ -25,7 +25,7 @@ def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     clock = time.time
-    monkeypatch.setattr(queue, "EXPIRE_SECONDS", 0.2)
+    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.2)
     settings = Settings(enabled=True, database=tmp_path / "requests.sqlite3", max_pixels=64 * 64)
 
     async def scenario() -> None:

@@ -89,7 +89,7 @@ def with_queue(
         if comfyuis:
             await jobs.accept(new("sent"))
             await jobs.send("sent", comfyuis[0].url)
-        queue = Queue(jobs, comfyuis, Unprepared(), most, keep=3600.0, silence=60.0)
+        queue = Queue(jobs, comfyuis, Unprepared(), most, silence=60.0)
         queue.start()
         try:
             await asyncio.wait_for(scenario(queue), SECONDS)

@@ -242,4 +242,4 @@ def test_a_database_that_is_damaged_or_has_a_damaged_row_is_said_once_and_reques
     with front:
         assert front.run(SMALL | {"seed": 42}).status_code == 200
         assert front.result(request_id).status_code == 404
-        assert front.log.count("a new database has begun") == 1
+        assert front.log.count("a new database was begun") == 1
