@@ -8,7 +8,7 @@ import binascii
 import os
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -202,34 +202,41 @@ def _redirected(url: URL, location: str) -> URL:
 
 
 def _decode(uri: str, file: BinaryIO, max_mb: int) -> None:
-    """Writes the bytes of a data URI, base64 or percent-encoded."""
+    """Writes the bytes of a data URI, base64 or percent-encoded: in pieces, so that no other thread waits for long."""
     comma = uri.find(",")
     if comma < 0:
         raise _not_fetched("The data URI has no comma before its data.")
     is_base64 = uri[:comma].rstrip().lower().endswith(";base64")
     if (len(uri) - comma) * (0.75 if is_base64 else 0.3) > max_mb << 20:
         raise _too_large(max_mb)
+    pieces = _unquoted(uri, comma + 1)
     try:
-        data: bytes | bytearray = _unquoted(uri, comma + 1)
-        if is_base64:
-            data = base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
+        for piece in _from_base64(pieces) if is_base64 else pieces:
+            file.write(piece)
+            if file.tell() > max_mb << 20:
+                raise _too_large(max_mb)
     except (binascii.Error, UnicodeError):
         raise _not_fetched("The data URI is not valid base64.") from None
-    if len(data) > max_mb << 20:
-        raise _too_large(max_mb)
-    file.write(data)
 
 
-def _unquoted(text: str, start: int) -> bytearray:
-    """A text from an index on, percent-decoded. In pieces: the library needs 16 times the memory of its input."""
-    data = bytearray()
+def _unquoted(text: str, start: int) -> Iterator[bytes]:
+    """A text from an index on, percent-decoded. The library needs 16 times the memory of its input."""
     while start < len(text):
         end = start + PIECE
         split = text.rfind("%", end - 2, end)  # an escape that crosses the end
         end = split if split > start else end
-        data += unquote_to_bytes(text[start:end])
+        yield unquote_to_bytes(text[start:end])
         start = end
-    return data
+
+
+def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        rest += piece.translate(None, b" \t\r\n")
+        whole = len(rest) // 4 * 4
+        yield base64.b64decode(rest[:whole], validate=True)
+        rest = rest[whole:]
+    yield base64.b64decode(rest, validate=True)
 
 
 def _parsed(address: str) -> URL | None:

@@ -95,7 +95,8 @@ def test_a_clip_gets_its_frames_rate_and_size(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "strength", "said"), [(25, 0.7, "17 of 25"), (12, 0.7, "8 of 12"), (1, 0.5, "comes back unchanged")]
+    ("steps", "strength", "said"),
+    [(25, 0.7, "17 of 25"), (12, 0.7, "8 of 12"), (1, 0.5, "comes back unchanged")],
 )
 def test_the_log_says_how_many_steps_run(steps: int, strength: float, said: str) -> None:
     notes = filled(V2V, {"num_inference_steps": steps, "strength": strength}).notes
