@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,8 @@ class Preparation:
     def remove_leftovers(self) -> None:
         """Deletes what an earlier process fetched."""
         for entry in self.folder.glob("*"):
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):
+                entry.unlink()
 
 
 async def copy_file(video: HostVideo, target: Path) -> None:

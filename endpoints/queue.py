@@ -127,6 +127,7 @@ class Queue:
             live.stop.set()
         if live in self._waiting:
             self._waiting.remove(live)
+            self._orphan(live.comfyui, live.id)
             await self._end(live, None, live.stopped_by)
         return True
 
@@ -136,9 +137,10 @@ class Queue:
         """Queues what an earlier process left, except for clients whose connection ended with that process."""
         for job in await keep_trying(self.jobs.open_jobs):
             live = Live.of(job, self._preparation.takes_video(job))
+            live.comfyui = self.named(job.worker)
             if job.api == "run":
                 self._live[job.id] = live
-                self._orphan(self.named(job.worker), job.id)
+                self._orphan(live.comfyui, job.id)
                 await self._end(live, None, CLIENT_GONE)
             else:
                 self._add(live)

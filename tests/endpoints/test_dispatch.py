@@ -23,7 +23,7 @@ class Answering(ComfyUI):
     def __init__(self, url: str, answers: int, comes_back: bool = False) -> None:
         super().__init__(url)
         self.answers, self.comes_back = answers, comes_back
-        self.unreachable, self.submitted = 0, []
+        self.unreachable, self.submitted, self.cancelled = 0, [], []
 
     def start(self) -> None:
         self._turn(True)
@@ -43,7 +43,7 @@ class Answering(ComfyUI):
         raise PromptRefused("It takes none.")
 
     async def cancel(self, prompt_id: str) -> None:
-        pass
+        self.cancelled.append(prompt_id)
 
 
 class Unprepared:
@@ -124,6 +124,23 @@ def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_pa
         assert (await queue.jobs.get("sent")).failure == MACHINE_LOST
 
     with_queue(tmp_path, [fails], 9, scenario)
+
+
+def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_later(tmp_path: Path) -> None:
+    away = Answering("http://away", answers=0)
+    away.start = lambda: None
+
+    async def scenario(queue: Queue) -> None:
+        await queue.recovered()
+        assert await queue.cancel("sent")
+        assert (await queue.jobs.get("sent")).failure == CANCELLED
+        await asyncio.sleep(0.05)
+        assert away.cancelled == []
+        away._turn(True)
+        while away.cancelled != ["sent"]:
+            await asyncio.sleep(0.01)
+
+    with_queue(tmp_path, [away], 9, scenario)
 
 
 def test_a_burst_does_not_pass_the_most_that_may_wait_and_what_is_known_is_answered(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import sqlite3
@@ -42,7 +43,7 @@ def was_sent(front: Front, worker: str, times: int) -> str:
 
     async def write() -> None:
         jobs = Jobs(front.database)
-        request = '{"prompt": "x", "num_frames": 2, "num_inference_steps": 1, "seed": 11}'
+        request = json.dumps({"prompt": "x", "num_frames": 2, "num_inference_steps": 1, "seed": 11})
         await jobs.accept(NewJob(request_id, TURBO, "d", request, "queue", front.address, True))
         for _ in range(times):
             await jobs.send(request_id, worker)
