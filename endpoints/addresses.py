@@ -1,4 +1,4 @@
-"""Which addresses may be connected to where a caller names the URL: public ones, and the hosts that the owner allows."""
+"""Which addresses a URL from a caller may lead to: public ones, and the hosts that the owner allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-# Ranges that some Pythons call global, and that lead to IPv4 addresses of any kind or to nobody.
+# Ranges that some Python versions call global, but that lead to arbitrary IPv4 addresses or to nobody.
 NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
@@ -28,14 +28,14 @@ NEEDED_AIOHTTP = (3, 12)  # TCPConnector(socket_factory=...)
 
 
 class AddressRefused(PermissionError):
-    """The URL leads to an address that is not public; nothing was sent there."""
+    """The URL leads to an address that is not public; nothing was sent to it."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Opens the sockets of one session: it sees every address that is about to be connected to, however it was found.
+    """Opens the sockets of one session, so it sees every address before a connection, however it was found.
 
-    host: the URL's, for the message. is_allowed: the owner named this host, so that any address will do.
+    host: the URL's, for messages. is_allowed: the owner listed this host, so any address will do.
     """
 
     host: str
@@ -49,7 +49,7 @@ class Guard:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet; anything but a plainly written one does not."""
+    """Whether a text is an IP address of the public internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -62,7 +62,7 @@ def is_public(address: str) -> bool:
 
 
 def is_allowed(url: URL, allowed_hosts: Collection[str]) -> bool:
-    """Whether the owner's list names the URL's host: alone, or with the URL's port."""
+    """Whether the owner's list names the URL's host, alone or with the URL's port."""
     for entry in allowed_hosts:
         is_bare_ipv6 = entry.count(":") > 1 and not entry.startswith("[")
         allowed = URL(f"http://[{entry}]" if is_bare_ipv6 else f"http://{entry}")
@@ -80,8 +80,8 @@ def guarded_session(
 ) -> aiohttp.ClientSession:
     """A session for one request to one URL, without redirects: `session.get(url, allow_redirects=False)`.
 
-    It opens sockets to public addresses only, unless the owner allows the URL's host: else the request ends in a
-    ClientConnectorError whose `os_error` is AddressRefused. It knows no proxy, keeps no cookie, unpacks nothing.
+    It only connects to public addresses, unless the owner allows the URL's host: otherwise the request raises a
+    ClientConnectorError whose `os_error` is AddressRefused. It uses no proxy, keeps no cookies, decompresses nothing.
     """
     url = URL(url)
     connector = aiohttp.TCPConnector(
@@ -104,12 +104,12 @@ def guarded_session(
 
 
 def check_aiohttp() -> None:
-    """Raises ValueError where the installed aiohttp can't be told which addresses to leave alone."""
+    """Raises ValueError if the installed aiohttp does not let us choose which addresses to connect to."""
     version = re.match(r"(\d+)\.(\d+)", aiohttp.__version__)
     if version is None or tuple(map(int, version.groups())) < NEEDED_AIOHTTP:
         needed = ".".join(map(str, NEEDED_AIOHTTP))
         raise ValueError(
-            f"The endpoints need aiohttp {needed} or newer, this is {aiohttp.__version__}: pip install -U aiohttp."
+            f"The endpoints need aiohttp {needed} or newer; this is {aiohttp.__version__}. Run: pip install -U aiohttp"
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,16 @@ Prompt = dict[str, dict[str, Any]]
 API_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # between attempts to reach one that is away
 PING_SECONDS = 20.0
-LENT = "fast-animatediff"  # subfolder of its temp folder
+INPUTS = "fast-animatediff"  # subfolder of its temp folder
 GONE = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
 
 
 class ComfyUIGone(ConnectionError):
     """The ComfyUI can't be reached, or went away while it was asked."""
+
+
+class PromptLost(RuntimeError):
+    """The ComfyUI no longer has the prompt: it was restarted, or somebody took the prompt from its queue."""
 
 
 class PromptRefused(RuntimeError):
@@ -34,7 +39,7 @@ class PromptRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Event:
-    """One sign of life of a prompt: a node began (total 0), or did step of total; `node_id` None: it may have ended."""
+    """Progress of a prompt: a node began (total 0) or finished a step of total; node_id None: it may have ended."""
 
     node_id: str | None
     step: int = 0
@@ -42,20 +47,26 @@ class Event:
 
 
 class ComfyUI:
-    """A ComfyUI at `url`. `start` listens to its websocket until `close`; `up` says whether that is connected.
+    """A ComfyUI at `url`. `start` listens to its websocket until `close`; `up` says whether it can be given prompts.
 
-    ssl: what aiohttp takes as such, for one with a certificate of its own.
-    All requests raise ComfyUIGone when it does not answer.
+    ssl: as aiohttp takes it, for a ComfyUI with a certificate of its own. runs_prompts: tells whether it still runs any,
+    where that can be known. All requests raise ComfyUIGone if it does not answer.
     """
 
-    def __init__(self, url: str, ssl: aiohttp.Fingerprint | bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        ssl: aiohttp.Fingerprint | bool = True,
+        runs_prompts: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.url = url.rstrip("/")
-        self.queued = 0  # prompts in its queue, from whomever, as it last said
+        self.queued = 0  # prompts in its queue, whoever sent them
         self.up = False
         self.changed = asyncio.Event()  # set on every change of `up`
+        self.runs_prompts = runs_prompts
         self._ssl = ssl
         self._client_id = uuid.uuid4().hex
-        self._lent: dict[str, str] = {}
+        self._inputs: dict[str, str] = {}
         self._watched: dict[str, asyncio.Queue[Event]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -66,10 +77,20 @@ class ComfyUI:
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         self._listening = asyncio.create_task(self._listen())
 
-    def doubt(self) -> None:
-        """To be told when it did not answer: it is up again as soon as its websocket is connected anew."""
-        self._listening.cancel()
+    def mark_unreachable(self) -> None:
+        """For one that did not answer: it is up again once its websocket has reconnected."""
+        if self._listening:
+            self._listening.cancel()
         self._listening = asyncio.create_task(self._listen())
+        self._turn(False)
+
+    def mark_stalled(self) -> None:
+        """For one that neither runs nor stops its prompt: it is up again once its queue moves, or after a restart."""
+        logging.error(
+            "Fast AnimateDiff endpoints: the ComfyUI at %s makes no progress and does not stop its prompt. Look for an "
+            "error in its log and restart it. Until it runs prompts again, requests wait.",
+            self.url,
+        )
         self._turn(False)
 
     async def close(self) -> None:
@@ -82,28 +103,28 @@ class ComfyUI:
     # ---- prompts
 
     async def submit(self, prompt: Prompt, prompt_id: str) -> None:
-        """Queues a prompt under an id of ours, a UUID in its canonical form. Errors: PromptRefused."""
+        """Queues a prompt under an id of ours, a UUID in canonical form. Errors: PromptRefused."""
         body = {"prompt": prompt, "client_id": self._client_id, "prompt_id": prompt_id}
         async with self._request("POST", "/prompt", json=body) as answer:
             if answer.status != 200:
                 raise PromptRefused(without_paths(describe_refusal(await read_json(answer))))
 
     async def job(self, prompt_id: str) -> dict[str, Any] | None:
-        """What it knows of a prompt: `status` (pending, in_progress, completed, failed, cancelled), `outputs`,
-        `execution_error`; None where it knows nothing."""
+        """What it knows about a prompt: `status` (pending, in_progress, completed, failed, cancelled), `outputs` and
+        `execution_error`; None if it knows nothing."""
         async with self._request("GET", f"/api/jobs/{prompt_id}") as answer:
             if answer.status == 404:
                 return None
             return await read_json(answer)
 
     async def cancel(self, prompt_id: str) -> None:
-        """Takes a prompt from the queue, or interrupts it, and only it; nothing where it has ended."""
+        """Removes a prompt from the queue or interrupts it, and no other; does nothing if it has ended."""
         async with self._request("POST", f"/api/jobs/{prompt_id}/cancel"):
             pass
 
     @asynccontextmanager
     async def watch(self, prompt_id: str) -> AsyncIterator[asyncio.Queue[Event]]:
-        """The events of a prompt while the block runs; one with node_id None after every break of the connection."""
+        """The events of a prompt while the block runs, with one whose node_id is None after every lost connection."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         self._watched[prompt_id] = events
         try:
@@ -113,31 +134,31 @@ class ComfyUI:
 
     # ---- files
 
-    async def lend(self, path: Path, name: str) -> str:
-        """Puts a file into its temp folder under a name; returns what nodes that load files know it by."""
-        self._lent[name] = name + path.suffix
+    async def upload_input(self, path: Path, name: str) -> str:
+        """Copies a file to its temp folder under a name; returns the name as nodes that load files take it."""
+        self._inputs[name] = name + path.suffix
         with path.open("rb") as file:
-            return f"{await self._store(file, self._lent[name])} [temp]"
+            return f"{await self._store(file, self._inputs[name])} [temp]"
 
-    async def take_back(self, name: str) -> None:
-        """Empties what was lent under a name. There is no way to delete it; the host does when it starts."""
-        if name in self._lent:
-            await self._store(io.BytesIO(), self._lent.pop(name))
+    async def discard_input(self, name: str) -> None:
+        """Empties the file uploaded under a name. It can't be deleted; the host does that when it starts."""
+        if name in self._inputs:
+            await self._store(io.BytesIO(), self._inputs.pop(name))
 
     async def _store(self, file: BinaryIO, name: str) -> str:
         form = aiohttp.FormData()
         form.add_field("image", file, filename=name, content_type="application/octet-stream")
-        for field, value in (("type", "temp"), ("subfolder", LENT), ("overwrite", "true")):
+        for field, value in (("type", "temp"), ("subfolder", INPUTS), ("overwrite", "true")):
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
             if answer.status != 200:
-                raise PromptRefused(f"It does not take the video: {answer.status} {answer.reason}")
+                raise PromptRefused(f"ComfyUI refused the video: {answer.status} {answer.reason}")
             stored = await read_json(answer)
         return f"{stored['subfolder']}/{stored['name']}"
 
-    async def describe(self, file: dict[str, str]) -> tuple[str, int] | None:
-        """Content type and size in bytes of a file that it can show; None where it is not there."""
+    async def describe(self, file: Mapping[str, Any]) -> tuple[str, int] | None:
+        """Content type and size in bytes of a file that it can show; None if there is no such file."""
         async with self._request("HEAD", "/view", params=place(file)) as answer:
             if answer.status != 200:
                 return None
@@ -145,9 +166,9 @@ class ComfyUI:
 
     @asynccontextmanager
     async def open(
-        self, file: dict[str, str], headers: dict[str, str], method: str = "GET"
+        self, file: Mapping[str, Any], headers: dict[str, str], method: str = "GET"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Its answer with a file's content, to be read in pieces."""
+        """Its answer with the content of a file, to be read in pieces."""
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
         async with self._request(
             method, "/view", params=place(file), headers=headers, timeout=timeout
@@ -156,6 +177,8 @@ class ComfyUI:
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise ComfyUIGone(f"{self.url} is not connected.")
         try:
             async with self._session.request(method, self.url + path, **options) as answer:
                 yield answer
@@ -165,12 +188,11 @@ class ComfyUI:
     # ---- its websocket
 
     async def _listen(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
+        pause, url = FIRST_PAUSE, f"{self.url}/ws?clientId={self._client_id}"
+        while self._session:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             try:
-                url = f"{self.url}/ws?clientId={self._client_id}"
                 async with self._session.ws_connect(url, max_msg_size=0, heartbeat=PING_SECONDS) as socket:
                     pause = FIRST_PAUSE
                     self._turn(True)
@@ -178,11 +200,11 @@ class ComfyUI:
                         if message.type == aiohttp.WSMsgType.TEXT:  # previews are binary
                             self._take(json.loads(message.data))
             except (*GONE, ValueError, LookupError, TypeError, AttributeError):
-                pass  # the last four: something else than ComfyUI talks there
+                pass  # the last four: something other than ComfyUI answers there
             self._turn(False)
 
     def _turn(self, up: bool) -> None:
-        """What happened while it could not be heard has to be asked for, so everybody who watches is woken."""
+        """Wakes everybody who watches a prompt: what happened without a connection has to be asked for."""
         if up != self.up:
             self.up = up
             self.changed.set()
@@ -192,7 +214,9 @@ class ComfyUI:
     def _take(self, message: dict[str, Any]) -> None:
         kind, data = message.get("type"), message.get("data") or {}
         if kind == "status":
-            self.queued = data["status"]["exec_info"]["queue_remaining"]
+            before, self.queued = self.queued, data["status"]["exec_info"]["queue_remaining"]
+            if self.queued < before:
+                self._turn(True)
             return
         events = self._watched.get(data.get("prompt_id", ""))
         if events is None:
@@ -203,7 +227,7 @@ class ComfyUI:
             events.put_nowait(Event(data["node"]))
 
 
-def place(file: dict[str, str]) -> dict[str, str]:
+def place(file: Mapping[str, Any]) -> dict[str, str]:
     return {name: file[name] for name in ("filename", "subfolder", "type")}
 
 
@@ -214,7 +238,7 @@ async def read_json(answer: aiohttp.ClientResponse) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise ComfyUIGone(
-            f"{answer.url.path} answered {answer.status} with something that is no JSON object."
+            f"{answer.url.path} answered {answer.status} with something other than a JSON object."
         )
     return found
 

@@ -74,3 +74,8 @@ MACHINE_LOST = Failure(
 )
 MISSING_VIDEO = Failure(500, "ComfyUI ended without a video that can be read.", "runner_server_error")
 INTERRUPTED = Failure(500, "The run was interrupted in ComfyUI.", "runner_server_error")
+DAMAGED = Failure(500, "What was stored of this request is damaged. Send it again.", "internal_error")
+STALLED = Failure(503, "ComfyUI stopped working on this request and gave no reason.", "runner_disconnected")
+VIDEO_AWAY = Failure(
+    503, "The ComfyUI that has this video does not answer. Try again later.", "runner_connection_error"
+)

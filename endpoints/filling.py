@@ -1,4 +1,4 @@
-"""A request into an API prompt: its values go to the nodes with the titles that the endpoints know."""
+"""Fills a request into an API prompt: its values go to the nodes whose titles the endpoints know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .requests import ENDPOINTS, HOST_SEEDS, Endpoint, ImageSize, Request
+from .requests import ENDPOINTS, Endpoint, ImageSize, Request, TurboVideoToVideo, VideoToVideo
 from .settings import Settings
 
 Prompt = dict[str, dict[str, Any]]  # node id to {class_type, inputs, _meta: {title}}
@@ -23,6 +23,7 @@ SAMPLER, LOADER, LATENT, APPLY, EXPORT = (
     "Export Video",
 )
 PHASES = {LOADER: "decode", SAMPLER: "sampling", EXPORT: "encode"}
+EXPORTS = ("FAD_ExportVideo", "FAD_DecodeAndExport")  # which name files as `Filled.output` says
 # Where a field's value goes: the title of the node, then its inputs.
 PLACES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("Prompt", "text"),
@@ -53,21 +54,44 @@ PRESETS = {
     "landscape_4_3": (1024, 768),
     "landscape_16_9": (1024, 576),
 }
+SEEDS = 2**63  # others are taken modulo this: samplers add to the seed, and torch takes none from 2**64 on
 MULTIPLE, SHORTEST, LONGEST = 8, 64, 4096  # what Empty Video Latent takes
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A prompt to be queued, the id of the node whose output is the video, node ids by phase, remarks for the log."""
+    """A prompt ready to be queued, the id of the node that exports the video, phases by node id, and notes for the log."""
 
     prompt: Prompt
     export_node: str
-    phases: Mapping[str, str]  # node id to decode, sampling or encode
+    phases: Mapping[str, str]  # of node ids: decode, sampling or encode
     notes: tuple[str, ...]
+    seed: int
+
+    def set_video(self, video_file: str) -> None:
+        """video_file: as Load Video Frames takes it, such as "clip.mp4" or "folder/clip.mp4 [output]"."""
+        [loader] = [node for node, phase in self.phases.items() if phase == "decode"]
+        self.prompt[loader]["inputs"]["file"] = video_file
+
+    def name_output(self, request_id: str) -> None:
+        """Makes the file name unique: the host answers an equal prompt from its cache, with a file that may be gone."""
+        inputs = self.prompt[self.export_node]["inputs"]
+        if isinstance(inputs.get("filename_prefix"), str):
+            inputs["filename_prefix"] += f"-{request_id}"
+
+    def output(self, number: int) -> dict[str, str] | None:
+        """The file that the prompt writes if those with lower numbers are taken; None if that can't be predicted."""
+        node = self.prompt[self.export_node]
+        prefix = node["inputs"].get("filename_prefix")
+        if node["class_type"] not in EXPORTS or not isinstance(prefix, str) or "%" in prefix:
+            return None
+        subfolder, _, name = prefix.rpartition("/")
+        filename = f"{name}_{number:05}_.{node['inputs'].get('format')}"
+        return {"filename": filename, "subfolder": subfolder, "type": "output"}
 
 
 def load_workflows(settings: Settings) -> dict[str, Prompt]:
-    """The API prompt of every endpoint by its id, checked. Raises ValueError with the file and what it lacks."""
+    """The checked API prompts by endpoint id. Raises ValueError with the file and what it lacks."""
     workflows = {}
     for endpoint in ENDPOINTS.values():
         path = settings.workflows.get(endpoint.id, FOLDER / f"{endpoint.workflow}.json")
@@ -85,9 +109,11 @@ def load_workflows(settings: Settings) -> dict[str, Prompt]:
 def check(endpoint: Endpoint, workflow: Any) -> None:
     """Raises ValueError with the title or the input that the endpoint needs and the workflow lacks."""
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        raise ValueError("this file is for the page. Save it there with Workflow > Export (API).")
+        raise ValueError(
+            "this is a workflow for the page. Open it there and save it with File > Export (API)."
+        )
     if not isinstance(workflow, dict) or not all(map(_is_node, workflow.values())):
-        raise ValueError("this is not an API prompt: a node has class_type and inputs.")
+        raise ValueError("this is not an API prompt, in which every node has class_type and inputs.")
     for field, (title, *inputs) in _places(endpoint).items():
         node = workflow[_node_id(workflow, title, field)]
         for name in inputs:
@@ -97,22 +123,21 @@ def check(endpoint: Endpoint, workflow: Any) -> None:
     _node_id(workflow, EXPORT, "video")
 
 
-def fill(
-    endpoint: Endpoint, workflow: Prompt, request: Request, video_file: str | None, settings: Settings
-) -> Filled:
-    """A copy of a checked workflow with the request's values.
-
-    video_file: the video as Load Video Frames takes it, such as "clip.mp4" or "folder/clip.mp4 [output]".
-    """
+def fill(endpoint: Endpoint, workflow: Prompt, request: Request, settings: Settings) -> Filled:
+    """A copy of a checked workflow with the request's values; of its video, `Filled.set_video` sets the file."""
     prompt = {key: {**node, "inputs": dict(node["inputs"])} for key, node in workflow.items()}
     ids = {_title(node): key for key, node in prompt.items()}
     notes = []
-    values = {field: (getattr(request, field),) for field in _places(endpoint)}
-    values["seed"] = (request.seed % HOST_SEEDS,)
-    # Below 1 the host would turn to the negative prompt; diffusers, as the service uses it, guides only above 1.
+    values: dict[str, tuple[Any, ...]] = {
+        field: (getattr(request, field),) for field in _places(endpoint) if field != "fps"
+    }
+    seed = request.seed or 0
+    values["seed"] = (seed % SEEDS,)
+    # Below 1 the host would follow the negative prompt; diffusers, which the service uses, only guides above 1.
     values["guidance_scale"] = (max(1.0, request.guidance_scale),)
-    if endpoint.takes_video:
-        values["video_url"] = (video_file,)
+    values["fps"] = (request.fps,)
+    if isinstance(request, VideoToVideo | TurboVideoToVideo):
+        notes.append(_steps_note(request.num_inference_steps, request.strength))
     else:
         width, height = frame_size(request.video_size, settings.max_pixels)
         values["video_size"] = ("custom", width, height)
@@ -125,14 +150,12 @@ def fill(
     if motions := getattr(request, "motions", ()):
         files = MOTION_LORAS | settings.motion_loras
         _add_motions(prompt, ids[APPLY], [files[motion] for motion in motions])
-    if endpoint.takes_video:
-        notes.append(_steps_note(request.num_inference_steps, request.strength))
     phases = {ids[title]: phase for title, phase in PHASES.items() if title in ids}
-    return Filled(prompt, ids[EXPORT], phases, tuple(notes))
+    return Filled(prompt, ids[EXPORT], phases, tuple(notes), seed)
 
 
 def frame_size(size: ImageSize | str, max_pixels: int) -> tuple[int, int]:
-    """Width and height near the asked ones that can be rendered: multiples of 8, 64 to 4096, max_pixels in all."""
+    """The nearest size that can be rendered: sides are multiples of 8 from 64 to 4096, the area at most max_pixels."""
     width, height = PRESETS[size] if isinstance(size, str) else (size.width, size.height)
     scale = min(1.0, math.sqrt(max_pixels / (width * height)), LONGEST / max(width, height))
     nearest = math.floor if scale < 1 else round
@@ -162,14 +185,14 @@ def _node_id(workflow: Prompt, title: str, field: str) -> str:
     if len(found) != 1:
         count = f"{len(found)} nodes are" if found else "no node is"
         raise ValueError(
-            f"{count} titled '{title}'; exactly one has to be, because of {field}. Titles here: "
+            f"{count} titled '{title}', but {field} needs exactly one. Titles here: "
             f"{', '.join(sorted(filter(None, map(_title, workflow.values())))) or 'none'}."
         )
     return found[0]
 
 
 def _add_motions(prompt: Prompt, apply: str, files: list[str]) -> None:
-    """Chains Motion LoRA nodes before the node that applies them, behind one that is connected there already."""
+    """Chains Motion LoRA nodes in front of the node that applies them, after any that is already connected."""
     next_id = max((int(key) for key in prompt if key.isdecimal()), default=0) + 1
     link = prompt[apply]["inputs"].get("motion_lora")
     for number, file in enumerate(files, next_id):
@@ -191,5 +214,5 @@ def _size_notes(size: ImageSize | str, width: int, height: int, max_pixels: int)
 def _steps_note(steps: int, strength: float) -> str:
     running = int(steps * strength)
     if not running:
-        return f"{steps} steps at strength {strength:g} are less than one: the video comes back as it is."
+        return f"{steps} steps at strength {strength:g} round down to none: the video comes back unchanged."
     return f"{running} of {steps} steps run at strength {strength:g}."

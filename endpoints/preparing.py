@@ -1,33 +1,100 @@
-"""From a stored request to the prompt that a ComfyUI can run: its video is fetched and put there, its values filled in."""
+"""Turns a stored request into what a ComfyUI needs to run it: its video is fetched, its prompt filled in."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .comfyui import ComfyUI, ComfyUIGone, Prompt, PromptRefused
-from .failure import Failure, Refused, refuse, wrong_field
+from .failure import VIDEO_AWAY, Failure, Refused, refuse, wrong_field
 from .filling import Filled, fill
 from .jobs import Job, Jobs
 from .progress import Log
 from .requests import ENDPOINTS, InvalidRequest, validate
 from .settings import Settings
+from .store import keep_trying
 from .uploads import Uploads
 from .videos import HostFile, VideoError, fetch, host_file, own_path
 
-LEFTOVER_SECONDS = 6 * 3600.0
 RESULT = re.compile(r"/fal/files/([0-9a-f-]{36})/[^/?]+")
+NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
+
+
+@dataclass(frozen=True)
+class LocalVideo:
+    """A file of ours, deleted with the request if it was fetched for it."""
+
+    path: Path
+    is_fetched: bool
+
+
+@dataclass(frozen=True)
+class HostVideo:
+    """A file that a ComfyUI has: one that the host's /view shows, or the result of an earlier request."""
+
+    owner: ComfyUI
+    file: HostFile
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is ready for its turn. folder: for files on their way from one ComfyUI to another."""
+
+    request_id: str
+    filled: Filled
+    video: LocalVideo | HostVideo | None
+    folder: Path
+
+    async def upload_to(self, comfyui: ComfyUI) -> None:
+        """Copies the video, if there is one, to the ComfyUI, and names it in the prompt. Errors: Refused, ComfyUIGone."""
+        if self.video is None:
+            return
+        try:
+            name = await self._upload(self.video, comfyui)
+        except PromptRefused as error:
+            raise refuse(500, str(error), "runner_server_error") from error
+        except ComfyUIGone:
+            raise
+        except OSError as error:
+            raise cant_store(error) from error
+        self.filled.set_video(name)
+
+    async def _upload(self, video: LocalVideo | HostVideo, comfyui: ComfyUI) -> str:
+        if isinstance(video, LocalVideo):
+            return await comfyui.upload_input(video.path, self.request_id)
+        if video.owner is comfyui:
+            if await comfyui.describe(place(video.file)) is None:
+                raise Refused(NO_FILE)
+            return video.file.annotated
+        copy = self.folder / f"{self.request_id}{Path(video.file.name).suffix}"
+        try:
+            await copy_file(video, copy)
+            return await comfyui.upload_input(copy, self.request_id)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    async def discard_from(self, comfyui: ComfyUI) -> None:
+        """Removes that copy."""
+        try:
+            await comfyui.discard_input(self.request_id)
+        except (ComfyUIGone, PromptRefused):
+            pass  # the video is in its temp folder, which it empties when it starts
+
+    def discard(self) -> None:
+        """Deletes what was fetched."""
+        if isinstance(self.video, LocalVideo) and self.video.is_fetched:
+            self.video.path.unlink(missing_ok=True)
 
 
 class Preparation:
     """Prepares requests with these workflows.
 
-    comfyuis: by url, those whose results may be an input; host is the one that this runs in. folder: for what is
-    fetched; what a killed process left there is removed.
+    comfyuis: by URL, those whose results may be an input; host is the one that this runs in. folder: for fetched files.
     """
 
     def __init__(
@@ -42,102 +109,86 @@ class Preparation:
     ) -> None:
         self.settings, self.workflows, self.host, self.comfyuis = settings, workflows, host, comfyuis
         self.jobs, self.uploads, self.folder = jobs, uploads, folder
-        _remove_leftovers(folder)
 
-    def fill(self, job: Job, request: dict[str, Any], video: str | None, log: Log) -> Filled:
-        endpoint = ENDPOINTS[job.endpoint]
-        try:
-            model = validate(endpoint, request)
-        except InvalidRequest as error:  # accepted by another version of this pack
-            raise Refused(Failure(422, error.detail)) from error
-        filled = fill(endpoint, self.workflows[job.endpoint], model, video, self.settings)
-        for note in filled.notes:
-            log.say(note)
-        # A name of its own: the host answers an equal prompt from its cache, with a file that may be gone.
-        export = filled.prompt[filled.export_node]["inputs"]
-        if isinstance(export.get("filename_prefix"), str):
-            export["filename_prefix"] += f"-{job.id}"
-        return filled
+    def takes_video(self, job: Job) -> bool:
+        return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
 
-    async def lend(self, job: Job, request: dict[str, Any], comfyui: ComfyUI, log: Log) -> str | None:
-        """The name under which Load Video Frames finds the video on that ComfyUI; None where there is no video."""
-        if not ENDPOINTS[job.endpoint].takes_video:
-            return None
+    async def prepare(self, job: Job, log: Log) -> Prepared:
+        """Fetches the video and fills in the prompt. Errors: Refused."""
+        request = await keep_trying(lambda: self.jobs.request(job.id))
+        url = request.pop("video_url", None)
+        filled = self._fill(job, request, log)
         try:
-            return await self._lend(job, request["video_url"], comfyui, log)
+            video = await self._find(job, url, log) if self.takes_video(job) else None
         except VideoError as error:
             raise Refused(Failure(422, error.detail)) from error
-        except PromptRefused as error:
-            raise refuse(500, str(error), "runner_server_error") from error
         except OSError as error:
-            if isinstance(error, ComfyUIGone):
-                raise
-            raise refuse(500, f"The video can't be stored: {error.strerror}.", "internal_error") from error
+            raise cant_store(error) from error
+        return Prepared(job.id, filled, video, self.folder)
 
-    async def take_back(self, job: Job, comfyui: ComfyUI) -> None:
+    async def fill(self, job: Job, log: Log) -> Prepared:
+        """The same without the video, for a prompt that a ComfyUI already has. Errors: Refused."""
+        request = await keep_trying(lambda: self.jobs.request(job.id))
+        return Prepared(job.id, self._fill(job, request, log), None, self.folder)
+
+    def _fill(self, job: Job, request: dict[str, Any], log: Log) -> Filled:
+        endpoint = ENDPOINTS[job.endpoint]
         try:
-            await comfyui.take_back(job.id)
-        except (ComfyUIGone, PromptRefused):
-            pass  # its temp folder, where the video is, is emptied when it starts
+            # Without the URL, which may be a large data URI: the file is set later.
+            model = validate(endpoint, request | {"video_url": ""})
+        except InvalidRequest as error:  # accepted by another version of this pack
+            raise Refused(Failure(422, error.detail)) from error
+        filled = fill(endpoint, self.workflows[job.endpoint], model, self.settings)
+        filled.name_output(job.id)
+        for note in filled.notes:
+            log.say(note)
+        return filled
 
-    async def _lend(self, job: Job, url: str, comfyui: ComfyUI, log: Log) -> str:
-        is_data = url[:5].lower() == "data:"  # which may be large, so that nothing else shall look at it
+    async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:
+        is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
         path = None if is_data else own_path(url, (job.address, self.host.url))
-        owner, file = await self._own_file(url, path, job) if path else (comfyui, None)
-        if file and owner is comfyui:
-            if await owner.describe(place(file)) is None:
-                raise Refused(NO_FILE)
-            return file.annotated
-        uploaded = self.uploads.find(path) if path else None
-        if uploaded:
-            return await comfyui.lend(uploaded, job.id)
+        if path and (video := await self._own_file(url, path, job)):
+            return video
+        if path and (uploaded := self.uploads.find(path)):
+            return LocalVideo(uploaded, is_fetched=False)
         log.say("Fetching the video")
         self.folder.mkdir(parents=True, exist_ok=True)
-        fetched = self.folder / f"{job.id}{Path(file.name).suffix}" if file else None
-        try:
-            if file:
-                await copy_file(owner, file, fetched)
-            else:
-                fetched = await fetch(url, self.folder, self.settings)
-            return await comfyui.lend(fetched, job.id)
-        finally:
-            if fetched:
-                fetched.unlink(missing_ok=True)
+        return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
 
-    async def _own_file(self, url: str, path: str, job: Job) -> tuple[ComfyUI, HostFile | None]:
-        """A file that a ComfyUI has: named by the host's /view, or the result of an earlier request."""
+    async def _own_file(self, url: str, path: str, job: Job) -> HostVideo | None:
         found = RESULT.match(path)
-        earlier = await self.jobs.get(found[1]) if found else None
+        earlier = await keep_trying(lambda: self.jobs.get(found[1])) if found else None
         if earlier and earlier.result and earlier.result["worker"] in self.comfyuis:
             result = earlier.result
             file = HostFile(result["filename"], result["subfolder"], result["type"])
-            return self.comfyuis[result["worker"]], file
-        return self.host, host_file(url, (job.address, self.host.url)) if job.viewed else None
+            return HostVideo(self.comfyuis[result["worker"]], file)
+        shown = host_file(url, (job.address, self.host.url)) if job.has_view else None
+        return HostVideo(self.host, shown) if shown else None
 
-
-def _remove_leftovers(folder: Path) -> None:
-    """Old files only: another ComfyUI with the same user folder may be fetching one now."""
-    for entry in folder.glob("*"):
-        with suppress(OSError):
-            if entry.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+    def remove_leftovers(self) -> None:
+        """Deletes what an earlier process fetched."""
+        for entry in self.folder.glob("*"):
+            with suppress(OSError):
                 entry.unlink()
 
 
-async def copy_file(owner: ComfyUI, file: HostFile, target: Path) -> None:
-    """Gets a file of another ComfyUI than the one that has to read it."""
+async def copy_file(video: HostVideo, target: Path) -> None:
+    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the target."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        async with owner.open(place(file), {}) as answer:
+        async with video.owner.open(place(video.file), {}) as answer:
             if answer.status != 200:
-                raise Refused(NO_FILE)
+                raise Refused(VIDEO_AWAY if answer.status >= 500 else NO_FILE)
             with target.open("wb") as copy:
                 async for piece in answer.content.iter_chunked(1 << 20):
-                    copy.write(piece)
+                    await asyncio.to_thread(copy.write, piece)
     except ComfyUIGone as error:
-        raise Refused(NO_FILE) from error
+        raise Refused(VIDEO_AWAY) from error
 
 
 def place(file: HostFile) -> dict[str, str]:
     return {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
 
 
-NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
+def cant_store(error: OSError) -> Refused:
+    return refuse(500, f"The video can't be stored: {error.strerror}.", "internal_error")

@@ -1,4 +1,4 @@
-"""What a request's log says: one line for every phase of its prompt, one for every sampling step."""
+"""The log of a request: a line for each phase of its prompt and for each sampling step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Log:
             self.lines.append(line)
 
     def follow(self, phases: Mapping[str, str], event: Event) -> None:
-        """Adds what an event means to a reader. phases: by node id; the other nodes take no time to speak of."""
+        """Adds a line for an event. phases: by node id; other nodes take no time worth telling."""
         phase = phases.get(event.node_id or "")
         if phase == "sampling" and event.total:
             self.say(f"Sampling: step {event.step} of {event.total}")

@@ -20,7 +20,6 @@ BLOSSOMS = (
 CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
 MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
 MAX_URL = 8192  # characters of a URL that is no data URI
-HOST_SEEDS = 2**64  # others are taken modulo this
 DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to be typed again
 SHOWN_INPUT = 1000  # characters of JSON; larger inputs are left out of a problem
 

@@ -1,20 +1,21 @@
-"""The owner's settings: a TOML file in the host's user folder, and environment variables that win over it."""
+"""The owner's settings: a TOML file in the host's user folder, overridden by environment variables."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from . import FILE_NAME, PREFIX
 from .requests import ENDPOINTS, Motion
 
-FILE_NAME = "fast-animatediff-endpoints.toml"
-PREFIX = "FAD_ENDPOINTS_"
-TABLES = ("workflows", "motion_loras")  # only in the file
+TABLES = ("workflows", "motion_loras")  # in the file only
 LISTS = ("keys", "comfyui", "origins", "allowed_hosts")  # separated by commas in a variable
 MOTIONS = get_args(Motion)
 SHORTEST_KEY = 8
@@ -30,41 +31,44 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = Field(False, description="Whether there are endpoints at all.")
+    enabled: bool = Field(False, description="Whether the endpoints are served.")
     keys: tuple[str, ...] = Field(
-        (), repr=False, description="Who may use them; without keys only this machine may."
+        (), repr=False, description="Keys of those who may use them; without keys, only this machine may."
     )
     comfyui: tuple[str, ...] = Field(
-        (), description="Addresses of the ComfyUIs that do the work; none: this one."
+        (), description="Addresses of the ComfyUIs that do the work; by default this one."
     )
     address: str | None = Field(
-        None, description="The public address, for links; none: the one that the client used."
+        None, description="The public address, for links; by default the one that the client used."
     )
     origins: tuple[str, ...] = Field(
-        (), description="Pages of other origins that may use the endpoints; * for all."
+        (), description="Origins of other pages that may use the endpoints; * for all."
     )
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="Hosts that video_url and fal_webhook may name although they aren't public."
+        (), description="Hosts that are not public but that video_url and fal_webhook may name."
     )
     listen: str | None = Field(
-        None, description="host:port of a second server, for TLS and pages of other origins."
+        None, description="host:port of a second server, for TLS and for pages of other origins."
     )
     tls_certfile: Path | None = Field(None, description="Certificate of that server, PEM.")
     tls_keyfile: Path | None = Field(None, description="Its private key, PEM.")
     database: Path = Field(Path("fast-animatediff-endpoints.sqlite3"), description="Where requests are kept.")
-    max_body_mb: int = Field(100, ge=1, description="Size of one request; data URIs are part of it.")
-    max_upload_mb: int = Field(500, ge=1, description="Size of one uploaded file.")
-    max_video_mb: int = Field(200, ge=1, description="Size of one downloaded video.")
+    max_body_mb: int = Field(100, ge=1, description="Largest request in MiB, including data URIs.")
+    max_upload_mb: int = Field(500, ge=1, description="Largest uploaded file in MiB.")
+    max_video_mb: int = Field(200, ge=1, description="Largest downloaded video in MiB.")
     max_pixels: int = Field(
-        1024 * 1024, ge=64 * 64, description="Largest width x height; larger video_size is scaled down."
+        1024 * 1024, ge=64 * 64, description="Largest width x height; a larger video_size is scaled down."
     )
-    max_queued: int = Field(1000, ge=1, description="Requests that may wait; more are refused.")
-    fetch_seconds: float = Field(60.0, gt=0, description="How long the download of a video may take.")
-    keep_hours: float = Field(72.0, gt=0, description="How long finished requests are kept; files stay.")
+    max_queued: int = Field(1000, ge=1, description="How many requests may wait; more are refused.")
+    silence_seconds: float = Field(
+        3600.0, gt=0, description="How long a running request may make no progress before it is given up."
+    )
+    fetch_seconds: float = Field(60.0, gt=0, description="Longest download of a video.")
+    keep_hours: float = Field(72.0, gt=0, description="How long ended requests are kept; files stay.")
     webhooks: bool = Field(True, description="Whether results are sent to fal_webhook.")
-    webhook_attempts: int = Field(10, ge=1, description="How often a webhook that does not answer is tried.")
-    workflows: dict[str, Path] = Field({}, description="API prompts of the owner's own, by endpoint id.")
-    motion_loras: dict[str, str] = Field({}, description="Files of the motions, by the motion's name.")
+    webhook_attempts: int = Field(10, ge=1, description="How often a webhook is tried.")
+    workflows: dict[str, Path] = Field({}, description="Files with API prompts of your own, by endpoint id.")
+    motion_loras: dict[str, str] = Field({}, description="Motion LoRA files, by name of the motion.")
 
     @field_validator("keys")
     @classmethod
@@ -116,14 +120,14 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _tls_is_complete(self) -> Settings:
         if (self.tls_certfile is None) != (self.tls_keyfile is None):
-            raise ValueError("tls_certfile and tls_keyfile belong together")
+            raise ValueError("tls_certfile and tls_keyfile must be set together")
         if self.tls_certfile is not None and self.listen is None:
-            raise ValueError("TLS needs listen: the host has a --tls-certfile of its own")
+            raise ValueError("TLS needs listen: for its own port the host has --tls-certfile")
         return self
 
 
 def load(user_folder: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings in the folder's file, where there is one, and in the variables; paths are relative to the folder.
+    """The settings in the folder's file, if it exists, and in the variables; paths are relative to the folder.
 
     Raises ValueError with the file or variable, the setting, and what it should be.
     """
@@ -148,15 +152,12 @@ def load(user_folder: Path, environ: Mapping[str, str]) -> Settings:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ModuleNotFoundError:
-            raise ValueError(
-                f"{file.name}: Python 3.10 reads no TOML by itself. Install tomli, use Python 3.11, or set the "
-                f"{PREFIX}... variables and remove the file."
-            ) from None
+        tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{file.name}: Python 3.10 can't read TOML. Install tomli, use Python 3.11 or newer, or set the "
+            f"{PREFIX}... variables instead of the file."
+        ) from None
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -175,7 +176,7 @@ def _check_names(names: Iterable[str], known: Iterable[str], where: str, prefix:
 
 
 def _explain(error: ValidationError, variables: Mapping[str, str]) -> str:
-    """The first problem in words. Values are left out: they may be keys."""
+    """The first problem in words, without the value, which may be a key."""
     found = error.errors(include_input=False)[0]
     name = str(found["loc"][0]) if found["loc"] else ""
     variable = PREFIX + name.upper()

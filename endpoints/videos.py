@@ -1,4 +1,4 @@
-"""The video of a request: from an http(s) URL or a data URI into a file, within the owner's limits."""
+"""Saves the video of a request, from an http(s) URL or a data URI, to a file within the owner's limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import binascii
 import os
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,12 +27,12 @@ FILE_TYPES = ("input", "output", "temp")
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
 PIECE = 1 << 16  # bytes
-HEAD = 1 << 18  # bytes in which a PNG or WebP must say that it moves
+HEAD = 1 << 18  # bytes in which a PNG or WebP must show that it is animated
 KINDS = "mp4, mov, webm, mkv, avi, ts, gif, animated webp or png"
 
 
 class VideoError(ValueError):
-    """Why there is no video; `detail` is the list of problems as the service's clients read it (HTTP 422)."""
+    """Why there is no video; `detail` is the list of problems that the service's clients read (HTTP 422)."""
 
     def __init__(self, kind: str, message: str, **context: Any) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class HostFile:
 
 
 def own_path(video_url: str, own_addresses: Collection[str]) -> str | None:
-    """Path and query of a URL on one of our own addresses, such as http://127.0.0.1:8188; None for other URLs."""
+    """Path and query of a URL at one of our own addresses, such as http://127.0.0.1:8188; None for other URLs."""
     url = _parsed(video_url)
     for address in own_addresses:
         own = _parsed(address)
@@ -67,9 +67,9 @@ def own_path(video_url: str, own_addresses: Collection[str]) -> str | None:
 
 
 def host_file(video_url: str, own_addresses: Collection[str]) -> HostFile | None:
-    """The file that a URL of the host's /view names on one of our own addresses, or None.
+    """The file that a URL of the host's /view names at one of our own addresses, or None.
 
-    A name that leads out of the folder is no file; ComfyUI checks that again.
+    Names that lead out of the folder are refused; ComfyUI checks that again.
     """
     path = own_path(video_url, own_addresses)
     if path is None or not path.startswith(("/view?", "/api/view?")):
@@ -88,16 +88,16 @@ def host_file(video_url: str, own_addresses: Collection[str]) -> HostFile | None
 async def fetch(
     video_url: str, folder: Path, settings: Settings, resolver: AbstractResolver | None = None
 ) -> Path:
-    """Downloads or unpacks the video into a new file of `folder`, its suffix by content; the caller deletes it.
+    """Downloads or decodes the video to a new file in `folder`, its suffix chosen by content; the caller deletes it.
 
-    Raises VideoError; OSError where the folder can't be written. After an error or a cancellation nothing is left.
+    Raises VideoError, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
     """
     handle, name = tempfile.mkstemp(prefix="video-", suffix=".part", dir=folder)
     part = Path(name)
     try:
         with os.fdopen(handle, "w+b") as file:
             if video_url[:5].lower() == "data:":
-                file.write(await asyncio.to_thread(_decoded, video_url, settings.max_video_mb))
+                await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
             else:
                 await _download_in_time(video_url, file, settings, resolver)
             file.seek(0)
@@ -110,8 +110,8 @@ async def fetch(
 
 
 def suffix_of(head: bytes) -> str | None:
-    """The suffix that the first bytes of a video or animation call for; None for a still picture or anything else."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and head[0] < 0x20:  # no text
+    """The suffix that fits the first bytes of a video or animation; None for a still picture or anything else."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and head[0] < 0x20:  # not text
         return ".mov" if head[8:12] == b"qt  " else ".mp4"
     if head[:4] == b"\x1aE\xdf\xa3":
         return ".webm" if b"webm" in head[:64] else ".mkv"
@@ -167,7 +167,7 @@ async def _save(answer: aiohttp.ClientResponse, file: BinaryIO, max_mb: int) -> 
     if answer.status != 200:
         raise _not_fetched(f"{answer.url.host} answered with HTTP {answer.status} instead of a video.")
     if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise _not_fetched(f"{answer.url.host} sent the video compressed although that was not asked for.")
+        raise _not_fetched(f"{answer.url.host} sent the video compressed, which was not requested.")
     size = answer.content_length or 0
     if size <= max_mb << 20:
         size = 0
@@ -175,7 +175,7 @@ async def _save(answer: aiohttp.ClientResponse, file: BinaryIO, max_mb: int) -> 
             size += len(piece)
             if size > max_mb << 20:
                 break
-            file.write(piece)
+            await asyncio.to_thread(file.write, piece)
     if size > max_mb << 20:
         raise _too_large(max_mb)
     if not size:
@@ -185,9 +185,9 @@ async def _save(answer: aiohttp.ClientResponse, file: BinaryIO, max_mb: int) -> 
 def _checked(address: str) -> URL:
     url = _parsed(address)
     if url is None or url.scheme not in ("http", "https") or not url.host:
-        raise _not_fetched("video_url must be an http or https URL, or a data URI with the video in it.")
+        raise _not_fetched("video_url must be an http or https URL, or a data URI that contains the video.")
     if url.user is not None or url.password is not None:
-        raise _not_fetched("video_url must not hold a user name or password.")
+        raise _not_fetched("video_url must not contain a user name or password.")
     return url
 
 
@@ -201,35 +201,42 @@ def _redirected(url: URL, location: str) -> URL:
     return target
 
 
-def _decoded(uri: str, max_mb: int) -> bytes:
-    """The bytes of a data URI, base64 or percent-encoded."""
+def _decode(uri: str, file: BinaryIO, max_mb: int) -> None:
+    """Writes the bytes of a data URI, base64 or percent-encoded: in pieces, so that no other thread waits for long."""
     comma = uri.find(",")
     if comma < 0:
         raise _not_fetched("The data URI has no comma before its data.")
     is_base64 = uri[:comma].rstrip().lower().endswith(";base64")
     if (len(uri) - comma) * (0.75 if is_base64 else 0.3) > max_mb << 20:
         raise _too_large(max_mb)
+    pieces = _unquoted(uri, comma + 1)
     try:
-        data = _unquoted(uri, comma + 1)
-        if is_base64:
-            data = base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
+        for piece in _from_base64(pieces) if is_base64 else pieces:
+            file.write(piece)
+            if file.tell() > max_mb << 20:
+                raise _too_large(max_mb)
     except (binascii.Error, UnicodeError):
         raise _not_fetched("The data URI is not valid base64.") from None
-    if len(data) > max_mb << 20:
-        raise _too_large(max_mb)
-    return data
 
 
-def _unquoted(text: str, start: int) -> bytearray:
-    """The rest of a text without percent-encoding. In pieces: the library needs 16 times the memory of what it reads."""
-    data = bytearray()
+def _unquoted(text: str, start: int) -> Iterator[bytes]:
+    """A text from an index on, percent-decoded. The library needs 16 times the memory of its input."""
     while start < len(text):
         end = start + PIECE
-        split = text.rfind("%", end - 2, end)  # an escape that goes on behind the end
+        split = text.rfind("%", end - 2, end)  # an escape that crosses the end
         end = split if split > start else end
-        data += unquote_to_bytes(text[start:end])
+        yield unquote_to_bytes(text[start:end])
         start = end
-    return data
+
+
+def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        rest += piece.translate(None, b" \t\r\n")
+        whole = len(rest) // 4 * 4
+        yield base64.b64decode(rest[:whole], validate=True)
+        rest = rest[whole:]
+    yield base64.b64decode(rest, validate=True)
 
 
 def _parsed(address: str) -> URL | None:

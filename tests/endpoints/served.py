@@ -1,4 +1,5 @@
-"""A real ComfyUI with the endpoints on, also with TLS, and the two clients of the hosted service as programs."""
+"""A real ComfyUI with the endpoints on, also with TLS, the endpoints in a process of their own, and the two clients of
+the hosted service as programs."""
 
 from __future__ import annotations
 
@@ -34,66 +35,29 @@ LONG = SMALL | {"num_frames": 8, "num_inference_steps": 50, "guidance_scale": 7.
 SECONDS = 300.0  # for anything, on a busy machine
 
 
-class Served:
-    """The server: `address` is its own, `secure` host:port of the endpoints' TLS port. `settings` go into the TOML file."""
+class Endpoints:
+    """Endpoints at an address, asked with plain HTTP. base: the folder of their files."""
 
-    def __init__(self, base: Path, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, base: Path) -> None:
         self.base = base
-        self.certificate = make_certificate(base / "certificate")
-        self.secure = f"localhost:{free_port()}"
-        self.server = ComfyServer(host_folder(), base, free_port())
         self.http = httpx.Client(timeout=SECONDS)
-        self.trust = ssl.create_default_context(cafile=self.certificate.authority)
-        self.configure(settings or {})
 
     @property
     def address(self) -> str:
-        return self.server.base_url
-
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """What the next start reads."""
-        values = {
-            "enabled": True,
-            "listen": self.secure.replace("localhost", "127.0.0.1"),
-            "tls_certfile": str(self.certificate.certificate),
-            "tls_keyfile": str(self.certificate.key),
-            "allowed_hosts": ["127.0.0.1"],
-            "max_pixels": 64 * 64,  # of the calls that name no size
-            **settings,
-        }
-        file = self.base / "user" / "fast-animatediff-endpoints.toml"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
-
-    def start(self) -> Served:
-        self.server.start(SECONDS)
-        return self
-
-    def stop(self) -> None:
-        self.server.stop()
-        self.http.close()
-
-    def restart(self, settings: Mapping[str, Any] | None = None) -> None:
-        self.server.stop()
-        self.configure(settings or {})
-        self.start()
-
-    def kill(self) -> None:
-        os.kill(self.server.pid, signal.SIGKILL)
-        self.server.stop()
-
-    # ---- plain HTTP
+        raise NotImplementedError
 
     def run(self, request: Mapping[str, Any], endpoint: str = TURBO, **headers: str) -> httpx.Response:
         return self.http.post(f"{self.address}/fal/run/{endpoint}", json=dict(request), headers=headers)
 
-    def submit(self, request: Mapping[str, Any], query: str = "", **headers: str) -> httpx.Response:
-        url = f"{self.address}/fal/queue/{TURBO}{query}"
+    def submit(
+        self, request: Mapping[str, Any], query: str = "", endpoint: str = TURBO, **headers: str
+    ) -> httpx.Response:
+        url = f"{self.address}/fal/queue/{endpoint}{query}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.http.post(url, json=dict(request), headers=named)
 
-    def submitted(self, request: Mapping[str, Any], **headers: str) -> str:
-        answer = self.submit(request, **headers)
+    def submitted(self, request: Mapping[str, Any], endpoint: str = TURBO, **headers: str) -> str:
+        answer = self.submit(request, endpoint=endpoint, **headers)
         assert answer.status_code == 200, answer.text
         return answer.json()["request_id"]
 
@@ -120,6 +84,52 @@ class Served:
             time.sleep(0.05)
         raise TimeoutError(f"{request_id} did not become {state}: {status}")
 
+
+class Served(Endpoints):
+    """The server: `address` is its own, `secure` host:port of the endpoints' TLS port. `settings` go into the TOML file."""
+
+    def __init__(self, base: Path, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__(base)
+        self.certificate = make_certificate(base / "certificate")
+        self.secure = f"localhost:{free_port()}"
+        self.server = ComfyServer(host_folder(), base, free_port())
+        self.trust = ssl.create_default_context(cafile=self.certificate.authority)
+        self.configure(settings or {})
+
+    @property
+    def address(self) -> str:
+        return self.server.base_url
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """What the next start reads."""
+        values = {
+            "enabled": True,
+            "listen": self.secure.replace("localhost", "127.0.0.1"),
+            "tls_certfile": str(self.certificate.certificate),
+            "tls_keyfile": str(self.certificate.key),
+            "allowed_hosts": ["127.0.0.1"],
+            "max_pixels": 64 * 64,  # of the calls that name no size
+            **settings,
+        }
+        write_settings(self.base / "user", values)
+
+    def start(self) -> Served:
+        self.server.start(SECONDS)
+        return self
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.http.close()
+
+    def restart(self, settings: Mapping[str, Any] | None = None) -> None:
+        self.server.stop()
+        self.configure(settings or {})
+        self.start()
+
+    def kill(self) -> None:
+        os.kill(self.server.pid, signal.SIGKILL)
+        self.server.stop()
+
     # ---- the clients, as programs
 
     def python(self, script: str) -> dict[str, Any]:
@@ -141,6 +151,66 @@ class Served:
         const APP = {json.dumps(TURBO)}, INPUT = {json.dumps(SMALL)}, LONG = {json.dumps(LONG)};
         (async () => {{ {script} }})().catch((error) => {{ console.error(error); process.exit(1); }});"""
         return last_json(["node", "-e", head], dict(os.environ))
+
+
+class Front(Endpoints):
+    """The endpoints in a process of their own, in front of a ComfyUI that stays up while they come and go.
+
+    host: address of the ComfyUI that they take for the one around them. A context manager: it runs inside the block.
+    """
+
+    def __init__(
+        self, base: Path, host: str, settings: Mapping[str, Any] | None = None, tables: str = ""
+    ) -> None:
+        super().__init__(base)
+        self.host, self.port = host, free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        defaults = {"enabled": True, "allowed_hosts": ["127.0.0.1"], "max_pixels": 64 * 64}
+        write_settings(base, defaults | dict(settings or {}), tables)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database(self) -> Path:
+        return self.base / "fast-animatediff-endpoints.sqlite3"
+
+    @property
+    def log(self) -> str:
+        return (self.base / "front.log").read_text(encoding="utf-8")
+
+    def start(self) -> Front:
+        program = Path(__file__).with_name("front_process.py")
+        command = [sys.executable, "-I", program, self.base, str(self.port), self.host]
+        with (self.base / "front.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.http.get(f"{self.address}/fal/openapi.json")
+                return self
+            except httpx.TransportError:
+                assert self._process.poll() is None and time.monotonic() < deadline, self.log
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+
+    def __enter__(self) -> Front:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.http.close()
+
+
+def write_settings(folder: Path, values: Mapping[str, Any], tables: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
+    (folder / "fast-animatediff-endpoints.toml").write_text("".join(lines) + tables)
 
 
 def last_json(command: list[str], env: Mapping[str, str]) -> dict[str, Any]:

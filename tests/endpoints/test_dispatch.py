@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fast_animatediff.endpoints.comfyui import ComfyUI, ComfyUIGone, Prompt, PromptRefused
-from fast_animatediff.endpoints.failure import MACHINE_LOST, Refused
+from fast_animatediff.endpoints.failure import CANCELLED, MACHINE_LOST, Refused
 from fast_animatediff.endpoints.filling import Filled
-from fast_animatediff.endpoints.jobs import Jobs, NewJob
+from fast_animatediff.endpoints.jobs import Job, Jobs, NewJob
 from fast_animatediff.endpoints.progress import Log
 from fast_animatediff.endpoints.queue import Queue
 
@@ -23,13 +23,13 @@ class Answering(ComfyUI):
     def __init__(self, url: str, answers: int, comes_back: bool = False) -> None:
         super().__init__(url)
         self.answers, self.comes_back = answers, comes_back
-        self.doubted, self.submitted = 0, []
+        self.unreachable, self.submitted, self.cancelled = 0, [], []
 
     def start(self) -> None:
         self._turn(True)
 
-    def doubt(self) -> None:
-        self.doubted += 1
+    def mark_unreachable(self) -> None:
+        self.unreachable += 1
         self._turn(self.comes_back)
 
     async def job(self, prompt_id: str) -> dict[str, Any] | None:
@@ -43,20 +43,34 @@ class Answering(ComfyUI):
         raise PromptRefused("It takes none.")
 
     async def cancel(self, prompt_id: str) -> None:
-        pass
+        self.cancelled.append(prompt_id)
 
 
 class Unprepared:
-    """Requests without a video and with an empty prompt."""
+    """Requests without a video and with an empty prompt: what prepares them, and what is prepared."""
 
-    async def lend(self, job: object, request: object, comfyui: ComfyUI, log: Log) -> None:
-        return None
+    filled = Filled({"1": {"class_type": "Export", "inputs": {}}}, "1", {}, (), seed=1)
 
-    async def take_back(self, job: object, comfyui: ComfyUI) -> None:
+    def takes_video(self, job: Job) -> bool:
+        return False
+
+    async def prepare(self, job: Job, log: Log) -> Unprepared:
+        return self
+
+    async def fill(self, job: Job, log: Log) -> Unprepared:
+        return self
+
+    def remove_leftovers(self) -> None:
         pass
 
-    def fill(self, job: object, request: object, video: str | None, log: Log) -> Filled:
-        return Filled({}, "", {}, [])
+    async def upload_to(self, comfyui: ComfyUI) -> None:
+        pass
+
+    async def discard_from(self, comfyui: ComfyUI) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
 
 
 def new(name: str) -> NewJob:
@@ -71,11 +85,11 @@ def with_queue(
     async def run() -> None:
         jobs = Jobs(path / "requests.sqlite3")
         await jobs.accept(new("ended"))
-        await jobs.end("ended", {"filename": "a.mp4"}, None, [], None)
+        await jobs.end("ended", None, CANCELLED, [], None)
         if comfyuis:
             await jobs.accept(new("sent"))
             await jobs.send("sent", comfyuis[0].url)
-        queue = Queue(jobs, comfyuis, Unprepared(), most, keep=3600.0)
+        queue = Queue(jobs, comfyuis, Unprepared(), most, silence=60.0)
         queue.start()
         try:
             await asyncio.wait_for(scenario(queue), SECONDS)
@@ -95,7 +109,7 @@ def test_a_comfyui_that_fails_is_left_alone_and_not_the_one_in_whose_place_it_wa
         await queue.recovered()
         live = queue.live("sent")
         await live.ended.wait()
-        assert (fails.doubted, idle.doubted) == (1, 0)
+        assert (fails.unreachable, idle.unreachable) == (1, 0)
         assert (fails.submitted, idle.submitted) == ([], ["sent"])
 
     with_queue(tmp_path, [fails, idle], 9, scenario)
@@ -110,6 +124,23 @@ def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_pa
         assert (await queue.jobs.get("sent")).failure == MACHINE_LOST
 
     with_queue(tmp_path, [fails], 9, scenario)
+
+
+def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_later(tmp_path: Path) -> None:
+    away = Answering("http://away", answers=0)
+    away.start = lambda: None
+
+    async def scenario(queue: Queue) -> None:
+        await queue.recovered()
+        assert await queue.cancel("sent")
+        assert (await queue.jobs.get("sent")).failure == CANCELLED
+        await asyncio.sleep(0.05)
+        assert away.cancelled == []
+        away._turn(True)
+        while away.cancelled != ["sent"]:
+            await asyncio.sleep(0.01)
+
+    with_queue(tmp_path, [away], 9, scenario)
 
 
 def test_a_burst_does_not_pass_the_most_that_may_wait_and_what_is_known_is_answered(tmp_path: Path) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
+import httpx
 import pytest
 
 from fast_animatediff.dev_server.host import host_folder
 from fast_animatediff.dev_server.server import ComfyServer, free_port
-from fast_animatediff.tests.endpoints.served import LONG, SMALL, Served, new_id
+from fast_animatediff.endpoints.filling import FOLDER
+from fast_animatediff.tests.endpoints.served import LONG, SMALL, TURBO, Front, Served, new_id, write_settings
 
 pytestmark = pytest.mark.server
-STEPS = LONG | {"num_inference_steps": 20}
+STEPS = LONG | {"num_inference_steps": 12}
 
 
 def outputs(served: Served, request_id: str) -> int:
@@ -45,7 +49,7 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
         wait_for_position(served, last, len(waiting) + 2)
         served.kill()
     with closing(sqlite3.connect(served.base / "user" / "fast-animatediff-endpoints.sqlite3")) as database:
-        [[connected]] = database.execute("SELECT id FROM requests WHERE face = 'run' AND state != 'ended'")
+        [[connected]] = database.execute("SELECT id FROM requests WHERE api = 'run' AND state != 'ended'")
     served.start()
     kept = (sampling, *waiting, chosen, last)
     results = [served.until(each, "COMPLETED") and served.result(each) for each in kept]
@@ -58,63 +62,59 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
 
 @pytest.fixture(scope="module")
 def other(served: Served) -> Iterator[ComfyServer]:
-    """A second ComfyUI; the endpoints know it, themselves, and one that is not there."""
+    """A second ComfyUI, with nodes that do it harm, and endpoints of its own that use one. Tests may lose it."""
+    shutil.copy(Path(__file__).with_name("harmful_nodes.py"), served.base / "custom_nodes")
     user = served.base / "user-of-the-other"
-    user.mkdir()
+    workflow = json.loads((FOLDER / "turbo-text-to-video.json").read_text(encoding="utf-8"))
+    [sampler] = [node for node in workflow.values() if node["class_type"] == "FAD_Sampler"]
+    for number, kind in enumerate(("EndThread", "Sleep"), 100):
+        harmful = {"class_type": kind, "inputs": {"latent": sampler["inputs"]["latent_image"]}}
+        (served.base / f"{kind}.json").write_text(json.dumps(workflow | {str(number): harmful}))
+    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'EndThread.json'))}\n"
+    write_settings(user, {"enabled": True, "max_pixels": 64 * 64}, own)
     other = ComfyServer(host_folder(), served.base, free_port(), ["--user-directory", str(user)])
     other.log_path = served.base / "other.log"
     with other:
-        served.restart({"comfyui": [other.base_url, "http://127.0.0.1:9", served.address]})
         yield other
-    served.restart()
 
 
-def two_sampling(served: Served, seeds: tuple[int, int]) -> list[str]:
-    both = [served.submitted(STEPS | {"seed": seed}) for seed in seeds]
-    for each in both:
-        served.until(each, "IN_PROGRESS", "Sampling: step")
-    return both
-
-
-def test_a_request_that_outlives_the_endpoints_on_another_comfyui_is_not_run_again(
-    served: Served, other: ComfyServer
+def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its_comfyui(
+    served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
-    both = two_sampling(served, (16, 17))
-    outlives = served.http.get(f"{other.base_url}/queue").json()["queue_running"][0][1]
-    killed = time.time()
-    served.kill()
-    served.start()
-    results = [served.until(each, "COMPLETED") and served.result(each) for each in both]
-    assert [answer.json()["seed"] for answer in results] == [16, 17]
-    assert [outputs(served, each) for each in both] == [1, 1]
-    urls = [answer.json()["video"]["url"] for answer in results]
-    assert urls[both.index(outlives)].startswith(f"{served.address}/fal/files/")
-    assert all(served.http.get(url).content[4:8] == b"ftyp" for url in urls)
-    ran = served.http.get(f"{other.base_url}/history/{outlives}").json()[outlives]["status"]
-    assert ran["completed"] and ran["messages"][0][1]["timestamp"] / 1000 < killed
+    settings = {"comfyui": [other.base_url], "silence_seconds": 2.0}
+    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'Sleep.json'))}\n"
+    with Front(tmp_path / "front", served.address, settings, own) as front:
+        answer = front.run(SMALL)
+        assert (answer.status_code, answer.headers["X-Fal-Retryable"]) == (503, "true"), answer.text
+        assert "restart it" in front.log, "nor does it stop when it is told to"
+        waits = front.submitted(SMALL)
+        time.sleep(1.0)
+        assert front.status(waits)["status"] == "IN_QUEUE", "it is not sent to a ComfyUI that runs nothing"
+        front.until(waits, "IN_PROGRESS", seconds=60)
+        front.http.put(f"{front.url(waits)}/cancel")
 
 
-def test_a_comfyui_that_dies_hands_its_request_to_another_one(served: Served, other: ComfyServer) -> None:
-    both = two_sampling(served, (6, 7))
-    os.kill(other.pid, signal.SIGKILL)
-    ended = [served.until(each, "COMPLETED") for each in both]
-    assert [served.result(each).status_code for each in both] == [200, 200]
-    said = [line["message"] for status in ended for line in status["logs"]]
-    assert sum(line.startswith("ComfyUI went away") for line in said) == 1
-    assert served.run(SMALL).status_code == 200
+def test_a_comfyui_that_dies_hands_its_request_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    comfyuis = [other.base_url, "http://127.0.0.1:9", served.address]
+    with Front(tmp_path / "front", served.address, {"comfyui": comfyuis}) as front:
+        both = [front.submitted(STEPS | {"seed": seed}) for seed in (6, 7)]
+        for each in both:
+            front.until(each, "IN_PROGRESS", "Sampling: step")
+        os.kill(other.pid, signal.SIGKILL)
+        ended = [front.until(each, "COMPLETED") for each in both]
+        assert [front.result(each).status_code for each in both] == [200, 200]
+        said = [line["message"] for status in ended for line in status["logs"]]
+        assert sum(line.startswith("ComfyUI went away") for line in said) == 1
+        assert all(status["metrics"]["inference_time"] > 0 for status in ended)
+        assert front.run(SMALL).status_code == 200
 
 
-def test_a_taken_port_and_a_locked_database_leave_the_host_running_and_lose_nothing(served: Served) -> None:
-    served.server.stop()
-    port = int(served.secure.partition(":")[2])
-    database = served.base / "user" / "fast-animatediff-endpoints.sqlite3"
-    with closing(sqlite3.connect(database)) as another, socket.create_server(("127.0.0.1", port)):
-        another.execute("PRAGMA locking_mode = EXCLUSIVE")
-        another.execute("BEGIN EXCLUSIVE")
-        served.start()
-        answer = served.submit(SMALL)
-        assert answer.status_code == 503
-        assert answer.json()["error_type"] == "internal_error" and str(served.base) not in answer.text
-    assert served.run(SMALL).status_code == 200
-    assert f"can't listen on 127.0.0.1:{port}" in served.server.log_text()
-    served.restart()
+def test_requests_end_when_the_thread_that_runs_prompts_is_dead(other: ComfyServer) -> None:
+    other.stop()
+    other.start()
+    with httpx.Client(timeout=60) as http:
+        answer = http.post(f"{other.base_url}/fal/run/{TURBO}", json=SMALL)
+    assert (answer.status_code, answer.headers["X-Fal-Retryable"]) == (503, "true"), answer.text
+    assert "restart it" in other.log_text()

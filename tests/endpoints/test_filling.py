@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfy.k_diffusion.sampling import default_noise_sampler
 from fast_animatediff.endpoints.filling import FOLDER, Filled, check, fill, frame_size, load_workflows
 from fast_animatediff.endpoints.requests import ENDPOINTS, ImageSize, validate, with_seed
 from fast_animatediff.endpoints.settings import Settings
@@ -29,8 +31,10 @@ def workflow_of(endpoint: str) -> Prompt:
 
 def filled(endpoint: str, values: dict[str, Any] | None = None, **settings: Any) -> Filled:
     request = with_seed(validate(ENDPOINTS[endpoint], BASE | (values or {})))
-    video = "x/clip.mp4" if ENDPOINTS[endpoint].takes_video else None
-    return fill(ENDPOINTS[endpoint], workflow_of(endpoint), request, video, Settings(**settings))
+    filled = fill(ENDPOINTS[endpoint], workflow_of(endpoint), request, Settings(**settings))
+    if ENDPOINTS[endpoint].takes_video:
+        filled.set_video("x/clip.mp4")
+    return filled
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -42,9 +46,18 @@ def test_texts_seed_steps_and_guidance_arrive(endpoint: str) -> None:
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 11, 3.5)
 
 
-@pytest.mark.parametrize(("seed", "used"), [(2**64 - 1, 2**64 - 1), (-1, 2**64 - 1), (2**64 + 5, 5)])
-def test_a_seed_is_brought_into_the_hosts_range(seed: int, used: int) -> None:
-    assert inputs(filled(T2V, {"seed": seed}).prompt, "AnimateDiff Sampler")["seed"] == used
+@pytest.mark.parametrize("seed", [0, 7, 2**32, 2**63 - 1])
+def test_a_usual_seed_is_used_as_it_is(seed: int) -> None:
+    assert inputs(filled(T2V, {"seed": seed}).prompt, "AnimateDiff Sampler")["seed"] == seed
+
+
+@pytest.mark.parametrize("seed", [-1, -2, -(2**63), 2**63, 2**64 - 1, 2**64 - 2, 2**64, 10**30])
+def test_any_seed_is_one_that_the_hosts_samplers_can_add_to(seed: int) -> None:
+    made = filled(T2V, {"seed": seed})
+    used = inputs(made.prompt, "AnimateDiff Sampler")["seed"]
+    noise = default_noise_sampler(torch.zeros(1, 4, 8, 8), seed=used)
+    assert noise(1.0, 0.5).shape == (1, 4, 8, 8) and torch.Generator().manual_seed(used + 10**6)
+    assert made.seed == seed, "the result names the seed that was asked for"
 
 
 @pytest.mark.parametrize(("asked", "used"), [(0, 1.0), (0.5, 1.0), (1, 1.0), (1.5, 1.5)])
@@ -82,7 +95,8 @@ def test_a_clip_gets_its_frames_rate_and_size(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "strength", "said"), [(25, 0.7, "17 of 25"), (12, 0.7, "8 of 12"), (1, 0.5, "as it is")]
+    ("steps", "strength", "said"),
+    [(25, 0.7, "17 of 25"), (12, 0.7, "8 of 12"), (1, 0.5, "comes back unchanged")],
 )
 def test_the_log_says_how_many_steps_run(steps: int, strength: float, said: str) -> None:
     notes = filled(V2V, {"num_inference_steps": steps, "strength": strength}).notes
@@ -120,7 +134,7 @@ def test_motions_follow_a_lora_of_the_owners_own_and_use_the_owners_files() -> N
     inputs(workflow, "Apply Motion Module")["motion_lora"] = ["99", 0]
     request = with_seed(validate(ENDPOINTS[V2V], BASE | {"motions": ["zoom-in"]}))
     settings = Settings(motion_loras={"zoom-in": "my/zoom.safetensors"})
-    prompt = fill(ENDPOINTS[V2V], workflow, request, "a.mp4", settings).prompt
+    prompt = fill(ENDPOINTS[V2V], workflow, request, settings).prompt
     assert inputs(prompt, "Apply Motion Module")["motion_lora"] == ["100", 0]
     assert prompt["100"]["inputs"] == {
         "motion_lora": "my/zoom.safetensors",
@@ -138,7 +152,7 @@ def test_filling_leaves_the_workflow_as_it_was(endpoint: str) -> None:
     workflow = workflow_of(endpoint)
     before = copy.deepcopy(workflow)
     request = with_seed(validate(ENDPOINTS[endpoint], BASE | {"motions": ["zoom-in"]}))
-    fill(ENDPOINTS[endpoint], workflow, request, "a.mp4", Settings())
+    fill(ENDPOINTS[endpoint], workflow, request, Settings())
     assert workflow == before
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fast_animatediff.endpoints.failure import CANCELLED, without_paths
-from fast_animatediff.endpoints.jobs import Jobs, NewJob, StoreUnavailable
+from fast_animatediff.endpoints.jobs import Jobs, NewJob, Result
+from fast_animatediff.endpoints.store import StoreUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCEPT_FOR_EVER = """
@@ -27,6 +28,16 @@ async def main():
         print(number, flush=True)
 asyncio.run(main())
 """
+
+RESULT = Result(
+    filename="late.mp4",
+    subfolder="",
+    type="output",
+    content_type="video/mp4",
+    file_size=9,
+    worker="http://host",
+    seed=7,
+)
 
 
 def new(name: str, **more: object) -> NewJob:
@@ -58,10 +69,10 @@ def test_a_request_ends_once_and_its_input_is_dropped(tmp_path: Path) -> None:
         jobs = Jobs(tmp_path / "requests.sqlite3")
         await jobs.accept(new("a", webhook="http://hook"))
         assert await jobs.end("a", None, CANCELLED, [], None)
-        assert not await jobs.end("a", {"filename": "late.mp4"}, None, [], None)
+        assert not await jobs.end("a", RESULT, None, [], None)
         job = await jobs.accept(new("a"))
         assert (job.state, job.result, job.failure, job.webhook) == ("ended", None, CANCELLED, "http://hook")
-        assert [due.id for due in await jobs.due_webhooks(1.0, 9)] == ["a"]
+        assert await jobs.undelivered() == ["a"]
         assert await jobs.expire(job.ended + 1) == 0, "its webhook is still due"
         await jobs.webhook_tried("a", None)
         assert await jobs.expire(job.ended + 1) == 1

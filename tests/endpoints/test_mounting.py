@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 import folder_paths
 from comfy.cli_args import args
 from fast_animatediff.dev_server.certificate import make_certificate
+from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.dev_server.server import free_port
-from fast_animatediff.endpoints.mounting import listen, mount, this_host
+from fast_animatediff.endpoints import FILE_NAME, PREFIX
+from fast_animatediff.endpoints.mounting import mount, this_host
 from fast_animatediff.endpoints.routes import Routes
-from fast_animatediff.endpoints.settings import FILE_NAME, Settings
+from fast_animatediff.endpoints.serving import listen
+from fast_animatediff.endpoints.settings import Settings
 
 
 def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:
@@ -38,6 +44,52 @@ def test_they_are_there_only_when_switched_on(tmp_path: Path, monkeypatch: pytes
     assert mounted(tmp_path, monkeypatch, "enabled = true")
     monkeypatch.setenv("FAD_ENDPOINTS_ENABLED", "false")
     assert not mounted(tmp_path, monkeypatch, "enabled = true")
+
+
+# What the pack does at the host's start, with modules withheld that only the endpoints need.
+MOUNT = """
+import importlib.util, sys
+from pathlib import Path
+host, folder, user, *withheld = sys.argv[1:]
+sys.argv[1:] = []
+for name in withheld:
+    sys.modules[name] = None
+sys.path.insert(0, host)
+import folder_paths
+folder_paths.set_user_directory(user)
+spec = importlib.util.spec_from_file_location("endpoints", Path(folder, "__init__.py"), submodule_search_locations=[folder])
+sys.modules["endpoints"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["endpoints"])
+from endpoints.mounting import mount
+mount(None)
+print(*(name for name in sys.modules if name.startswith("endpoints.")))
+"""
+WITHHELD = (
+    "pydantic",
+    "pydantic_core",
+    "pydantic_settings",
+    "typing_extensions",
+    "aiohttp",
+    "yarl",
+    "sqlite3",
+)
+
+
+def mounted_without(tmp_path: Path, *withheld: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", MOUNT, host_folder(), ROOT / "endpoints", tmp_path, *withheld]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_while_they_are_off_nothing_that_only_they_need_is_imported(tmp_path: Path) -> None:
+    done = mounted_without(tmp_path, *WITHHELD)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["endpoints.mounting"], "")
+
+
+def test_what_they_need_and_is_not_there_is_said_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("enabled = true")
+    done = mounted_without(tmp_path, *WITHHELD)
+    assert done.returncode == 0 and "the endpoints stay off" in done.stderr and "pydantic" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -147,16 +147,23 @@ def test_a_request_has_not_begun_while_it_waits_in_comfyuis_own_queue(served: Se
     assert (answer.status_code, answer.json()["error_type"]) == (504, "request_timeout")
 
 
-def test_a_request_that_is_taken_from_comfyuis_queue_in_its_interface_is_not_sent_again(
+def test_a_request_that_is_taken_from_comfyuis_queue_in_its_interface_waits_for_its_next_turn(
     served: Served,
 ) -> None:
     with busy(served):
         request_id = sent_while_busy(served)
         served.http.post(f"{served.address}/queue", json={"clear": True}).raise_for_status()
-        served.until(request_id, "COMPLETED", seconds=20)
-        assert asked_of_comfyui(served, "queue_pending") == []
-    answer = served.result(request_id)
-    assert answer.status_code == 500 and "interrupted in ComfyUI" in answer.json()["detail"]
+        eventually(lambda: asked_of_comfyui(served, "queue_pending") == [])
+        served.until(request_id, "IN_QUEUE", "ComfyUI no longer has this request", seconds=20)
+        eventually(lambda: [item[1] for item in asked_of_comfyui(served, "queue_pending")] == [request_id])
+    served.until(request_id, "COMPLETED", seconds=60)
+    assert served.result(request_id).status_code == 200
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64 - 1])
+def test_a_seed_at_the_end_of_the_range_runs_and_is_named_by_the_result(served: Served, seed: int) -> None:
+    answer = served.run(SMALL | {"seed": seed, "num_inference_steps": 1})
+    assert (answer.status_code, answer.json().get("seed")) == (200, seed), answer.text
 
 
 def test_the_streamed_status_tells_every_line_once_and_ends_with_the_request(served: Served) -> None:

@@ -13,9 +13,8 @@ from schemathesis.specs.openapi import checks
 from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints.openapi import document
 from fast_animatediff.endpoints.requests import ENDPOINTS
-from fast_animatediff.tests.endpoints.served import SMALL, Served
+from fast_animatediff.tests.endpoints.served import SMALL, Front
 
-pytestmark = pytest.mark.server
 DESCRIBED = schemathesis.openapi.from_dict(document(ENDPOINTS.values(), "http://127.0.0.1/fal"))
 # Values are read as the service reads them, "8" for 8 too, so not all that breaks the schema is refused; no keys are
 # set; a 405 names no other method; and answers above 499 are described: without a ComfyUI a request ends in one.
@@ -27,15 +26,15 @@ EXCLUDED = [
 
 
 @pytest.fixture(scope="module")
-def idle(served: Served) -> Iterator[Served]:
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """The endpoints with a ComfyUI that is not there: requests are checked and queued, none runs, nothing is fetched."""
-    served.restart({"comfyui": [f"http://127.0.0.1:{free_port()}"]})
-    yield served
-    served.restart()
+    away = f"http://127.0.0.1:{free_port()}"
+    with Front(tmp_path_factory.mktemp("idle"), away, {"allowed_hosts": []}) as front:
+        yield front
 
 
 @pytest.fixture(scope="module")
-def known(idle: Served) -> list[str]:
+def known(idle: Front) -> list[str]:
     """A request that waits and one that was cancelled."""
     waiting, cancelled = idle.submitted(SMALL), idle.submitted(SMALL)
     assert idle.http.put(f"{idle.url(cancelled)}/cancel").status_code == 202
@@ -44,7 +43,7 @@ def known(idle: Served) -> list[str]:
 
 @DESCRIBED.parametrize()
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_as_described(case: schemathesis.Case, idle: Served, known: list[str]) -> None:
+def test_every_answer_is_as_described(case: schemathesis.Case, idle: Front, known: list[str]) -> None:
     if "/run/" in case.path:
         case.headers["x-fal-request-timeout"] = "0.05"  # nobody is there to begin with it
     (case.query or {}).pop("fal_webhook", None)
@@ -59,7 +58,7 @@ def test_every_answer_is_as_described(case: schemathesis.Case, idle: Served, kno
 
 
 def asked(
-    case: schemathesis.Case, idle: Served, excluded: list[schemathesis.CheckFunction]
+    case: schemathesis.Case, idle: Front, excluded: list[schemathesis.CheckFunction]
 ) -> schemathesis.Response:
     answer = case.call(base_url=f"{idle.address}/fal")
     case.validate_response(answer, excluded_checks=excluded)

@@ -94,7 +94,7 @@ def test_keys_are_not_shown_when_settings_are_printed() -> None:
         ('origins = ["example.com"]', "origins: 'example.com' is not an origin"),
         ('address = "gpu.example.com"', "address: 'gpu.example.com' is not an address"),
         ('listen = "8190"', "listen: '8190' is not host:port"),
-        ('tls_certfile = "a"', "tls_certfile and tls_keyfile belong together"),
+        ('tls_certfile = "a"', "tls_certfile and tls_keyfile must be set together"),
         ('tls_certfile = "a"\ntls_keyfile = "b"', "TLS needs listen"),
         ('[workflows]\nvideo-to-video = "a.json"', "'video-to-video' is not one of fal-ai/"),
         ('[motion_loras]\nroll = "a"', "'roll' is not one of zoom-out"),

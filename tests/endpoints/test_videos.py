@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +13,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from fast_animatediff.endpoints.videos import PIECE, HostFile, host_file, own_path, suffix_of
-from fast_animatediff.tests.endpoints.fetching import GIF, fetch_now, refusal
+from fast_animatediff.endpoints.videos import PIECE, HostFile, fetch, host_file, own_path, suffix_of
+from fast_animatediff.tests.endpoints.fetching import GIF, STRANGER, fetch_now, refusal
 from fast_animatediff.tests.video.clips import write_video
 
 # ---- what a video is
@@ -109,6 +111,26 @@ def test_a_bad_data_uri_is_refused(tmp_path: Path, uri: str, kind: str) -> None:
 def test_a_folder_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         fetch_now(data_uri(GIF), tmp_path / "gone")
+
+
+@pytest.mark.parametrize("form", ["base64", "escapes"])
+def test_a_large_data_uri_keeps_nothing_else_waiting(tmp_path: Path, form: str) -> None:
+    data = GIF + bytes(40 << 20)
+    uri = data_uri(data) if form == "base64" else "data:image/gif," + data.decode("latin-1")
+    wanted = STRANGER.model_copy(update={"max_video_mb": 50})
+    pauses = []
+
+    async def run() -> Path:
+        fetching = asyncio.ensure_future(fetch(uri, tmp_path, wanted))
+        before = time.monotonic()
+        while not fetching.done():
+            await asyncio.sleep(0.001)
+            pauses.append(time.monotonic() - before)
+            before = time.monotonic()
+        return await fetching
+
+    assert asyncio.run(run()).stat().st_size == len(data)
+    assert len(pauses) > 20 and sorted(pauses)[-2] < 0.1, sorted(pauses)[-5:]
 
 
 # ---- files that are here already

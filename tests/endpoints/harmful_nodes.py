@@ -1,0 +1,27 @@
+"""Nodes for tests of faults: a custom node file of a ComfyUI that a test may lose."""
+
+import time
+
+
+class EndThread:
+    """Ends the thread that runs prompts, as an error inside the host's own handling of errors does."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "run", "tests", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",)}}
+
+    def run(self, latent):
+        raise SystemExit
+
+
+class Sleep(EndThread):
+    """Shows no sign of life for a while, and does not hear that it should stop."""
+
+    def run(self, latent):
+        time.sleep(20)
+        return ()
+
+
+NODE_CLASS_MAPPINGS = {"EndThread": EndThread, "Sleep": Sleep}
