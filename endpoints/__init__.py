@@ -1,1 +1,1 @@
-"""The HTTP face: the hosted service's endpoints, served by the user's own ComfyUI."""
+"""The HTTP API: the hosted service's endpoints, served by the user's own ComfyUI."""

@@ -28,19 +28,19 @@ KEPT = ("x-fal-request-id", "allow")  # of the headers of an error
 
 @dataclass(frozen=True)
 class Address:
-    """Where clients reach us, without a slash at the end. viewed: url of the ComfyUI whose /view is there, too."""
+    """Where clients reach us, without a slash at the end. view_base: url of the ComfyUI whose /view is there, too."""
 
     base: str
-    viewed: str | None
+    view_base: str | None
 
     @staticmethod
-    def of(request: web.Request, settings: Settings, viewed: str | None = None) -> Address:
+    def of(request: web.Request, settings: Settings, view_base: str | None = None) -> Address:
         """Where this client reached us: its results are to be had there, too. Errors: Refused with 400."""
         if settings.address:
             return Address(settings.address.rstrip("/"), None)
         if not request.host.isprintable():  # bytes that are no text
             raise refuse(400, "The Host header is not a name.", "bad_request")
-        return Address(f"{request.scheme}://{request.host}", viewed)
+        return Address(f"{request.scheme}://{request.host}", view_base)
 
     def request_urls(self, request_id: str) -> dict[str, str]:
         """Owner and alias alone are in them, without the rest of the endpoint's id, as the clients build them."""
@@ -49,7 +49,7 @@ class Address:
 
     def file_url(self, job: Job) -> str:
         place = {name: job.result[name] for name in ("filename", "subfolder", "type")}
-        if job.result["worker"] == self.viewed:
+        if job.result["worker"] == self.view_base:
             return f"{self.base}/view?{urlencode(place)}"
         return f"{self.base}{ROOT}/files/{job.id}/{quote(place['filename'])}"
 

@@ -55,10 +55,10 @@ class Live:
 class Preparation(Protocol):
     """What lies between a request and its prompt. Errors: Refused, ComfyUIGone."""
 
-    async def lend(self, job: Job, request: dict[str, Any], comfyui: ComfyUI, log: Log) -> str | None:
+    async def upload_input(self, job: Job, request: dict[str, Any], comfyui: ComfyUI, log: Log) -> str | None:
         """Puts the request's video, if it has one, where the ComfyUI can read it; returns its name there."""
 
-    async def take_back(self, job: Job, comfyui: ComfyUI) -> None:
+    async def discard_input(self, job: Job, comfyui: ComfyUI) -> None:
         """Takes that video away again."""
 
     def fill(self, job: Job, request: dict[str, Any], video: str | None, log: Log) -> Filled:
@@ -73,8 +73,8 @@ async def run(
     preparation: Preparation,
 ) -> dict[str, Any]:
     """What the ComfyUI made, and the seed. Errors: Refused; ComfyUIGone, after which it can be tried again."""
-    async with lending(job, comfyui, preparation):
-        video = await unless(live, preparation.lend(job, request, comfyui, live.log))
+    async with input_uploaded(job, comfyui, preparation):
+        video = await unless(live, preparation.upload_input(job, request, comfyui, live.log))
         filled = preparation.fill(job, request, video, live.log)
         async with comfyui.watch(live.id) as events:
             await submit(comfyui, filled.prompt, live.id)
@@ -86,20 +86,20 @@ async def adopt(
 ) -> dict[str, Any]:
     """The same of a request that the ComfyUI has in its queue, runs, or has run already."""
     filled = preparation.fill(job, request, "", Log())
-    async with lending(job, comfyui, preparation), comfyui.watch(live.id) as events:
+    async with input_uploaded(job, comfyui, preparation), comfyui.watch(live.id) as events:
         events.put_nowait(Event(None))
         return await finish(live, request, comfyui, filled, events)
 
 
 @asynccontextmanager
-async def lending(job: Job, comfyui: ComfyUI, preparation: Preparation) -> AsyncIterator[None]:
+async def input_uploaded(job: Job, comfyui: ComfyUI, preparation: Preparation) -> AsyncIterator[None]:
     """Takes the request's video back at its end, but not where the ComfyUI may go on with it unheard."""
     try:
         yield
     except Refused:
-        await preparation.take_back(job, comfyui)
+        await preparation.discard_input(job, comfyui)
         raise
-    await preparation.take_back(job, comfyui)
+    await preparation.discard_input(job, comfyui)
 
 
 async def finish(

@@ -20,7 +20,7 @@ Prompt = dict[str, dict[str, Any]]
 API_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # between attempts to reach one that is away
 PING_SECONDS = 20.0
-LENT = "fast-animatediff"  # subfolder of its temp folder
+INPUTS = "fast-animatediff"  # subfolder of its temp folder
 GONE = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
 
 
@@ -55,7 +55,7 @@ class ComfyUI:
         self.changed = asyncio.Event()  # set on every change of `up`
         self._ssl = ssl
         self._client_id = uuid.uuid4().hex
-        self._lent: dict[str, str] = {}
+        self._inputs: dict[str, str] = {}
         self._watched: dict[str, asyncio.Queue[Event]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class ComfyUI:
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
         self._listening = asyncio.create_task(self._listen())
 
-    def doubt(self) -> None:
+    def mark_unreachable(self) -> None:
         """To be told when it did not answer: it is up again as soon as its websocket is connected anew."""
         self._listening.cancel()
         self._listening = asyncio.create_task(self._listen())
@@ -113,21 +113,21 @@ class ComfyUI:
 
     # ---- files
 
-    async def lend(self, path: Path, name: str) -> str:
+    async def upload_input(self, path: Path, name: str) -> str:
         """Puts a file into its temp folder under a name; returns what nodes that load files know it by."""
-        self._lent[name] = name + path.suffix
+        self._inputs[name] = name + path.suffix
         with path.open("rb") as file:
-            return f"{await self._store(file, self._lent[name])} [temp]"
+            return f"{await self._store(file, self._inputs[name])} [temp]"
 
-    async def take_back(self, name: str) -> None:
+    async def discard_input(self, name: str) -> None:
         """Empties what was lent under a name. There is no way to delete it; the host does when it starts."""
-        if name in self._lent:
-            await self._store(io.BytesIO(), self._lent.pop(name))
+        if name in self._inputs:
+            await self._store(io.BytesIO(), self._inputs.pop(name))
 
     async def _store(self, file: BinaryIO, name: str) -> str:
         form = aiohttp.FormData()
         form.add_field("image", file, filename=name, content_type="application/octet-stream")
-        for field, value in (("type", "temp"), ("subfolder", LENT), ("overwrite", "true")):
+        for field, value in (("type", "temp"), ("subfolder", INPUTS), ("overwrite", "true")):
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:

@@ -21,9 +21,9 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of which face, whether it came straight or through the JavaScript client's proxy path."""
+    """What is asked of which API, whether it came straight or through the JavaScript client's proxy path."""
 
-    face: str  # run or queue
+    api: str  # run or queue
     method: str
     path: str
     query: Mapping[str, str]
@@ -48,9 +48,9 @@ async def read_request(request: web.Request, call: Call, settings: Settings, add
         endpoint=endpoint.id,
         digest=digest,
         request=text,
-        face=call.face,
+        api=call.api,
         address=address.base,
-        viewed=address.viewed is not None,
+        has_view=address.view_base is not None,
         low=request.headers.get("x-fal-queue-priority", "").lower() == "low",
         webhook=webhook,
         deadline=time.time() + timeout if timeout else None,
@@ -105,7 +105,7 @@ def read_timeout(request: web.Request) -> float | None:
 
 def read_webhook(call: Call, settings: Settings) -> str | None:
     url = call.query.get("fal_webhook")
-    if not url or call.face != "queue":
+    if not url or call.api != "queue":
         return None
     if not settings.webhooks:
         raise Refused(wrong_field("fal_webhook", "Webhooks are off here.", "value_error", at="query"))

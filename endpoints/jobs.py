@@ -25,7 +25,7 @@ JOURNAL_BYTES = 16 << 20  # of the write-ahead log that stay after large request
 TABLE = """
 CREATE TABLE IF NOT EXISTS requests (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
-    request TEXT, face TEXT NOT NULL, low INTEGER NOT NULL, address TEXT NOT NULL, viewed INTEGER NOT NULL,
+    request TEXT, api TEXT NOT NULL, low INTEGER NOT NULL, address TEXT NOT NULL, has_view INTEGER NOT NULL,
     webhook TEXT, deadline REAL, created REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', worker TEXT,
     attempts INTEGER NOT NULL DEFAULT 0, began REAL, ended REAL, result TEXT, failure TEXT, logs TEXT,
     hook_attempts INTEGER NOT NULL DEFAULT 0, hook_due REAL
@@ -34,7 +34,7 @@ CREATE INDEX IF NOT EXISTS open_requests ON requests (seq) WHERE state != 'ended
 CREATE INDEX IF NOT EXISTS ended_requests ON requests (ended) WHERE state = 'ended';
 CREATE INDEX IF NOT EXISTS due_webhooks ON requests (hook_due) WHERE hook_due IS NOT NULL;
 """
-SELECT = """SELECT seq, id, endpoint, digest, face, low, address, viewed, webhook, deadline, created, state, worker,
+SELECT = """SELECT seq, id, endpoint, digest, api, low, address, has_view, webhook, deadline, created, state, worker,
     attempts, began, ended, result, failure, logs, hook_attempts, hook_due FROM requests"""
 
 
@@ -44,17 +44,17 @@ class StoreUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class NewJob:
-    """A request as accepted. request: its input as JSON. address: where the client reached us; viewed: the host's /view can be reached there, too.
+    """A request as accepted. request: its input as JSON. address: where the client reached us; has_view: the host's /view can be reached there, too.
     deadline: unix time until which it has to have begun. low: waits for all that are not.
-    face: run where nobody but the connection can ask for the result, so that it ends with it; else queue."""
+    api: run where nobody but the connection can ask for the result, so that it ends with it; else queue."""
 
     id: str
     endpoint: str
     digest: str
     request: str
-    face: str
+    api: str
     address: str
-    viewed: bool
+    has_view: bool
     low: bool = False
     webhook: str | None = None
     deadline: float | None = None
@@ -69,10 +69,10 @@ class Job:
     id: str
     endpoint: str
     digest: str
-    face: str
+    api: str
     low: bool
     address: str
-    viewed: bool
+    has_view: bool
     webhook: str | None
     deadline: float | None
     created: float
@@ -97,7 +97,7 @@ def read_row(row: sqlite3.Row) -> Job:
     for name in ("result", "failure", "logs"):
         values[name] = json.loads(values[name]) if values[name] else None
     values["failure"] = Failure(**values["failure"]) if values["failure"] else None
-    return Job(**values | {name: bool(values[name]) for name in ("low", "viewed")})
+    return Job(**values | {name: bool(values[name]) for name in ("low", "has_view")})
 
 
 class Jobs:

@@ -54,15 +54,15 @@ def add_endpoints(app: web.Application, settings: Settings) -> None:
     by_url = {comfyui.url: comfyui for comfyui in (host, *comfyuis)}
     preparation = Preparation(settings, workflows, host, by_url, jobs, uploads, data / "incoming")
     queue = Queue(jobs, comfyuis, preparation, settings.max_queued, keep)
-    routes = Routes(settings, queue, jobs, uploads, viewed=host.url)
+    routes = Routes(settings, queue, jobs, uploads, view_base=host.url)
     webhooks = Webhooks(settings, jobs, host.url)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
         if host not in comfyuis:
             host.start()
         queue.start()
-        queue.also(webhooks.run(queue.ready))
-        runner = await listen(Routes(settings, queue, jobs, uploads, viewed=None))
+        queue.spawn(webhooks.run(queue.ready))
+        runner = await listen(Routes(settings, queue, jobs, uploads, view_base=None))
         yield
         await runner.cleanup()
         await queue.close()

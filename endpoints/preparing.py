@@ -59,12 +59,12 @@ class Preparation:
             export["filename_prefix"] += f"-{job.id}"
         return filled
 
-    async def lend(self, job: Job, request: dict[str, Any], comfyui: ComfyUI, log: Log) -> str | None:
+    async def upload_input(self, job: Job, request: dict[str, Any], comfyui: ComfyUI, log: Log) -> str | None:
         """The name under which Load Video Frames finds the video on that ComfyUI; None where there is no video."""
         if not ENDPOINTS[job.endpoint].takes_video:
             return None
         try:
-            return await self._lend(job, request["video_url"], comfyui, log)
+            return await self._upload_input(job, request["video_url"], comfyui, log)
         except VideoError as error:
             raise Refused(Failure(422, error.detail)) from error
         except PromptRefused as error:
@@ -74,13 +74,13 @@ class Preparation:
                 raise
             raise refuse(500, f"The video can't be stored: {error.strerror}.", "internal_error") from error
 
-    async def take_back(self, job: Job, comfyui: ComfyUI) -> None:
+    async def discard_input(self, job: Job, comfyui: ComfyUI) -> None:
         try:
-            await comfyui.take_back(job.id)
+            await comfyui.discard_input(job.id)
         except (ComfyUIGone, PromptRefused):
             pass  # its temp folder, where the video is, is emptied when it starts
 
-    async def _lend(self, job: Job, url: str, comfyui: ComfyUI, log: Log) -> str:
+    async def _upload_input(self, job: Job, url: str, comfyui: ComfyUI, log: Log) -> str:
         is_data = url[:5].lower() == "data:"  # which may be large, so that nothing else shall look at it
         path = None if is_data else own_path(url, (job.address, self.host.url))
         owner, file = await self._own_file(url, path, job) if path else (comfyui, None)
@@ -90,7 +90,7 @@ class Preparation:
             return file.annotated
         uploaded = self.uploads.find(path) if path else None
         if uploaded:
-            return await comfyui.lend(uploaded, job.id)
+            return await comfyui.upload_input(uploaded, job.id)
         log.say("Fetching the video")
         self.folder.mkdir(parents=True, exist_ok=True)
         fetched = self.folder / f"{job.id}{Path(file.name).suffix}" if file else None
@@ -99,7 +99,7 @@ class Preparation:
                 await copy_file(owner, file, fetched)
             else:
                 fetched = await fetch(url, self.folder, self.settings)
-            return await comfyui.lend(fetched, job.id)
+            return await comfyui.upload_input(fetched, job.id)
         finally:
             if fetched:
                 fetched.unlink(missing_ok=True)
@@ -112,7 +112,7 @@ class Preparation:
             result = earlier.result
             file = HostFile(result["filename"], result["subfolder"], result["type"])
             return self.comfyuis[result["worker"]], file
-        return self.host, host_file(url, (job.address, self.host.url)) if job.viewed else None
+        return self.host, host_file(url, (job.address, self.host.url)) if job.has_view else None
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -37,7 +37,7 @@ class Queue:
         self._live: dict[str, Live] = {}
         self._waiting: list[Live] = []
         self._busy: dict[ComfyUI, asyncio.Task[None]] = {}
-        self._strays: dict[ComfyUI, set[str]] = {comfyui: set() for comfyui in self.comfyuis}
+        self._orphaned_prompts: dict[ComfyUI, set[str]] = {comfyui: set() for comfyui in self.comfyuis}
         self._wake = asyncio.Event()
         self._accepting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -47,11 +47,11 @@ class Queue:
         for comfyui in self.comfyuis:
             comfyui.start()
         for loop in (self._dispatch, self._tick, self._expire):
-            self.also(loop())
+            self.spawn(loop())
         for comfyui in self.comfyuis:
-            self.also(self._watch(comfyui))
+            self.spawn(self._watch(comfyui))
 
-    def also(self, loop: Coroutine[None, None, None]) -> None:
+    def spawn(self, loop: Coroutine[None, None, None]) -> None:
         """Runs something else for as long as the queue."""
         task = asyncio.create_task(loop)
         task.add_done_callback(report)
@@ -130,9 +130,9 @@ class Queue:
         for job in await keep_trying(self.jobs.open_jobs):
             live = Live(job.seq, job.id, job.low, job.deadline if job.state == "waiting" else None)
             live.attempts = job.attempts
-            if job.face == "run":
+            if job.api == "run":
                 self._live[job.id] = live
-                self._stray(self.named(job.worker), job.id)
+                self._orphan(self.named(job.worker), job.id)
                 await self._end(live, None, CLIENT_GONE)
             else:
                 self._add(live)
@@ -188,7 +188,7 @@ class Queue:
         if earlier and earlier.up and await self._still_has(live, earlier):
             return await adopt(live, job, request, earlier, self._preparation)
         if earlier is not comfyui:
-            self._stray(earlier, live.id)
+            self._orphan(earlier, live.id)
         live.comfyui = comfyui
         if live.attempts >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
@@ -205,13 +205,13 @@ class Queue:
             live.attempts += 1
             if live.attempts <= MOST_ATTEMPTS:
                 raise
-            self._stray(earlier, live.id)
+            self._orphan(earlier, live.id)
             raise Refused(MACHINE_LOST) from None
 
     async def _put_back(self, live: Live, comfyui: ComfyUI) -> None:
-        comfyui.doubt()
+        comfyui.mark_unreachable()
         if live.stop.is_set():
-            self._stray(comfyui, live.id)
+            self._orphan(comfyui, live.id)
             await self._end(live, None, live.stopped_by)
             return
         live.log.say("ComfyUI went away while it worked on this; it goes on when one is there.", "WARN")
@@ -228,10 +228,10 @@ class Queue:
 
     # ---- what goes on beside
 
-    def _stray(self, comfyui: ComfyUI | None, request_id: str) -> None:
+    def _orphan(self, comfyui: ComfyUI | None, request_id: str) -> None:
         """Has a request that ended, or runs elsewhere, stopped on a ComfyUI as soon as that can be reached."""
         if comfyui is not None:
-            self._strays[comfyui].add(request_id)
+            self._orphaned_prompts[comfyui].add(request_id)
             comfyui.changed.set()
 
     async def _watch(self, comfyui: ComfyUI) -> None:
@@ -241,12 +241,12 @@ class Queue:
             comfyui.changed.clear()
             if not comfyui.up:
                 continue
-            for request_id in list(self._strays[comfyui]):
+            for request_id in list(self._orphaned_prompts[comfyui]):
                 try:
                     await comfyui.cancel(request_id)
                 except ComfyUIGone:
                     break
-                self._strays[comfyui].discard(request_id)
+                self._orphaned_prompts[comfyui].discard(request_id)
             self._wake.set()
 
     async def _tick(self) -> None:

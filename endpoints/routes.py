@@ -1,4 +1,4 @@
-"""The HTTP face: the addresses under /fal that the service's clients, and a person's browser, ask."""
+"""The HTTP API: the addresses under /fal that the service's clients, and a person's browser, ask."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Routes:
-    """Answers the clients. viewed: url of the ComfyUI whose /view the same server has, if any."""
+    """Answers the clients. view_base: url of the ComfyUI whose /view the same server has, if any."""
 
     def __init__(
-        self, settings: Settings, queue: Queue, jobs: Jobs, uploads: Uploads, viewed: str | None
+        self, settings: Settings, queue: Queue, jobs: Jobs, uploads: Uploads, view_base: str | None
     ) -> None:
-        self.settings, self.queue, self.jobs, self.viewed = settings, queue, jobs, viewed
+        self.settings, self.queue, self.jobs, self.view_base = settings, queue, jobs, view_base
         self.files, self.site = Files(settings, queue, jobs, uploads), Site(settings)
 
     def app(self) -> web.Application:
         """An application for the address /fal of a server."""
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(self._allow_origin)
-        for face in ("run", "queue"):
-            app.router.add_route("*", f"/{face}/{{path:.+}}", self._faced(face))
+        for api in ("run", "queue"):
+            app.router.add_route("*", f"/{api}/{{path:.+}}", self._handler_of(api))
         app.router.add_route("*", "/proxy", self.proxied)
         self.files.add_to(app.router)
         self.site.add_to(app.router)
@@ -76,10 +76,10 @@ class Routes:
     async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
         allow_origin(request, response, self.settings)
 
-    def _faced(self, face: str) -> Handler:
+    def _handler_of(self, api: str) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             check_key(request, self.settings)
-            asked = "queue" if self._is_queue_host(request.host.lower()) else face
+            asked = "queue" if self._is_queue_host(request.host.lower()) else api
             return await self.answer(
                 request, Call(asked, request.method, request.match_info["path"], request.query)
             )
@@ -96,24 +96,24 @@ class Routes:
         """What the JavaScript client's `proxyUrl` sends here, with the address that it meant in a header."""
         check_key(request, self.settings)
         target = split(request.headers.get("x-fal-target-url", ""))
-        face = TARGETS.get(target.hostname or "")
-        if face is None:
+        api = TARGETS.get(target.hostname or "")
+        if api is None:
             message = f"x-fal-target-url has to name one of {', '.join(TARGETS)}."
             raise refuse(400, message, "bad_request")
-        if face == "rest":
+        if api == "rest":
             if (request.method, target.path) != UPLOAD:
                 raise refuse(404, f"{target.path} is not served here.")
             return await self.files.initiate_upload(request)
-        call = Call(face, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
+        call = Call(api, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
         return await self.answer(request, call)
 
     async def answer(self, request: web.Request, call: Call) -> web.StreamResponse:
-        address = Address.of(request, self.settings, self.viewed)
+        address = Address.of(request, self.settings, self.view_base)
         found = OF_REQUEST.fullmatch(call.path)
         if found:
             return await self.about(request, call, address, **found.groupdict(""))
         new = await read_request(request, call, self.settings, address)
-        if call.face == "run":
+        if call.api == "run":
             return await self.run(request, new, address)
         job, _ = await self.queue.accept(new)
         return queued(job, self.queue, address)
@@ -121,7 +121,7 @@ class Routes:
     async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
         """Waits for the result. A client that goes away has cancelled, unless it chose the id: then it may come back."""
         returns = "x-fal-request-id" in request.headers
-        job, is_new = await self.queue.accept(replace(new, face="queue") if returns else new)
+        job, is_new = await self.queue.accept(replace(new, api="queue") if returns else new)
         live = self.queue.live(job.id)
         try:
             while live and not live.ended.is_set():

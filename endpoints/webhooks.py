@@ -54,7 +54,7 @@ class Webhooks:
         """None when the other side has taken it, else what was wrong."""
         try:
             async with guarded_session(job.webhook, self.settings.allowed_hosts, SECONDS) as session:
-                body = message(job, Address(job.address, self.host if job.viewed else None))
+                body = message(job, Address(job.address, self.host if job.has_view else None))
                 async with session.post(job.webhook, json=body, allow_redirects=False) as answer:
                     return None if answer.status < 300 else f"it answered {answer.status}"
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:

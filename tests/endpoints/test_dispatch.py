@@ -23,13 +23,13 @@ class Answering(ComfyUI):
     def __init__(self, url: str, answers: int, comes_back: bool = False) -> None:
         super().__init__(url)
         self.answers, self.comes_back = answers, comes_back
-        self.doubted, self.submitted = 0, []
+        self.unreachable, self.submitted = 0, []
 
     def start(self) -> None:
         self._turn(True)
 
-    def doubt(self) -> None:
-        self.doubted += 1
+    def mark_unreachable(self) -> None:
+        self.unreachable += 1
         self._turn(self.comes_back)
 
     async def job(self, prompt_id: str) -> dict[str, Any] | None:
@@ -49,10 +49,10 @@ class Answering(ComfyUI):
 class Unprepared:
     """Requests without a video and with an empty prompt."""
 
-    async def lend(self, job: object, request: object, comfyui: ComfyUI, log: Log) -> None:
+    async def upload_input(self, job: object, request: object, comfyui: ComfyUI, log: Log) -> None:
         return None
 
-    async def take_back(self, job: object, comfyui: ComfyUI) -> None:
+    async def discard_input(self, job: object, comfyui: ComfyUI) -> None:
         pass
 
     def fill(self, job: object, request: object, video: str | None, log: Log) -> Filled:
@@ -95,7 +95,7 @@ def test_a_comfyui_that_fails_is_left_alone_and_not_the_one_in_whose_place_it_wa
         await queue.recovered()
         live = queue.live("sent")
         await live.ended.wait()
-        assert (fails.doubted, idle.doubted) == (1, 0)
+        assert (fails.unreachable, idle.unreachable) == (1, 0)
         assert (fails.submitted, idle.submitted) == ([], ["sent"])
 
     with_queue(tmp_path, [fails, idle], 9, scenario)

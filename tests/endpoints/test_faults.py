@@ -45,7 +45,7 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
         wait_for_position(served, last, len(waiting) + 2)
         served.kill()
     with closing(sqlite3.connect(served.base / "user" / "fast-animatediff-endpoints.sqlite3")) as database:
-        [[connected]] = database.execute("SELECT id FROM requests WHERE face = 'run' AND state != 'ended'")
+        [[connected]] = database.execute("SELECT id FROM requests WHERE api = 'run' AND state != 'ended'")
     served.start()
     kept = (sampling, *waiting, chosen, last)
     results = [served.until(each, "COMPLETED") and served.result(each) for each in kept]
