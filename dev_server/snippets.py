@@ -1,4 +1,4 @@
-"""Calls of the endpoints with curl and the hosted service's own two clients, ready to be pasted into a shell."""
+"""Example calls with curl and the hosted service's two clients, ready to paste into a shell."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ END"""
 
 
 def snippets(address: str, secure: str, authority: Path) -> dict[str, str]:
-    """By client, what to paste. address: http://host:port. secure: host:port with TLS, by a certificate of `authority`."""
+    """Calls by client. address: http://host:port. secure: host:port with TLS, whose certificate `authority` signed."""
     shell_data = shlex.quote(json.dumps(INPUT))
     return {
         "cURL": CURL.format(address=address, endpoint=ENDPOINT, data=shell_data),

@@ -1,4 +1,4 @@
-"""Files over HTTP: results that lie on another ComfyUI, and uploads as the JavaScript client makes them."""
+"""Files over HTTP: results, passed through from the ComfyUI that has them, and uploads of the JavaScript client."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .settings import Settings
 from .uploads import Uploads
 
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition")
-# Never shown by a browser as a page of this address, whatever is in it.
+# A browser must never show an uploaded file as a page of this address, whatever it contains.
 UNSHOWN = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
 
 
 class Files:
-    """The handlers for files. The addresses of results and uploads can't be guessed, so they need no key."""
+    """The handlers for files. No key is needed: the addresses of results and uploads can't be guessed."""
 
     def __init__(self, settings: Settings, queue: Queue, jobs: Jobs, uploads: Uploads) -> None:
         self.settings, self.queue, self.jobs, self.uploads = settings, queue, jobs, uploads
@@ -35,14 +35,14 @@ class Files:
         router.add_get("/storage/files/{token}/{name}", self.get_upload)
 
     async def result(self, request: web.Request) -> web.StreamResponse:
-        """A result that lies on another ComfyUI, handed through."""
+        """Passes a result through from the ComfyUI that has it."""
         request_id = request.match_info["id"]
         job = await self.jobs.get(request_id) if is_uuid(request_id) else None
         if job is None or job.result is None or job.result["filename"] != request.match_info["name"]:
             raise refuse(404, "There is no such file.")
         comfyui = self.queue.named(job.result["worker"])
         if comfyui is None:
-            raise refuse(404, "The ComfyUI that has this file is not in the settings any more.")
+            raise refuse(404, "The ComfyUI that has this file is no longer in the settings.")
         response = web.StreamResponse()
         asked = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
         try:
@@ -54,7 +54,7 @@ class Files:
                 async for piece in source.content.iter_chunked(1 << 18):
                     await response.write(piece)
         except ComfyUIGone as error:
-            if response.prepared:  # all that is left to say: the connection ends before the file does
+            if response.prepared:  # cut the connection, so that the file is seen to be incomplete
                 raise ConnectionResetError(str(error)) from error
             gone = "The ComfyUI that has this file does not answer."
             raise refuse(502, gone, "runner_connection_error") from error

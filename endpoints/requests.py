@@ -1,4 +1,4 @@
-"""What the four endpoints take and give: the service's fields with their types, defaults, ranges and descriptions."""
+"""Requests and results of the four endpoints: the service's fields, types, defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BLOSSOMS = (
 )
 CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
 MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
-MAX_URL = 8192  # characters of a URL that is no data URI
-HOST_SEEDS = 2**64  # others are taken modulo this
-DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to be typed again
-SHOWN_INPUT = 1000  # characters of JSON; larger inputs are left out of a problem
+MAX_URL = 8192  # characters of a URL that is not a data URI
+HOST_SEEDS = 2**64  # other seeds are taken modulo this
+DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to retype
+SHOWN_INPUT = 1000  # characters of JSON; a problem leaves out larger inputs
 
 Motion = Literal["zoom-out", "zoom-in", "pan-left", "pan-right", "tilt-up", "tilt-down"]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 
 
 def _is_unicode(text: str) -> str:
-    """JSON can spell half a character, which no file or database takes."""
+    """JSON can spell a lone surrogate, which no file or database accepts."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -60,7 +60,7 @@ def _once_each(motions: list[Motion]) -> list[Motion]:
 
 
 class Fields(BaseModel):
-    """Fields of requests and results: fixed once read; those that the service does not know are left out."""
+    """Base of requests and results: immutable, and unknown fields are ignored, as the service does."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -210,7 +210,7 @@ class Result(Fields):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint: its app id, the model of its requests, and the name of its API prompt in `workflows/api`."""
+    """One endpoint: its id, the model of its requests, and the name of its API prompt in `workflows/api`."""
 
     id: str
     request: type[TextToVideo] | type[VideoToVideo] | type[TurboTextToVideo] | type[TurboVideoToVideo]
@@ -235,7 +235,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 
 
 class InvalidRequest(ValueError):
-    """A body that is no request; `detail` is the list of problems as the service's clients read it."""
+    """A body that is not a valid request; `detail` lists the problems as the service's clients read them."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail))
@@ -243,13 +243,13 @@ class InvalidRequest(ValueError):
 
 
 def problem(kind: str, message: str, *where: str | int, **context: Any) -> dict[str, Any]:
-    """One entry of `detail`: what is wrong with the part of the body that `where` leads to."""
+    """One entry of `detail`. where: the path to the part of the body that is wrong."""
     found: dict[str, Any] = {"loc": ["body", *where], "msg": message, "type": kind}
     return found | ({"ctx": context} if context else {})
 
 
 def decode(body: bytes | str) -> Any:
-    """The JSON value of a body. Raises InvalidRequest."""
+    """The JSON value of a body. Errors: InvalidRequest."""
     try:
         return json.loads(body)
     except UnicodeDecodeError:
@@ -261,7 +261,7 @@ def decode(body: bytes | str) -> Any:
 
 
 def validate(endpoint: Endpoint, body: Any) -> Request:
-    """The request in a decoded body, or in one stored earlier. Raises InvalidRequest with every problem."""
+    """The request in a decoded body, new or stored. Errors: InvalidRequest with every problem."""
     try:
         return endpoint.request.model_validate(body)
     except ValidationError as error:
@@ -269,7 +269,7 @@ def validate(endpoint: Endpoint, body: Any) -> Request:
 
 
 def with_seed(request: Request) -> Request:
-    """The request with a seed: drawn where there is none. A given one stays, so that the result names the same."""
+    """The request with a seed, drawn if there is none. A given seed stays as it is: the result repeats it."""
     if request.seed is not None:
         return request
     return request.model_copy(update={"seed": secrets.randbelow(DRAWN_SEEDS)})

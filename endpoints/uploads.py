@@ -1,4 +1,4 @@
-"""Files that the JavaScript client uploads before it sends a request: kept here until they expire."""
+"""Files that clients upload before they send a request, kept until they expire."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LONGEST_NAME = 100
 
 
 class Uploads:
-    """A folder of uploaded files, each in a folder of its own whose name can't be guessed: who knows it may use it.
+    """Uploaded files, each in a folder of its own whose name can't be guessed: whoever knows the name may use the file.
 
-    most: bytes of one file. keep: seconds.
+    most: bytes of one file. keep: seconds until a file expires.
     """
 
     def __init__(self, folder: Path, most: int, keep: float) -> None:
         self.folder, self.most, self.keep = folder, most, keep
 
     def new(self, file_name: str) -> str:
-        """The path to put a file to, and to get it from. Expired ones are deleted."""
+        """The path to PUT a new file to, and to GET it from. Deletes expired files."""
         self._expire()
         token = secrets.token_hex(16)
         (self.folder / token).mkdir(parents=True)
@@ -35,11 +35,11 @@ class Uploads:
         return f"{PREFIX}{token}/{name}"
 
     async def write(self, path: str, pieces: AsyncIterator[bytes]) -> None:
-        """Stores what is put to a path that `new` gave. Errors: Refused with 404, 413; OSError. Then nothing is left."""
+        """Stores a file at a path from `new`, whole or not at all. Errors: Refused with 404 or 413; OSError."""
         target = self._place(path)
         if target is None:
             raise refuse(404, "This upload was not initiated, or has expired.")
-        part = target.with_name(".part")  # which no upload is named
+        part = target.with_name(".part")  # a name that no upload has
         try:
             size = 0
             with part.open("wb") as file:
@@ -53,7 +53,7 @@ class Uploads:
             part.unlink(missing_ok=True)
 
     def find(self, path: str) -> Path | None:
-        """The uploaded file of a path, with or without a query; None where there is none."""
+        """The uploaded file at a path, which may have a query; None if there is none."""
         place = self._place(path.partition("?")[0])
         return place if place and place.is_file() else None
 
@@ -67,6 +67,6 @@ class Uploads:
         if not self.folder.is_dir():
             return
         for entry in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # another call was faster
+            with suppress(FileNotFoundError):  # another call has deleted it
                 if entry.stat().st_mtime < time.time() - self.keep:
                     shutil.rmtree(entry, ignore_errors=True)
