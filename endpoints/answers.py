@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -48,11 +48,9 @@ class Address:
         url = f"{self.base}{ROOT}/queue/{APP}/requests/{request_id}"
         return {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
 
-    def file_url(self, request_id: str, file: Mapping[str, Any]) -> str:
-        if file["worker"] == self.view_base:
-            place = {name: file[name] for name in ("filename", "subfolder", "type")}
-            return f"{self.base}/view?{urlencode(place)}"
-        return f"{self.base}{ROOT}/files/{request_id}/{quote(file['filename'])}"
+    def file_url(self, request_id: str, name: str) -> str:
+        """Ends in the file's name, as clients expect of a download; the host's /view?filename=... does not."""
+        return f"{self.base}{ROOT}/files/{request_id}/{quote(name)}"
 
 
 def queued(job: Job, queue: Queue, address: Address) -> web.Response:
@@ -129,7 +127,7 @@ def result_body(job: Job, address: Address) -> Body:
     file = job.result
     assert file is not None
     video = {
-        "url": address.file_url(job.id, file),
+        "url": address.file_url(job.id, file["filename"]),
         "content_type": file["content_type"],
         "file_name": file["filename"],
         "file_size": file["file_size"],

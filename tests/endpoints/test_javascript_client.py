@@ -29,7 +29,7 @@ const result = await fal.subscribe(APP, {{ input, logs: true, mode: "{mode}", po
   onQueueUpdate: (update) => {{ if (update.logs) lines = update.logs.map((log) => log.message); }} }});
 console.log(JSON.stringify({{ ...result, lines }}));""")
     assert told["data"]["seed"] == seed and told["data"]["video"]["content_type"] == "video/mp4"
-    assert told["data"]["video"]["url"].startswith(f"{served.address}/view?")
+    assert told["data"]["video"]["url"].startswith(f"{served.address}/fal/files/")
     assert told["requestId"] in told["data"]["video"]["file_name"]
     assert told["lines"].count("Sampling: step 2 of 2") == 1
 
