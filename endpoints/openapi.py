@@ -34,6 +34,17 @@ WEBHOOK = {
     "required": False,
     "schema": {"type": "string", "format": "uri", "description": "A URL to which the result is sent."},
 }
+MOST_WAITING = {
+    "name": "fal_max_queue_length",
+    "in": "query",
+    "required": False,
+    "schema": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 999_999_999,
+        "description": "Refuse the request with 429 if more requests than this are waiting.",
+    },
+}
 ANYWHERE = (401, 403, 503)  # no key, a page of another origin, requests can't be stored
 FAILED = (422, 499, 500, 503, 504)  # how a request may fail: see failure.py
 CANCELLED = {
@@ -116,7 +127,9 @@ def _queue_paths(endpoints: list[Endpoint], prefix: str) -> Schema:
         },
     }
     for endpoint in endpoints:
-        submit = _operation([WEBHOOK], {200: ("The request status.", status)}, 400, 413, 422, 429)
+        submit = _operation(
+            [WEBHOOK, MOST_WAITING], {200: ("The request status.", status)}, 400, 413, 422, 429
+        )
         paths[f"{prefix}/{endpoint.id}"] = {"post": submit | {"requestBody": _body(endpoint)}}
     return paths
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
@@ -19,6 +19,7 @@ BLOSSOMS = (
 )
 CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
 MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
+MAX_MOTIONS = 100  # entries; repeated ones count once
 MAX_URL = 8192  # characters of a URL that is not a data URI
 HOST_SEEDS = 2**64  # other seeds are taken modulo this
 DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to retype
@@ -53,6 +54,15 @@ def _too_long(kind: str, what: str, most: int) -> PydanticCustomError:
     return PydanticCustomError(
         kind, f"{what} should have at most {{max_length}} characters", {"max_length": most}
     )
+
+
+def _few(motions: Any) -> Any:
+    """Each wrong entry is a problem of its own, so that a long list would get a longer answer."""
+    if isinstance(motions, list) and len(motions) > MAX_MOTIONS:
+        raise PydanticCustomError(
+            "too_long", "List should have at most {max_length} items", {"max_length": MAX_MOTIONS}
+        )
+    return motions
 
 
 def _once_each(motions: list[Motion]) -> list[Motion]:
@@ -139,6 +149,7 @@ Seed = Annotated[
 Fps = Annotated[int, Field(ge=1, le=16, description="Number of frames per second to extract from the video.")]
 Motions = Annotated[
     list[Motion],
+    BeforeValidator(_few),
     AfterValidator(_once_each),
     Field(description="The motions to apply to the video.", json_schema_extra={"uniqueItems": True}),
 ]
@@ -248,18 +259,6 @@ def problem(kind: str, message: str, *where: str | int, **context: Any) -> dict[
     return found | ({"ctx": context} if context else {})
 
 
-def decode(body: bytes | str) -> Any:
-    """The JSON value of a body. Errors: InvalidRequest."""
-    try:
-        return json.loads(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: the body is not UTF-8")]) from None
-    except RecursionError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: nested too deeply")]) from None
-    except ValueError as error:
-        raise InvalidRequest([problem("json_invalid", f"JSON decode error: {error}")]) from None
-
-
 def validate(endpoint: Endpoint, body: Any) -> Request:
     """The request in a decoded body, new or stored. Errors: InvalidRequest with every problem."""
     try:
@@ -285,6 +284,15 @@ def _as_problem(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_small_json(value: Any) -> bool:
     try:
-        return len(json.dumps(value, allow_nan=False)) <= SHOWN_INPUT
+        return _size(value) <= SHOWN_INPUT and len(json.dumps(value, allow_nan=False)) <= SHOWN_INPUT
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def _size(value: Any) -> int:
+    """At most the characters of its JSON: a data URI must not be written out only to be measured."""
+    if isinstance(value, dict):
+        return sum(_size(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, str) else 1

@@ -13,19 +13,23 @@ from aiohttp import web
 
 from .access import allow_origin, check_client, check_key, is_local_name, preflight
 from .answers import Address, ended_within, failed, queued, result_answer, status_answer, stream_status
-from .failure import CLIENT_GONE, Failure, Refused, refuse
+from .failure import CLIENT_GONE, Failure, Refused, refuse, wrong_field
 from .files import Files
 from .incoming import Call, is_uuid, read_request, split
 from .jobs import Jobs, NewJob, StoreUnavailable
 from .queue import Queue
+from .requests import ENDPOINTS
 from .settings import Settings
 from .site import Site
 from .uploads import Uploads
 
-OF_REQUEST = re.compile(r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/status|/status/stream|/cancel)?")
+OF_REQUEST = re.compile(
+    r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/response|/status|/status/stream|/cancel)?"
+)
 GONE_SECONDS = 0.5  # between checks that a waiting client is still connected
-TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest"}
-UPLOAD = ("POST", "/storage/upload/initiate")
+TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "rest.alpha.fal.ai": "rest"}
+UPLOADS = {("POST", f"/storage/upload/{kind}") for kind in ("initiate", "initiate-multipart")}
+NO_STREAM = "Streams and realtime connections are not served here: a video arrives whole. Use `subscribe`, `run` or the queue."
 NOT_STORED = Failure(503, "Requests can't be stored at the moment. Try again later.", "internal_error")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,7 +85,7 @@ class Routes:
             check_key(request, self.settings)
             asked = "queue" if self._is_queue_host(request.host.lower()) else api
             return await self.answer(
-                request, Call(asked, request.method, request.match_info["path"], request.query)
+                request, Call(asked, request.method, request.match_info["path"].strip("/"), request.query)
             )
 
         return handler
@@ -101,9 +105,11 @@ class Routes:
             message = f"x-fal-target-url must name one of {', '.join(TARGETS)}."
             raise refuse(400, message, "bad_request")
         if api == "rest":
-            if (request.method, target.path) != UPLOAD:
-                raise refuse(404, f"{target.path} is not served here.")
-            return await self.files.initiate_upload(request)
+            if (request.method, target.path) in UPLOADS:
+                return await self.files.initiate_upload(request)
+            if target.path.startswith("/tokens"):  # asked for before a realtime connection
+                raise refuse(404, NO_STREAM)
+            raise refuse(404, f"{target.path} is not served here.")
         call = Call(api, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
         return await self.answer(request, call)
 
@@ -112,10 +118,13 @@ class Routes:
         found = OF_REQUEST.fullmatch(call.path)
         if found:
             return await self.about(request, call, address, **found.groupdict(""))
+        endpoint, _, last = call.path.rpartition("/")
+        if endpoint in ENDPOINTS and last in ("stream", "realtime"):
+            raise refuse(404, NO_STREAM)
         new = await read_request(request, call, self.settings, address)
         if call.api == "run":
             return await self.run(request, new, address)
-        job, _ = await self.queue.accept(new)
+        job, _ = await self.queue.accept(new, read_most_waiting(call))
         return queued(job, self.queue, address)
 
     async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
@@ -156,3 +165,14 @@ class Routes:
         if job.state != "ended":
             raise refuse(400, "Request is still in progress")
         return result_answer(job, address)
+
+
+def read_most_waiting(call: Call) -> int | None:
+    """How many requests may be waiting for this one to be accepted. Errors: Refused with 422."""
+    given = call.query.get("fal_max_queue_length")
+    if given is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}", given, re.ASCII):
+        message = "Input should be a whole number of requests"
+        raise Refused(wrong_field("fal_max_queue_length", message, "int_parsing", at="query"))
+    return int(given)

@@ -32,7 +32,9 @@ class Settings(BaseModel):
 
     enabled: bool = Field(False, description="Whether there are endpoints at all.")
     keys: tuple[str, ...] = Field(
-        (), repr=False, description="Who may use them; without keys only this machine may."
+        (),
+        repr=False,
+        description="Keys for /fal; none: only this machine may use it. The rest of ComfyUI stays as open as it is.",
     )
     comfyui: tuple[str, ...] = Field(
         (), description="Addresses of the ComfyUIs that do the work; none: this one."
@@ -117,6 +119,8 @@ class Settings(BaseModel):
     def _tls_is_complete(self) -> Settings:
         if (self.tls_certfile is None) != (self.tls_keyfile is None):
             raise ValueError("tls_certfile and tls_keyfile belong together")
+        if "*" in self.origins and not self.keys:
+            raise ValueError("origins with * needs keys: without them every web page could use this machine")
         if self.tls_certfile is not None and self.listen is None:
             raise ValueError("TLS needs listen: the host has a --tls-certfile of its own")
         return self
