@@ -1,4 +1,4 @@
-"""Calls of the endpoints with curl and the hosted service's own two clients, ready to be pasted into a shell."""
+"""Example calls with curl and the hosted service's two clients, ready to paste into a shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ CURL = """curl --request POST \\
   --header "Content-Type: application/json" \\
   --data {data}"""
 
-PYTHON = """python3 -m venv fal && fal/bin/pip install fal-client
+# Older versions of the Python client do not know FAL_QUEUE_RUN_HOST, and need the name queue.localhost to resolve.
+PYTHON = """python3 -m venv fal && fal/bin/pip install 'fal-client>=0.11'
 export FAL_RUN_HOST={secure}/fal/run FAL_QUEUE_RUN_HOST={secure}/fal/queue
 export SSL_CERT_FILE={authority} FAL_KEY=any
 fal/bin/python - <<'END'
@@ -38,9 +39,9 @@ result = fal_client.subscribe(
 print(result)
 END"""
 
-JAVASCRIPT = """npm install @fal-ai/client
+JAVASCRIPT = """npm install '@fal-ai/client@>=1.10'
 node --input-type=module - <<'END'
-import {{ fal }} from "@fal-ai/client";
+import {{ fal }} from "@fal-ai/client"; // older than 1.10, it ignores proxyUrl and calls the hosted service
 
 fal.config({{ proxyUrl: {{ url: "{address}/fal/proxy", when: "always" }} }});
 const result = await fal.subscribe("{endpoint}", {{
@@ -58,7 +59,7 @@ END"""
 
 
 def snippets(address: str, secure: str, authority: Path) -> dict[str, str]:
-    """By client, what to paste. address: http://host:port. secure: host:port with TLS, by a certificate of `authority`."""
+    """Calls by client. address: http://host:port. secure: host:port with TLS, whose certificate `authority` signed."""
     shell_data = shlex.quote(json.dumps(INPUT))
     return {
         "cURL": CURL.format(address=address, endpoint=ENDPOINT, data=shell_data),

@@ -1,4 +1,4 @@
-"""Who may ask: keys where there are any, else only this machine; and which pages of other origins."""
+"""Who is served: holders of a key if keys are set, else this machine only; and pages of which other origins."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ PREFLIGHT_SECONDS = 600
 
 
 def check_client(request: web.Request, settings: Settings) -> None:
-    """Without keys: loopback clients only, that also asked for a loopback name. Errors: Refused.
+    """Without keys, serves only loopback clients that ask for a loopback name. Errors: Refused.
 
-    A proxy on this machine makes everybody a loopback client, and a page whose name is made to lead here is no friend.
+    Behind a proxy on this machine every client is a loopback client; and DNS rebinding lets a foreign page reach us
+    under a name of its own.
     """
     if settings.keys:
         return
     relayed = any(name in request.headers for name in RELAYED)
     if relayed or not is_loopback(request.remote or "") or not is_local_name(request.host):
-        raise refuse(401, "No keys are set, so only programs on the machine itself are served. Set a key.")
+        raise refuse(401, "Without `keys` in the settings, only programs on this machine are served.")
     if is_foreign(request) and not is_allowed(request.headers["Origin"], settings):
-        raise refuse(403, "Pages of this origin are not served. Name it in `origins` of the settings.")
+        raise refuse(403, "Pages of this origin are not served. Add it to `origins` in the settings.")
 
 
 def check_key(request: web.Request, settings: Settings) -> None:
-    """Errors: Refused with 401, in the service's words."""
+    """Requires one of the keys, if any are set. Errors: Refused with 401, in the service's words."""
     if not settings.keys:
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -64,7 +65,7 @@ def is_local_name(host: str) -> bool:
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Whether a page of another host asks; a proxy may have changed the scheme on the way."""
+    """Whether the request comes from a page of another host. A proxy may have changed the scheme, so it is ignored."""
     origin = request.headers.get("Origin")
     return origin is not None and origin.partition("://")[2].lower() != request.host.lower()
 
@@ -74,7 +75,7 @@ def is_allowed(origin: str, settings: Settings) -> bool:
 
 
 def allow_origin(request: web.Request, response: web.StreamResponse, settings: Settings) -> None:
-    """Lets an allowed page of another origin use the answer. No cookies are ever read, so none are allowed."""
+    """Lets an allowed page of another origin read the answer. Cookies are never read, so credentials are not allowed."""
     if is_foreign(request) and is_allowed(request.headers["Origin"], settings):
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
@@ -82,7 +83,7 @@ def allow_origin(request: web.Request, response: web.StreamResponse, settings: S
 
 
 async def preflight(request: web.Request) -> web.Response:
-    """A browser's question whether it may send what it wants to; `allow_origin` says whose."""
+    """Answers a browser's CORS preflight; `allow_origin` adds the origin if it is allowed."""
     headers = {
         "Access-Control-Allow-Methods": "GET, POST, PUT, OPTIONS",
         "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),

@@ -1,4 +1,4 @@
-"""What the clients are told about a request: where it stands, what came out."""
+"""What clients are told about a request: its status, its result or its failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -23,47 +23,46 @@ from .settings import Settings
 ROOT = "/fal"
 POLL_SECONDS = 0.1
 PING_SECONDS = 10.0
-KEPT = ("x-fal-request-id", "allow")  # of the headers of an error
+KEPT = ("x-fal-request-id", "allow")  # headers of an error that the client gets
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where clients reach us, without a slash at the end. view_base: url of the ComfyUI whose /view is there, too."""
+    """Where clients reach us, without a trailing slash. view_base: URL of the ComfyUI whose /view is at the same address."""
 
     base: str
     view_base: str | None
 
     @staticmethod
     def of(request: web.Request, settings: Settings, view_base: str | None = None) -> Address:
-        """Where this client reached us: its results are to be had there, too. Errors: Refused with 400."""
+        """The address at which this client reached us, and can get its results. Errors: Refused with 400."""
         if settings.address:
             return Address(settings.address.rstrip("/"), None)
-        if not request.host.isprintable():  # bytes that are no text
+        if not request.host.isprintable():  # bytes that are not text
             raise refuse(400, "The Host header is not a name.", "bad_request")
         return Address(f"{request.scheme}://{request.host}", view_base)
 
     def request_urls(self, request_id: str) -> dict[str, str]:
-        """Owner and alias alone are in them, without the rest of the endpoint's id, as the clients build them."""
+        """They hold only the owner and alias of the endpoint's id, as the clients build them."""
         url = f"{self.base}{ROOT}/queue/{APP}/requests/{request_id}"
         return {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
 
-    def file_url(self, job: Job) -> str:
-        place = {name: job.result[name] for name in ("filename", "subfolder", "type")}
-        if job.result["worker"] == self.view_base:
-            return f"{self.base}/view?{urlencode(place)}"
-        return f"{self.base}{ROOT}/files/{job.id}/{quote(place['filename'])}"
+    def file_url(self, request_id: str, name: str) -> str:
+        """Ends in the file's name, as clients expect of a download; the host's /view?filename=... does not."""
+        return f"{self.base}{ROOT}/files/{request_id}/{quote(name)}"
 
 
 def queued(job: Job, queue: Queue, address: Address) -> web.Response:
     live = queue.live(job.id)
-    body = {"status": "IN_QUEUE", "request_id": job.id, "gateway_request_id": job.id}
+    body: Body = {"status": "IN_QUEUE", "request_id": job.id, "gateway_request_id": job.id}
     body |= address.request_urls(job.id) | {"queue_position": queue.position(live) if live else 0}
     return web.json_response(body, headers=named(job))
 
 
-def status_body(job: Job, queue: Queue, address: Address, logs: bool) -> dict[str, Any]:
-    """`logs` is always there: the clients read it without asking whether it is."""
-    body = {"request_id": job.id, **address.request_urls(job.id)}
+def status_body(job: Job, queue: Queue, address: Address, logs: bool) -> Body:
+    """`logs` is always present: the clients read it without checking."""
+    body: Body = {"request_id": job.id, **address.request_urls(job.id)}
     live = queue.live(job.id)
     lines = list(live.log.lines if live else job.logs or []) if logs else []
     if job.state == "ended" and live is None:
@@ -86,15 +85,17 @@ def status_answer(job: Job, queue: Queue, address: Address, logs: bool) -> web.R
 async def stream_status(
     request: web.Request, job: Job, queue: Queue, jobs: Jobs, address: Address, logs: bool
 ) -> web.StreamResponse:
-    """The status whenever it changes, as server-sent events; of the log, what each one adds."""
+    """Server-sent events: the status whenever it changes, each with the log lines that are new."""
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers | named(job))
     await response.prepare(request)
-    sent, told, last = 0, None, time.monotonic()
+    told: Body | None = None
+    sent, last = 0, time.monotonic()
     while True:
         live = queue.live(job.id)
-        if live is None:  # an answer that has begun can't turn into an error, so the database is waited for
-            job = await keep_trying(partial(jobs.get, job.id)) or job
+        if live is None:  # an answer that has begun can't become an error, so wait for the database
+            stored = await keep_trying(partial(jobs.get, job.id))
+            job = stored or job
         state = status_body(job, queue, address, logs)
         lines = state.pop("logs")
         if state != told or len(lines) > sent:
@@ -110,7 +111,7 @@ async def stream_status(
     return response
 
 
-def event(body: dict[str, Any]) -> bytes:
+def event(body: Body) -> bytes:
     return f"data: {json.dumps(body)}\n\n".encode()
 
 
@@ -121,10 +122,12 @@ async def ended_within(live: Live, seconds: float) -> None:
         pass
 
 
-def result_body(job: Job, address: Address) -> dict[str, Any]:
+def result_body(job: Job, address: Address) -> Body:
+    """The result of a request that has ended without a failure."""
     file = job.result
+    assert file is not None
     video = {
-        "url": address.file_url(job),
+        "url": address.file_url(job.id, file["filename"]),
         "content_type": file["content_type"],
         "file_name": file["filename"],
         "file_size": file["file_size"],

@@ -135,20 +135,20 @@ class ComfyUI:
     # ---- files
 
     async def upload_input(self, path: Path, name: str) -> str:
-        """Copies a file to its temp folder under a name; returns the name as nodes that load files take it."""
-        self._inputs[name] = name + path.suffix
+        """Copies a file into a folder of that name in its temp folder; returns the name as nodes that load files take it."""
+        self._inputs[name] = path.name  # which messages of nodes repeat
         with path.open("rb") as file:
-            return f"{await self._store(file, self._inputs[name])} [temp]"
+            return f"{await self._store(file, name, path.name)} [temp]"
 
     async def discard_input(self, name: str) -> None:
         """Empties the file uploaded under a name. It can't be deleted; the host does that when it starts."""
         if name in self._inputs:
-            await self._store(io.BytesIO(), self._inputs.pop(name))
+            await self._store(io.BytesIO(), name, self._inputs.pop(name))
 
-    async def _store(self, file: BinaryIO, name: str) -> str:
+    async def _store(self, file: BinaryIO, folder: str, name: str) -> str:
         form = aiohttp.FormData()
         form.add_field("image", file, filename=name, content_type="application/octet-stream")
-        for field, value in (("type", "temp"), ("subfolder", INPUTS), ("overwrite", "true")):
+        for field, value in (("type", "temp"), ("subfolder", f"{INPUTS}/{folder}"), ("overwrite", "true")):
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=60.0)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:

@@ -1,4 +1,4 @@
-"""What went wrong with a request, in the two shapes that the service's clients read."""
+"""Failures of requests, in the two shapes that the service's clients read."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-WORD = r"[^\\/\s'\":<>|]+"  # of a file's name; folders may have several, with spaces between
+WORD = r"[^\\/\s'\":<>|]+"  # of a file name; the name of a folder may hold several, separated by spaces
 PATHS = re.compile(rf"(?<![\w:/\\.])(?:[A-Za-z]:)?(?:[\\/]{WORD}(?: {WORD})*)+[\\/]((?:{WORD})?)")
 LONGEST = 2000  # characters of a message
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A request's bad end.
+    """Why a request failed.
 
-    status: the HTTP status of the result. detail: a sentence (errors of the service: `error_type` says which kind), or
-    FastAPI's list of problems (errors of the input: each has loc, msg, type).
+    status: the HTTP status of the result. detail: a sentence, with `error_type` naming the kind, for an error of the
+    service; FastAPI's list of problems (each with loc, msg, type) for an error of the input.
     """
 
     status: int
@@ -35,7 +35,7 @@ class Failure:
 
     @property
     def headers(self) -> dict[str, str]:
-        """A repeated request meets the same fate, except where the time or the machine was the reason."""
+        """Repeating the request only helps if the machine was the reason."""
         kind = {"X-Fal-Error-Type": self.error_type} if self.error_type else {}
         if self.error_type == "request_timeout":
             kind["X-Fal-Request-Timeout-Type"] = "user"
@@ -43,7 +43,7 @@ class Failure:
 
 
 class Refused(Exception):
-    """A request that ends, or is not accepted, because of a failure."""
+    """Raised to end a request, or not to accept it, with a failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -55,24 +55,24 @@ def refuse(status: int, detail: str, error_type: str | None = None) -> Refused:
 
 
 def wrong_field(field: str, message: str, kind: str, at: str = "body") -> Failure:
-    """One problem with one field, as validation would report it."""
+    """A failure with one problem in one field, as validation reports it."""
     return Failure(422, [{"loc": [at, field], "msg": message, "type": kind}])
 
 
 def without_paths(text: str) -> str:
-    """A message of the host without the folders of its machine: of every path only the last name is left."""
+    """A message of the host with every path reduced to its last name, so that no folder of the machine is shown."""
     return PATHS.sub(lambda path: path.group(1) or "...", text.strip())[:LONGEST]
 
 
 CANCELLED = Failure(499, "The request was cancelled by the client.", "client_cancelled")
 CLIENT_GONE = Failure(
-    499, "The client closed the connection before the result was there.", "client_disconnected"
+    499, "The client closed the connection before the result was ready.", "client_disconnected"
 )
-TOO_LATE = Failure(504, "The request did not start within the time that it gave.", "request_timeout")
+TOO_LATE = Failure(504, "The request did not start within its timeout.", "request_timeout")
 MACHINE_LOST = Failure(
-    503, "ComfyUI went away each time while it worked on this request.", "runner_disconnected"
+    503, "ComfyUI stopped answering on every attempt to run this request.", "runner_disconnected"
 )
-MISSING_VIDEO = Failure(500, "ComfyUI ended without a video that can be read.", "runner_server_error")
+MISSING_VIDEO = Failure(500, "ComfyUI finished without a readable video.", "runner_server_error")
 INTERRUPTED = Failure(500, "The run was interrupted in ComfyUI.", "runner_server_error")
 DAMAGED = Failure(500, "What was stored of this request is damaged. Send it again.", "internal_error")
 STALLED = Failure(503, "ComfyUI stopped working on this request and gave no reason.", "runner_disconnected")

@@ -6,16 +6,17 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
 from .answers import Address
+from .bodies import decode, read_body
 from .failure import Failure, Refused, refuse, wrong_field
 from .jobs import NewJob
-from .requests import ENDPOINTS, Endpoint, InvalidRequest, decode, validate, with_seed
+from .requests import ENDPOINTS, Endpoint, InvalidRequest, validate, with_seed
 from .settings import Settings
 
 
@@ -122,25 +123,3 @@ def split(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return SplitResult("", "", "", "", "")
-
-
-async def read_body(request: web.Request, most: int) -> bytes:
-    """The body, in memory. Errors: Refused with 413."""
-    too_large = refuse(413, f"The request is larger than {most / (1 << 20):g} MiB.")
-    if (request.content_length or 0) > most:
-        raise too_large
-    body = bytearray()
-    async for piece in pieces(request):
-        body += piece
-        if len(body) > most:
-            raise too_large
-    return bytes(body)
-
-
-async def pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The body, bit by bit. Errors: Refused with 400 where it is not encoded as its header says."""
-    try:
-        async for piece in request.content.iter_chunked(1 << 18):
-            yield piece
-    except web.RequestPayloadError as error:
-        raise refuse(400, "The body is not encoded as its headers say.", "bad_request") from error

@@ -11,7 +11,7 @@ from .requests import APP, Endpoint, Result
 
 Schema = dict[str, Any]
 
-VERSION = "3.1.0"  # the service writes 3.0.4, and numbers and examples that only 3.1 knows
+VERSION = "3.1.0"  # the service says 3.0.4, but writes limits and examples that only 3.1 has
 REFERENCE = "#/components/schemas/{model}"
 LOGS = {
     "name": "logs",
@@ -34,8 +34,19 @@ WEBHOOK = {
     "required": False,
     "schema": {"type": "string", "format": "uri", "description": "A URL to which the result is sent."},
 }
-ANYWHERE = (401, 403, 503)  # no key, another origin's page, requests can't be stored
-FAILED = (422, 499, 500, 503, 504)  # how a request may end: see failure.py
+MOST_WAITING = {
+    "name": "fal_max_queue_length",
+    "in": "query",
+    "required": False,
+    "schema": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 999_999_999,
+        "description": "Refuse the request with 429 if more requests than this are waiting.",
+    },
+}
+ANYWHERE = (401, 403, 503)  # no key, a page of another origin, requests can't be stored
+FAILED = (422, 499, 500, 503, 504)  # how a request may fail: see failure.py
 CANCELLED = {
     "type": "object",
     "properties": {
@@ -47,9 +58,9 @@ CANCELLED = {
 
 
 def document(endpoints: Iterable[Endpoint], address: str) -> Schema:
-    """The document of one endpoint, for its queue alone as the service has it, or of several with all their paths.
+    """The document of one endpoint, with its queue paths only, like the service's; or of several, with all paths.
 
-    address: where the endpoints are, such as http://127.0.0.1:8188/fal.
+    address: base of the endpoints, such as http://127.0.0.1:8188/fal.
     """
     chosen = list(endpoints)
     schemas = _shared_schemas()
@@ -68,7 +79,7 @@ def document(endpoints: Iterable[Endpoint], address: str) -> Schema:
                     "type": "apiKey",
                     "in": "header",
                     "name": "Authorization",
-                    "description": "Key, a space, and one of the keys in the settings. Without keys there, none.",
+                    "description": "`Key`, a space, and one of the keys in the settings. Not needed if no keys are set.",
                 }
             },
             "schemas": schemas,
@@ -87,7 +98,7 @@ def model_name(endpoint: Endpoint) -> str:
 
 def _info(endpoints: list[Endpoint]) -> Schema:
     if len(endpoints) > 1:
-        description = "The endpoints of Fast AnimateDiff, served by a ComfyUI."
+        description = "The Fast AnimateDiff endpoints, served by ComfyUI."
         return {"title": "Fast AnimateDiff", "version": "1.0.0", "description": description}
     (endpoint,) = endpoints
     return {
@@ -99,7 +110,7 @@ def _info(endpoints: list[Endpoint]) -> Schema:
 
 
 def _queue_paths(endpoints: list[Endpoint], prefix: str) -> Schema:
-    """Submitting, by endpoint; status, cancelling and result have one path for all endpoints of the app."""
+    """One path per endpoint to submit to; status, cancel and result have one path for all endpoints of the app."""
     requests = f"{prefix}/{APP}/requests/{{request_id}}"
     results = [_reference(f"{model_name(endpoint)}Output") for endpoint in endpoints]
     result = results[0] if len(results) == 1 else {"anyOf": results}
@@ -116,7 +127,9 @@ def _queue_paths(endpoints: list[Endpoint], prefix: str) -> Schema:
         },
     }
     for endpoint in endpoints:
-        submit = _operation([WEBHOOK], {200: ("The request status.", status)}, 400, 413, 422, 429)
+        submit = _operation(
+            [WEBHOOK, MOST_WAITING], {200: ("The request status.", status)}, 400, 413, 422, 429
+        )
         paths[f"{prefix}/{endpoint.id}"] = {"post": submit | {"requestBody": _body(endpoint)}}
     return paths
 
@@ -137,7 +150,7 @@ def _operation(parameters: list[Schema], answers: dict[int, tuple[str, Schema]],
         if status == 202:
             responses["202"] = _answer("Accepted, not finished.", ok[1])
         elif status == 422:
-            responses["422"] = _answer("The input has problems.", _reference("HTTPValidationError"))
+            responses["422"] = _answer("The input is invalid.", _reference("HTTPValidationError"))
         else:
             responses[str(status)] = _answer("What went wrong.", _reference("Error"))
     return {"parameters": parameters, "responses": responses}
@@ -168,7 +181,7 @@ def _request_schemas(endpoint: Endpoint) -> Schema:
 
 
 def _models_schemas(model: type[BaseModel]) -> Schema:
-    """The schemas of a model and of those in it, by name."""
+    """The schemas of a model and of the models nested in it, by name."""
     schema = model.model_json_schema(ref_template=REFERENCE)
     found = {**schema.pop("$defs", {}), model.__name__: schema}
     for described in found.values():
@@ -178,7 +191,7 @@ def _models_schemas(model: type[BaseModel]) -> Schema:
 
 
 def _plain(field: Schema) -> Schema:
-    """A field that may be null, as the type it has otherwise: readers of such documents look for `type`."""
+    """A nullable field as a list of types instead of `anyOf`: readers of these documents look for `type`."""
     choices = field.get("anyOf", [])
     if {"type": "null"} not in choices:
         return field

@@ -83,19 +83,20 @@ class Queue:
         except (TimeoutError, asyncio.TimeoutError):
             raise StoreUnavailable("the requests of an earlier start could not be read yet") from None
 
-    async def accept(self, new: NewJob) -> tuple[Job, bool]:
-        """The stored request, and whether it is new: the same id again changes nothing.
+    async def accept(self, new: NewJob, most: int | None = None) -> tuple[Job, bool]:
+        """The stored request, and whether it is new: the same id again changes nothing. most: that may wait before it.
 
         Errors: StoreUnavailable; Refused with 429 when too many wait, 422 when the id is known with another input.
         """
         await self.recovered()
         # Shielded: what is stored has to be queued, too, though the caller may be cancelled in between.
-        return await asyncio.shield(asyncio.ensure_future(self._accept(new)))
+        return await asyncio.shield(asyncio.ensure_future(self._accept(new, most)))
 
-    async def _accept(self, new: NewJob) -> tuple[Job, bool]:
+    async def _accept(self, new: NewJob, most: int | None) -> tuple[Job, bool]:
         async with self._accepting:  # one after the other, so that no two take the last place
-            if len(self._waiting) >= self.most and await self.jobs.get(new.id) is None:
-                raise refuse(429, f"{self.most} requests wait already. Try again later.")
+            waiting, most = len(self._waiting), self.most - 1 if most is None else min(most, self.most - 1)
+            if waiting > most and await self.jobs.get(new.id) is None:
+                raise refuse(429, f"{waiting} requests are already waiting. Try again later.")
             job = await self.jobs.accept(new)
             if (job.endpoint, job.digest) != (new.endpoint, new.digest):
                 message = "This request id was used before with another input."

@@ -1,4 +1,4 @@
-"""What the four endpoints take and give: the service's fields with their types, defaults, ranges and descriptions."""
+"""Requests and results of the four endpoints: the service's fields, types, defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
@@ -19,16 +19,17 @@ BLOSSOMS = (
 )
 CLIPS = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
 MAX_TEXT = 20_000  # characters of a prompt; the service names no limit, a text encoder reads a few hundred
-MAX_URL = 8192  # characters of a URL that is no data URI
-DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to be typed again
-SHOWN_INPUT = 1000  # characters of JSON; larger inputs are left out of a problem
+MAX_MOTIONS = 100  # entries; repeated ones count once
+MAX_URL = 8192  # characters of a URL that is not a data URI
+DRAWN_SEEDS = 2**32  # exact in JavaScript, and short enough to retype
+SHOWN_INPUT = 1000  # characters of JSON; a problem leaves out larger inputs
 
 Motion = Literal["zoom-out", "zoom-in", "pan-left", "pan-right", "tilt-up", "tilt-down"]
 Preset = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
 
 
 def _is_unicode(text: str) -> str:
-    """JSON can spell half a character, which no file or database takes."""
+    """JSON can spell a lone surrogate, which no file or database accepts."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -54,12 +55,21 @@ def _too_long(kind: str, what: str, most: int) -> PydanticCustomError:
     )
 
 
+def _few(motions: Any) -> Any:
+    """Each wrong entry is a problem of its own, so that a long list would get a longer answer."""
+    if isinstance(motions, list) and len(motions) > MAX_MOTIONS:
+        raise PydanticCustomError(
+            "too_long", "List should have at most {max_length} items", {"max_length": MAX_MOTIONS}
+        )
+    return motions
+
+
 def _once_each(motions: list[Motion]) -> list[Motion]:
     return list(dict.fromkeys(motions))
 
 
 class Fields(BaseModel):
-    """Fields of requests and results: fixed once read; those that the service does not know are left out."""
+    """Base of requests and results: immutable, and unknown fields are ignored, as the service does."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -138,6 +148,7 @@ Seed = Annotated[
 Fps = Annotated[int, Field(ge=1, le=16, description="Number of frames per second to extract from the video.")]
 Motions = Annotated[
     list[Motion],
+    BeforeValidator(_few),
     AfterValidator(_once_each),
     Field(description="The motions to apply to the video.", json_schema_extra={"uniqueItems": True}),
 ]
@@ -209,7 +220,7 @@ class Result(Fields):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint: its app id, the model of its requests, and the name of its API prompt in `workflows/api`."""
+    """One endpoint: its id, the model of its requests, and the name of its API prompt in `workflows/api`."""
 
     id: str
     request: type[TextToVideo] | type[VideoToVideo] | type[TurboTextToVideo] | type[TurboVideoToVideo]
@@ -234,7 +245,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 
 
 class InvalidRequest(ValueError):
-    """A body that is no request; `detail` is the list of problems as the service's clients read it."""
+    """A body that is not a valid request; `detail` lists the problems as the service's clients read them."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__("; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail))
@@ -242,25 +253,13 @@ class InvalidRequest(ValueError):
 
 
 def problem(kind: str, message: str, *where: str | int, **context: Any) -> dict[str, Any]:
-    """One entry of `detail`: what is wrong with the part of the body that `where` leads to."""
+    """One entry of `detail`. where: the path to the part of the body that is wrong."""
     found: dict[str, Any] = {"loc": ["body", *where], "msg": message, "type": kind}
     return found | ({"ctx": context} if context else {})
 
 
-def decode(body: bytes | str) -> Any:
-    """The JSON value of a body. Raises InvalidRequest."""
-    try:
-        return json.loads(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: the body is not UTF-8")]) from None
-    except RecursionError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: nested too deeply")]) from None
-    except ValueError as error:
-        raise InvalidRequest([problem("json_invalid", f"JSON decode error: {error}")]) from None
-
-
 def validate(endpoint: Endpoint, body: Any) -> Request:
-    """The request in a decoded body, or in one stored earlier. Raises InvalidRequest with every problem."""
+    """The request in a decoded body, new or stored. Errors: InvalidRequest with every problem."""
     try:
         return endpoint.request.model_validate(body)
     except ValidationError as error:
@@ -268,7 +267,7 @@ def validate(endpoint: Endpoint, body: Any) -> Request:
 
 
 def with_seed(request: Request) -> Request:
-    """The request with a seed: drawn where there is none. A given one stays, so that the result names the same."""
+    """The request with a seed, drawn if there is none. A given seed stays as it is: the result repeats it."""
     if request.seed is not None:
         return request
     return request.model_copy(update={"seed": secrets.randbelow(DRAWN_SEEDS)})
@@ -284,6 +283,15 @@ def _as_problem(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_small_json(value: Any) -> bool:
     try:
-        return len(json.dumps(value, allow_nan=False)) <= SHOWN_INPUT
+        return _size(value) <= SHOWN_INPUT and len(json.dumps(value, allow_nan=False)) <= SHOWN_INPUT
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def _size(value: Any) -> int:
+    """At most the characters of its JSON: a data URI must not be written out only to be measured."""
+    if isinstance(value, dict):
+        return sum(_size(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, str) else 1

@@ -1,4 +1,4 @@
-"""The HTTP API: the addresses under /fal that the service's clients, and a person's browser, ask."""
+"""The HTTP API: the addresses under /fal that the service's clients and a browser use."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from aiohttp import web
 
 from .access import allow_origin, check_client, check_key, is_local_name, preflight
 from .answers import Address, ended_within, failed, queued, result_answer, status_answer, stream_status
-from .failure import CLIENT_GONE, Failure, Refused, refuse
+from .failure import CLIENT_GONE, Failure, Refused, refuse, wrong_field
 from .files import Files
 from .incoming import Call, is_uuid, read_request, split
 from .jobs import Jobs, NewJob
 from .queue import Queue
+from .requests import ENDPOINTS
 from .settings import Settings
 from .site import Site
 from .store import StoreUnavailable
 from .uploads import Uploads
 
-OF_REQUEST = re.compile(r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/status|/status/stream|/cancel)?")
-GONE_SECONDS = 0.5  # between looks whether a waiting client is still there
-TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest"}
-UPLOAD = ("POST", "/storage/upload/initiate")
-NOT_STORED = Failure(503, "Requests can't be stored now. Try again later.", "internal_error")
+OF_REQUEST = re.compile(
+    r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/response|/status|/status/stream|/cancel)?"
+)
+GONE_SECONDS = 0.5  # between checks that a waiting client is still connected
+TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "rest.alpha.fal.ai": "rest"}
+UPLOADS = {("POST", f"/storage/upload/{kind}") for kind in ("initiate", "initiate-multipart")}
+NO_STREAM = "Streams and realtime connections are not served here: a video arrives whole. Use `subscribe`, `run` or the queue."
+NOT_STORED = Failure(503, "Requests can't be stored at the moment. Try again later.", "internal_error")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Routes:
-    """Answers the clients. view_base: url of the ComfyUI whose /view the same server has, if any."""
+    """Answers the clients. view_base: URL of the ComfyUI whose /view is on the same server, if any."""
 
     def __init__(
         self, settings: Settings, queue: Queue, jobs: Jobs, uploads: Uploads, view_base: str | None
@@ -42,7 +46,7 @@ class Routes:
         self.files, self.site = Files(settings, queue, jobs, uploads), Site(settings)
 
     def app(self) -> web.Application:
-        """An application for the address /fal of a server."""
+        """The application that serves /fal."""
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(self._allow_origin)
         for api in ("run", "queue"):
@@ -54,7 +58,7 @@ class Routes:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Checks who asks, and gives every error the service's shape."""
+        """Checks who is asking, and gives every error the service's shape."""
         try:
             check_client(request, self.settings)
             if request.method == "OPTIONS":
@@ -69,7 +73,7 @@ class Routes:
         except StoreUnavailable as error:
             logging.warning("Fast AnimateDiff endpoints: %s", error)
             return failed(NOT_STORED)
-        except ConnectionError:  # the client is gone, or an answer that has begun can't be ended
+        except ConnectionError:  # the client is gone, or an answer that has begun can't be completed
             if request.transport:
                 request.transport.abort()
             return failed(CLIENT_GONE)
@@ -82,29 +86,31 @@ class Routes:
             check_key(request, self.settings)
             asked = "queue" if self._is_queue_host(request.host.lower()) else api
             return await self.answer(
-                request, Call(asked, request.method, request.match_info["path"], request.query)
+                request, Call(asked, request.method, request.match_info["path"].strip("/"), request.query)
             )
 
         return handler
 
     def _is_queue_host(self, host: str) -> bool:
-        """Whether it is what the Python client makes of our name where only FAL_RUN_HOST was set."""
+        """Whether the Python client derived this host from ours, because only FAL_RUN_HOST was set."""
         prefix, _, name = host.partition("queue.")
         own = split(self.settings.address or "").netloc.lower()
         return not prefix and bool(name) and (name == own or is_local_name(name))
 
     async def proxied(self, request: web.Request) -> web.StreamResponse:
-        """What the JavaScript client's `proxyUrl` sends here, with the address that it meant in a header."""
+        """What the JavaScript client sends to its `proxyUrl`; a header names the address that it is meant for."""
         check_key(request, self.settings)
         target = split(request.headers.get("x-fal-target-url", ""))
         api = TARGETS.get(target.hostname or "")
         if api is None:
-            message = f"x-fal-target-url has to name one of {', '.join(TARGETS)}."
+            message = f"x-fal-target-url must name one of {', '.join(TARGETS)}."
             raise refuse(400, message, "bad_request")
         if api == "rest":
-            if (request.method, target.path) != UPLOAD:
-                raise refuse(404, f"{target.path} is not served here.")
-            return await self.files.initiate_upload(request)
+            if (request.method, target.path) in UPLOADS:
+                return await self.files.initiate_upload(request)
+            if target.path.startswith("/tokens"):  # asked for before a realtime connection
+                raise refuse(404, NO_STREAM)
+            raise refuse(404, f"{target.path} is not served here.")
         call = Call(api, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
         return await self.answer(request, call)
 
@@ -113,14 +119,17 @@ class Routes:
         found = OF_REQUEST.fullmatch(call.path)
         if found:
             return await self.about(request, call, address, **found.groupdict(""))
+        endpoint, _, last = call.path.rpartition("/")
+        if endpoint in ENDPOINTS and last in ("stream", "realtime"):
+            raise refuse(404, NO_STREAM)
         new = await read_request(request, call, self.settings, address)
         if call.api == "run":
             return await self.run(request, new, address)
-        job, _ = await self.queue.accept(new)
+        job, _ = await self.queue.accept(new, read_most_waiting(call))
         return queued(job, self.queue, address)
 
     async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
-        """Waits for the result. A client that goes away has cancelled, unless it chose the id: then it may come back."""
+        """Waits for the result. A client that disconnects has cancelled, unless it chose the id: it may come back then."""
         returns = "x-fal-request-id" in request.headers
         job, is_new = await self.queue.accept(replace(new, api="queue") if returns else new)
         live = self.queue.live(job.id)
@@ -133,12 +142,12 @@ class Routes:
             if is_new and not returns:
                 await self.queue.cancel(job.id, CLIENT_GONE)
             raise
-        return result_answer(await self.jobs.get(job.id), address)
+        return result_answer(await self.jobs.get(job.id) or job, address)
 
     async def about(
         self, request: web.Request, call: Call, address: Address, app: str, id: str, verb: str
     ) -> web.StreamResponse:
-        """Status, result and cancel of a request."""
+        """Answers for the status or the result of a request, or cancels it."""
         call.require("PUT" if verb == "/cancel" else "GET")
         await self.queue.recovered()
         job = await self.jobs.get(id) if is_uuid(id) else None
@@ -157,3 +166,14 @@ class Routes:
         if job.state != "ended":
             raise refuse(400, "Request is still in progress")
         return result_answer(job, address)
+
+
+def read_most_waiting(call: Call) -> int | None:
+    """How many requests may be waiting for this one to be accepted. Errors: Refused with 422."""
+    given = call.query.get("fal_max_queue_length")
+    if given is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}", given, re.ASCII):
+        message = "Input should be a whole number of requests"
+        raise Refused(wrong_field("fal_max_queue_length", message, "int_parsing", at="query"))
+    return int(given)

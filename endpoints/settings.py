@@ -33,7 +33,9 @@ class Settings(BaseModel):
 
     enabled: bool = Field(False, description="Whether the endpoints are served.")
     keys: tuple[str, ...] = Field(
-        (), repr=False, description="Keys of those who may use them; without keys, only this machine may."
+        (),
+        repr=False,
+        description="Keys for /fal; none: only this machine may use it. The rest of ComfyUI stays as open as it is.",
     )
     comfyui: tuple[str, ...] = Field(
         (), description="Addresses of the ComfyUIs that do the work; by default this one."
@@ -121,6 +123,8 @@ class Settings(BaseModel):
     def _tls_is_complete(self) -> Settings:
         if (self.tls_certfile is None) != (self.tls_keyfile is None):
             raise ValueError("tls_certfile and tls_keyfile must be set together")
+        if "*" in self.origins and not self.keys:
+            raise ValueError("origins with * needs keys: without them every web page could use this machine")
         if self.tls_certfile is not None and self.listen is None:
             raise ValueError("TLS needs listen: for its own port the host has --tls-certfile")
         return self

@@ -1,4 +1,4 @@
-"""The page on which a person can try the endpoints, and their description for programs."""
+"""The page on which a person can try the endpoints, and their OpenAPI documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRESH = {"Cache-Control": "no-cache"}
 
 
 class Site:
-    """The handlers of what is the same for everybody."""
+    """The handlers of the page and the documents, which need no key."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -36,7 +36,7 @@ class Site:
     async def one_document(self, request: web.Request) -> web.Response:
         endpoint = ENDPOINTS.get(request.match_info["endpoint"])
         if endpoint is None:
-            raise refuse(404, f"There are: {', '.join(ENDPOINTS)}.")
+            raise refuse(404, f"There is no such endpoint. Available: {', '.join(ENDPOINTS)}.")
         address = Address.of(request, self.settings).base
         return web.json_response(openapi.document([endpoint], address + ROOT))
 

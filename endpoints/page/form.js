@@ -1,7 +1,9 @@
-// The form of one endpoint, made from the schema of its requests: read, filled, told what is wrong with it.
+// The form of one endpoint, made from the schema of its requests: it is filled in, read, and shows problems.
+
+import { local } from "./queue.js";
 
 const LONG = ["prompt", "negative_prompt"];
-const FIRST = ["video_url", ...LONG]; // over the whole width, as LAST
+const FIRST = ["video_url", ...LONG]; // full width, like LAST
 const LAST = ["motions", "video_size"];
 const NAMES = { num_inference_steps: "Steps", guidance_scale: "Guidance", first_n_seconds: "Seconds", num_frames: "Frames", video_url: "Video", fps: "FPS" };
 const VIDEO_KINDS = "video/*,.mkv,.gif,.webp,.png,.apng,.ts,.avi";
@@ -17,8 +19,8 @@ function words(name) {
   return text[0].toUpperCase() + text.slice(1);
 }
 
-// A control is { element, read(), write(value) }, with its input where that is only a part of the element;
-// read() gives undefined where the service's default is meant.
+// A control is { element, read(), write(value) }, and input if that is only a part of the element.
+// read() gives undefined for the service's default.
 function textControl(id, name) {
   const element = LONG.includes(name) ? make("textarea", { id, rows: 3 }) : make("input", { id, type: "text" });
   return { element, read: () => element.value, write: (value) => { element.value = value ?? ""; } };
@@ -66,40 +68,68 @@ function sizeControl(id, schema) {
   return { element: make("div", {}, select, pair), input: select, read, write };
 }
 
-function videoControl(id) {
+// A chosen file is uploaded at once: its preview then comes from this server, which every policy of the host allows.
+class Chosen {
+  constructor(name, upload) { Object.assign(this, { name, upload }); }
+
+  // The address of the file on the server. An upload that failed is tried again.
+  url() {
+    this.uploading ??= this.upload().catch((error) => { this.uploading = null; throw error; });
+    return this.uploading;
+  }
+}
+
+function videoControl(id, upload) {
   const address = make("input", { id, type: "url", placeholder: "https://..." });
   const picker = make("input", { type: "file", accept: VIDEO_KINDS, hidden: true });
   const choose = make("button", { type: "button", className: "quiet" }, "Choose a file");
-  const note = make("div", {}, "or drop a video here");
+  const note = make("div");
   const drop = make("div", { className: "drop" }, choose, note, picker);
-  let file = null;
-  const show = (text, preview) => {
-    drop.querySelectorAll("video, img").forEach((old) => { URL.revokeObjectURL(old.src); old.remove(); });
-    if (preview) drop.prepend(preview);
-    note.textContent = text;
+  let chosen = null;
+  const preview = (src) => {
+    const video = make("video", { src, muted: true, loop: true, autoplay: true });
+    const image = make("img", { src, alt: "" });
+    video.addEventListener("error", () => video.replaceWith(image));
+    image.addEventListener("error", () => image.remove());
+    drop.prepend(video);
   };
-  const take = (taken) => {
-    if (!taken) return;
-    file = taken;
+  const show = (text) => { drop.querySelectorAll("video, img").forEach((old) => old.remove()); note.textContent = text; };
+  const clear = () => { chosen = null; show("or drop a video here"); };
+  const take = async (taken) => {
+    chosen = taken;
     address.value = "";
-    const src = URL.createObjectURL(file);
-    const preview = file.type.startsWith("image/") ? make("img", { src, alt: "" }) : make("video", { src, muted: true, loop: true, autoplay: true });
-    preview.addEventListener("error", () => preview.remove());
-    show(file.name, preview);
+    show(`Uploading ${taken.name}`);
+    try {
+      const src = local(await taken.url());
+      if (chosen !== taken) return;
+      show(taken.name);
+      preview(src);
+    } catch (error) {
+      if (chosen === taken) show(`${taken.name} was not uploaded: ${error.message}`);
+    }
+  };
+  const takeFile = (file) => {
+    if (!file) return;
+    take(new Chosen(file.name, () => upload(file)));
     address.dispatchEvent(new Event("change", { bubbles: true }));
   };
+  const write = (value) => {
+    const uploaded = /\/storage\/files\/[^/]+\/([^/]+)$/.exec(value);
+    if (value instanceof Chosen) take(value);
+    else if (uploaded) take(new Chosen(uploaded[1], async () => value));
+    else { address.value = value ?? ""; clear(); }
+  };
   choose.addEventListener("click", () => picker.click());
-  picker.addEventListener("change", () => { take(picker.files[0]); picker.value = ""; });
-  address.addEventListener("input", () => { file = null; show("or drop a video here"); });
+  picker.addEventListener("change", () => { takeFile(picker.files[0]); picker.value = ""; });
+  address.addEventListener("input", clear);
   drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("is-over"); });
   drop.addEventListener("dragleave", () => drop.classList.remove("is-over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("is-over"); take(event.dataTransfer.files[0]); });
-  const write = (value) => { file = null; address.value = value ?? ""; show("or drop a video here"); };
-  return { element: make("div", {}, address, drop), input: address, read: () => file ?? address.value.trim(), write };
+  drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("is-over"); takeFile(event.dataTransfer.files[0]); });
+  return { element: make("div", {}, address, drop), input: address, read: () => chosen ?? address.value.trim(), write };
 }
 
-function control(id, name, schema, shown) {
-  if (name === "video_url") return videoControl(id);
+function control(id, name, schema, shown, upload) {
+  if (name === "video_url") return videoControl(id, upload);
   if (name === "seed") return seedControl(id);
   if (schema.type === "array") return choicesControl(id, schema);
   if (schema.anyOf) return sizeControl(id, schema);
@@ -108,8 +138,8 @@ function control(id, name, schema, shown) {
 }
 
 export class Form {
-  // Puts the fields of the schema into the place, with what was typed before where a name is the same.
-  constructor(place, schema, kept = {}) {
+  // Puts the fields of the schema into the place. upload: sends a file to the server and resolves to its address.
+  constructor(place, schema, upload) {
     this.schema = schema;
     this.controls = new Map();
     this.boxes = new Map();
@@ -118,8 +148,8 @@ export class Form {
     for (const name of schema["x-fal-order-properties"].toSorted((a, b) => rank(a) - rank(b))) {
       const field = schema.properties[name];
       const id = `field-${name}`;
-      const shown = make("span", { className: "value", ariaHidden: "true" }); // a slider says its value itself
-      const made = control(id, name, field, shown);
+      const shown = make("span", { className: "value", ariaHidden: "true" }); // screen readers read it from the slider
+      const made = control(id, name, field, shown, upload);
       const isGroup = field.type === "array";
       const title = make(isGroup ? "legend" : "label", isGroup ? {} : { htmlFor: id }, make("span", {}, words(name)), shown);
       const box = make(isGroup ? "fieldset" : "div", { className: "field" }, title, made.element, make("p", { className: "hint", id: `${id}-hint` }, field.description ?? ""));
@@ -129,8 +159,8 @@ export class Form {
       this.boxes.set(name, box);
       place.append(box);
     }
+    place.oninput = place.onchange = (event) => this.forget(event.target);
     this.reset();
-    for (const name of ["prompt", "video_url"]) if (kept[name] && this.controls.has(name) && typeof kept[name] === "string") this.write(name, kept[name]);
   }
 
   reset() {
@@ -143,23 +173,30 @@ export class Form {
 
   write(name, value) { this.controls.get(name)?.write(value); }
 
-  // The request as it is sent, but for a chosen file, which stands at its field as a File.
+  // The request as it is sent, except that a chosen file is an object with name and url().
   read() {
     const values = [...this.controls].map(([name, made]) => [name, made.read()]);
     return Object.fromEntries(values.filter(([, value]) => value !== undefined));
   }
 
-  // Shows each problem at its field and goes to the first; gives back those that belong to none.
+  // Shows each problem at its field and focuses the first; returns those that belong to no field.
   explain(problems) {
-    for (const [name, box] of this.boxes) {
-      const found = problems.filter((problem) => problem.loc?.[1] === name);
-      const id = `field-${name}`;
-      box.querySelector(".wrong")?.remove();
-      if (found.length) box.append(make("p", { className: "wrong", id: `${id}-wrong` }, found.map((problem) => problem.msg).join("; ")));
-      box.described.ariaInvalid = String(found.length > 0);
-      box.described.setAttribute("aria-describedby", found.length ? `${id}-wrong ${id}-hint` : `${id}-hint`);
-    }
+    for (const name of this.boxes.keys()) this.mark(name, problems.filter((problem) => problem.loc?.[1] === name));
     document.querySelector("[aria-invalid=true]:is(input, textarea, select), [aria-invalid=true] input")?.focus();
     return problems.filter((problem) => !this.boxes.has(problem.loc?.[1]));
+  }
+
+  mark(name, found) {
+    const box = this.boxes.get(name);
+    const id = `field-${name}`;
+    box.querySelector(".wrong")?.remove();
+    if (found.length) box.append(make("p", { className: "wrong", id: `${id}-wrong` }, found.map((problem) => problem.msg).join("; ")));
+    box.described.ariaInvalid = String(found.length > 0);
+    box.described.setAttribute("aria-describedby", found.length ? `${id}-wrong ${id}-hint` : `${id}-hint`);
+  }
+
+  // Removes the problem of the field that changes.
+  forget(changed) {
+    for (const [name, box] of this.boxes) if (box.contains(changed)) this.mark(name, []);
   }
 }

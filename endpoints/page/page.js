@@ -1,11 +1,12 @@
-// Picks an endpoint, sends its form, shows the way of the request through the queue and the video at its end.
+// Lets a person choose an endpoint, sends its form, and shows the progress of the request and its video.
 
 import { Form, make } from "./form.js";
-import { Endpoints } from "./queue.js";
+import { Endpoints, local } from "./queue.js";
 
 const at = (id) => document.getElementById(id);
 const KEY = "fast-animatediff-key";
 const RUNNING = "fast-animatediff-running";
+const STEP = /step (\d+) of (\d+)/;
 
 at("key").value = sessionStorage.getItem(KEY) ?? "";
 const endpoints = new Endpoints(() => at("key").value.trim());
@@ -26,20 +27,23 @@ function inputOf(endpoint) {
   return described.components.schemas[body.$ref.split("/").at(-1)];
 }
 
+// Shows the form of an endpoint, with these values and, of the last form, what was being worked on.
 function choose(endpoint, values = {}) {
-  const kept = { ...(form?.read() ?? {}), ...values };
+  const { prompt, video_url } = form?.read() ?? {};
+  const kept = Object.entries({ prompt, video_url }).filter(([, value]) => value);
   chosen = endpoint;
   for (const link of at("endpoints").children) {
     link.dataset.id === endpoint ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   at("endpoint-id").textContent = endpoint;
-  form = new Form(at("fields"), inputOf(endpoint), form ? kept : values);
+  form = new Form(at("fields"), inputOf(endpoint), (file) => endpoints.upload(file));
+  for (const [name, value] of [...kept, ...Object.entries(values)]) form.write(name, value);
   showCode();
 }
 
 function showCode() {
   const input = form.read();
-  if (input.video_url instanceof File) input.video_url = "https://example.com/your-video.mp4";
+  if (input.video_url?.url) input.video_url = "https://example.com/your-video.mp4";
   const key = at("key").value ? ' \\\n  --header "Authorization: Key $FAL_KEY"' : "";
   const body = JSON.stringify(input, null, 2).replaceAll("'", "'\\''");
   at("curl").textContent = `curl --request POST --url ${new URL(`run/${chosen}`, location.href)}${key} \\\n  --header "Content-Type: application/json" \\\n  --data '${body}'`;
@@ -53,18 +57,20 @@ function showProblem(error) {
   if (error.status === 401) { at("access").open = true; at("key").focus(); }
 }
 
-// The state is read out where a screen is; the steps within it are not.
-function showState(text, done, all) {
+// Screen readers announce the state, but not each step.
+function showState(text) {
   if (at("state").textContent !== text) at("state").textContent = text;
-  at("step").textContent = all ? `step ${done} of ${all}` : "";
-  if (all) Object.assign(at("bar"), { max: all, value: done });
-  else at("bar").removeAttribute("value");
 }
 
+// The last step stays in sight when sampling is over: it may last less than a moment.
 function addLines(lines, isWhole) {
   if (isWhole) at("lines").replaceChildren();
   for (const { timestamp, message } of lines) {
     at("lines").append(make("li", {}, make("time", {}, new Date(timestamp).toLocaleTimeString()), message));
+    const step = STEP.exec(message);
+    if (!step) continue;
+    at("step").textContent = step[0];
+    Object.assign(at("bar"), { max: Number(step[2]), value: Number(step[1]) });
   }
   at("log").hidden = !at("lines").children.length;
   at("lines").scrollTop = at("lines").scrollHeight;
@@ -73,88 +79,104 @@ function addLines(lines, isWhole) {
 function showStatus(status, isWhole) {
   addLines(status.logs ?? [], isWhole);
   const last = at("lines").lastElementChild?.lastChild.textContent ?? "Starting";
-  const step = /step (\d+) of (\d+)/.exec(last);
-  if (status.status === "AWAY") showState("The server does not answer; asking again");
-  else if (status.status === "IN_QUEUE") showState(status.queue_position ? `In the queue, ${status.queue_position} before it` : "In the queue, next");
+  if (!STEP.test(last)) at("bar").removeAttribute("value");
+  if (status.status === "AWAY") showState("The server is not answering. Trying again");
+  else if (status.status === "IN_QUEUE") showState(status.queue_position ? `In the queue, ${status.queue_position} ahead` : "In the queue, next");
   else if (status.status === "COMPLETED") showState(status.error ? "" : `Done in ${(status.metrics?.inference_time ?? 0).toFixed(1)} seconds`);
-  else if (step) showState("Sampling", Number(step[1]), Number(step[2]));
-  else showState(last);
+  else showState(STEP.test(last) ? "Sampling" : last);
 }
 
 function showResult(result) {
   const { url, content_type: kind, file_name: name, file_size: size } = result.video;
-  const player = kind?.startsWith("image/") ? make("img", { src: url, alt: "The result" }) : make("video", { src: url, controls: true, loop: true, autoplay: true, muted: true, playsInline: true });
+  const src = local(url);
+  const player = kind?.startsWith("image/") ? make("img", { src, alt: "The result" }) : make("video", { src, ariaLabel: "The result", controls: true, loop: true, autoplay: true, muted: true, playsInline: true });
+  player.tabIndex = 0;
   at("stage").replaceChildren(player);
-  const download = make("a", { href: url, download: name ?? "" }, `Download (${(size / 1024).toFixed(0)} KiB)`);
+  const download = make("a", { href: src, download: name ?? "" }, `Download (${(size / 1024).toFixed(0)} KiB)`);
   const again = make("button", { type: "button", className: "quiet" }, `Keep seed ${result.seed}`);
   again.addEventListener("click", () => { form.write("seed", result.seed); showCode(); });
   const next = make("button", { type: "button", className: "quiet" }, "Re-animate this");
   next.addEventListener("click", () => go(chosen.replace(/[^/]+$/, "video-to-video"), { video_url: url }));
   at("facts").replaceChildren(download, again, next);
   at("facts").hidden = false;
+  return player;
 }
 
 function clearOutcome() {
   at("stage").replaceChildren(at("idle") ?? make("p", { id: "idle" }, "The video will appear here."));
   at("lines").replaceChildren();
   at("problem").hidden = at("facts").hidden = at("log").hidden = true;
-  showState("");
+  at("step").textContent = "";
+  at("bar").removeAttribute("value");
 }
 
 function setRunning(request) {
   running = request;
   at("run").disabled = request !== null;
   at("bar").hidden = at("cancel").hidden = request === null;
-  at("cancel").disabled = !request?.id;
+  at("cancel").disabled = false;
 }
 
-// Follows a request to its end and shows what came of it. A reload of the page finds it again.
-async function finish(app, id) {
-  setRunning({ app, id });
-  sessionStorage.setItem(RUNNING, JSON.stringify({ app, id }));
-  await endpoints.follow(app, id, showStatus);
-  showResult(await endpoints.result(app, id));
-}
-
-async function whileRunning(work) {
+// Follows a request to its end and shows what came of it. begin: sends it, or finds it again after a reload.
+// The focus goes with it, to Cancel and then to the result, unless it is elsewhere by then.
+async function follow(begin) {
+  const request = { isCancelled: false };
+  const stopped = new Promise((_, reject) => { request.stop = reject; });
+  stopped.catch(() => {});
+  clearOutcome();
+  setRunning(request);
+  at("cancel").focus();
+  let next = at("run");
+  let problem = null;
   try {
-    await work();
+    Object.assign(request, await begin(stopped));
+    if (request.isCancelled) await cancel(request);
+    sessionStorage.setItem(RUNNING, JSON.stringify(request));
+    await endpoints.follow(appOf(request.endpoint), request.id, showStatus);
+    next = showResult(await endpoints.result(appOf(request.endpoint), request.id));
   } catch (error) {
-    showState("");
-    showProblem(error);
-  } finally {
-    sessionStorage.removeItem(RUNNING);
-    setRunning(null);
+    problem = error;
   }
+  sessionStorage.removeItem(RUNNING);
+  const hasFocus = [document.body, at("cancel")].includes(document.activeElement);
+  setRunning(null);
+  if (hasFocus) next.focus();
+  if (problem) showState(request.isCancelled ? "Cancelled" : "");
+  if (problem && !request.isCancelled) showProblem(problem);
+}
+
+async function send(stopped) {
+  const endpoint = chosen;
+  const input = form.read();
+  if (input.video_url?.url) {
+    showState(`Uploading ${input.video_url.name}`);
+    input.video_url = await Promise.race([input.video_url.url(), stopped]);
+  }
+  showState("Sending");
+  return { endpoint, input, id: (await endpoints.submit(endpoint, input)).request_id };
 }
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (running) return;
-  clearOutcome();
   form.explain([]);
-  setRunning({ id: null });
+  follow(send);
   at("outcome").scrollIntoView({ block: "nearest" });
-  whileRunning(async () => {
-    const endpoint = chosen;
-    const input = form.read();
-    if (input.video_url instanceof File) {
-      showState(`Uploading ${input.video_url.name}`);
-      input.video_url = await endpoints.upload(input.video_url);
-    }
-    showState("Sending");
-    const { request_id: id } = await endpoints.submit(endpoint, input);
-    await finish(appOf(endpoint), id);
-  });
 });
 
 at("form").addEventListener("reset", (event) => { event.preventDefault(); form.reset(); showCode(); });
-for (const kind of ["input", "change"]) at("form").addEventListener(kind, showCode);
+for (const kind of ["input", "change"]) at("form").addEventListener(kind, () => { at("problem").hidden = true; showCode(); });
 
-at("cancel").addEventListener("click", async () => {
-  at("cancel").disabled = true;
-  await endpoints.cancel(running.app, running.id).catch(showProblem);
-});
+// A request that is being sent is cancelled as soon as its id is known.
+async function cancel(request) {
+  at("cancel").disabled = request.isCancelled = true;
+  request.stop(new Error("Cancelled"));
+  if (request.id) await endpoints.cancel(appOf(request.endpoint), request.id).catch(() => { request.isCancelled = false; });
+}
+
+at("cancel").addEventListener("click", () => cancel(running));
+// Enter, held down a little too long on Run, is not meant for Cancel.
+at("cancel").addEventListener("keydown", (event) => { if (event.repeat) event.preventDefault(); });
 
 function go(endpoint, values) {
   history.replaceState(null, "", `#${endpoint}`);
@@ -168,9 +190,10 @@ async function start() {
   ids.forEach((id, index) => { at("endpoints").children[index].dataset.id = id; });
   const fromAddress = () => (ids.includes(location.hash.slice(1)) ? location.hash.slice(1) : ids[0]);
   addEventListener("hashchange", () => choose(fromAddress()));
-  choose(fromAddress());
   const before = JSON.parse(sessionStorage.getItem(RUNNING) ?? "null");
-  if (before) await whileRunning(() => finish(before.app, before.id));
+  if (!ids.includes(before?.endpoint)) return choose(fromAddress());
+  go(before.endpoint, before.input);
+  await follow(async () => before);
 }
 
 start().catch((error) => {

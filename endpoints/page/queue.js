@@ -1,6 +1,9 @@
-// The endpoints' own addresses, as their clients use them. Every path is relative to this page.
+// The endpoints, as their clients use them. Every path is relative to this page.
 
 const POLL = 700; // milliseconds
+
+// The path, relative to this page, of an address below /fal: the same file whatever name the server goes by.
+export function local(url) { return new URL(url).pathname.replace(/^.*?\/fal\//, ""); }
 
 export class Failure extends Error {
   constructor(status, body) {
@@ -20,7 +23,7 @@ export class Endpoints {
     try {
       answer = await fetch(path, { ...options, headers });
     } catch {
-      throw new Failure(0, { detail: "The server does not answer." });
+      throw new Failure(0, { detail: "The server is not answering." });
     }
     if (!answer.ok) throw new Failure(answer.status, await answer.json().catch(() => null));
     return answer;
@@ -34,7 +37,7 @@ export class Endpoints {
 
   async upload(file) {
     const { upload_url, file_url } = await this.post("storage/upload/initiate", { file_name: file.name, content_type: file.type });
-    await this.ask(new URL(upload_url).pathname.replace(/^.*?\/storage\//, "storage/"), { method: "PUT", body: file });
+    await this.ask(local(upload_url), { method: "PUT", body: file });
     return file_url;
   }
 
@@ -44,8 +47,8 @@ export class Endpoints {
 
   result(app, id) { return this.json(`queue/${app}/requests/${id}`); }
 
-  // Calls back with every status until the request has ended. Where the stream breaks off, it asks again and again:
-  // a server that starts anew still knows the request.
+  // Calls back with every status until the request has ended. If the stream breaks off, it polls: a server that has
+  // restarted still knows the request.
   async follow(app, id, onStatus) {
     const base = `queue/${app}/requests/${id}/status`;
     if (await this.stream(`${base}/stream?logs=1`, onStatus).catch(() => false)) return;
@@ -62,7 +65,7 @@ export class Endpoints {
     }
   }
 
-  // Server-sent events, read by hand: EventSource sends no key. Gives whether the end was among them.
+  // Reads server-sent events by hand, as EventSource can't send a key. Resolves to whether the request has ended.
   async stream(path, onStatus) {
     const answer = await this.ask(path, { headers: { Accept: "text/event-stream" } });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
 from fast_animatediff.dev_server.set_up import clips
-from fast_animatediff.tests.endpoints.served import APP, SMALL, TURBO, Served
+from fast_animatediff.tests.endpoints.served import APP, SECONDS, SMALL, TURBO, Served
 
 pytestmark = pytest.mark.server
 TO_VIDEO = f"{APP}/turbo/video-to-video"
@@ -47,20 +49,25 @@ def test_a_body_that_is_not_encoded_as_it_says_is_the_clients_fault(served: Serv
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
 
 
-def test_a_result_of_the_second_port_can_be_read_in_parts_and_be_the_next_video(served: Served) -> None:
-    address = f"https://{served.secure}/fal"
-    with httpx.Client(verify=served.trust, timeout=60) as http:
-        video = http.post(f"{address}/run/{TURBO}", json=SMALL | {"num_frames": 16}).json()["video"]
-        assert video["url"].startswith(f"{address}/files/")
-        whole = http.get(video["url"])
-        assert (len(whole.content), whole.headers["Content-Type"]) == (video["file_size"], "video/mp4")
-        part = http.get(video["url"], headers={"Range": "bytes=4-7"})
-        assert (part.status_code, part.content) == (206, b"ftyp")
-        asked = http.head(video["url"])
-        assert (asked.status_code, asked.headers["Content-Length"]) == (200, str(video["file_size"]))
-        again = http.post(f"{address}/run/{TO_VIDEO}", json=FAST | {"video_url": video["url"]})
-        assert again.status_code == 200, again.text
-        assert http.get(f"{video['url']}.txt").status_code == 404
+def test_a_results_url_ends_in_its_name_and_can_be_read_in_parts_and_be_the_next_video(
+    served: Served,
+) -> None:
+    for address in (f"{served.address}/fal", f"https://{served.secure}/fal"):
+        with httpx.Client(verify=served.trust, timeout=SECONDS) as http:
+            video = http.post(f"{address}/run/{TURBO}", json=SMALL | {"num_frames": 16}).json()["video"]
+            assert re.fullmatch(
+                re.escape(f"{address}/files/") + "[0-9a-f-]{36}/" + re.escape(video["file_name"]),
+                video["url"],
+            )
+            whole = http.get(video["url"])
+            assert (len(whole.content), whole.headers["Content-Type"]) == (video["file_size"], "video/mp4")
+            part = http.get(video["url"], headers={"Range": "bytes=4-7"})
+            assert (part.status_code, part.content) == (206, b"ftyp")
+            asked = http.head(video["url"])
+            assert (asked.status_code, asked.headers["Content-Length"]) == (200, str(video["file_size"]))
+            again = http.post(f"{address}/run/{TO_VIDEO}", json=FAST | {"video_url": video["url"]})
+            assert again.status_code == 200, again.text
+            assert http.get(f"{video['url']}.txt").status_code == 404
 
 
 def test_a_file_that_the_host_shows_can_be_the_video_where_the_client_could_see_it_itself(

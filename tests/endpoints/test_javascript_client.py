@@ -29,7 +29,7 @@ const result = await fal.subscribe(APP, {{ input, logs: true, mode: "{mode}", po
   onQueueUpdate: (update) => {{ if (update.logs) lines = update.logs.map((log) => log.message); }} }});
 console.log(JSON.stringify({{ ...result, lines }}));""")
     assert told["data"]["seed"] == seed and told["data"]["video"]["content_type"] == "video/mp4"
-    assert told["data"]["video"]["url"].startswith(f"{served.address}/view?")
+    assert told["data"]["video"]["url"].startswith(f"{served.address}/fal/files/")
     assert told["requestId"] in told["data"]["video"]["file_name"]
     assert told["lines"].count("Sampling: step 2 of 2") == 1
 
@@ -52,6 +52,23 @@ def test_a_wrong_value_is_a_validation_error_with_field_errors(served: Served) -
 const error = await fal.run(APP, { input: { ...INPUT, fps: 99 } }).catch((error) => error);
 console.log(JSON.stringify([error.name, error.status, error.getFieldErrors("fps").length]));""")
     assert told == ["ValidationError", 422, 1]
+
+
+def test_a_file_of_more_than_90_megabytes_is_uploaded_in_parts(served: Served) -> None:
+    told = served.javascript("""
+const content = require("crypto").randomBytes(91 << 20);
+const url = await fal.storage.upload(new Blob([content], { type: "video/mp4" }));
+const back = Buffer.from(await (await fetch(url)).arrayBuffer());
+console.log(JSON.stringify([content.length, back.equals(content)]));""")
+    assert told == [91 << 20, True]
+
+
+def test_a_stream_fails_with_a_clear_answer(served: Served) -> None:
+    told = served.javascript("""
+const failed = async () => (await fal.stream(APP, { input: INPUT })).done();
+const error = await failed().catch((error) => error);
+console.log(JSON.stringify([error.status, error.body.detail]));""")
+    assert told[0] == 404 and "Streams" in told[1]
 
 
 def test_a_file_in_the_input_is_uploaded_and_becomes_the_video(served: Served) -> None:

@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fast_animatediff.endpoints.bodies import decode
 from fast_animatediff.endpoints.requests import (
     ENDPOINTS,
     MAX_TEXT,
     MAX_URL,
     NEGATIVE_PROMPT,
     InvalidRequest,
-    decode,
     validate,
     with_seed,
 )
@@ -150,6 +150,19 @@ def test_a_stored_request_is_read_back_as_it_was(endpoint: Any) -> None:
     assert validate(endpoint, stored) == request
 
 
+def test_problems_stay_small_however_large_the_values_are() -> None:
+    endpoint = ENDPOINTS[f"{APP}/video-to-video"]
+    long, many = "x" * 1_000_000, list(range(100_000))
+    for body in (
+        {"video_url": f"data:{long}"},
+        SMALLEST | {"motions": many},
+        SMALLEST | {"fps": {"a": [long]}},
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            validate(endpoint, body)
+        assert len(json.dumps(caught.value.detail)) < 1000
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"])
 def test_a_body_that_is_no_json_is_a_problem(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -165,6 +178,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.data())
 def test_whatever_the_values_are_the_answer_is_a_request_or_problems_that_are_json(
     data: st.DataObject,

@@ -92,6 +92,7 @@ def test_keys_are_not_shown_when_settings_are_printed() -> None:
         ('comfyui = ["127.0.0.1:8188"]', "comfyui: '127.0.0.1:8188' is not an address such as http://"),
         ('allowed_hosts = ["http://nas"]', "allowed_hosts: 'http://nas' is not a host"),
         ('origins = ["example.com"]', "origins: 'example.com' is not an origin"),
+        ('origins = ["https://a.example", "*"]', "origins with * needs keys"),
         ('address = "gpu.example.com"', "address: 'gpu.example.com' is not an address"),
         ('listen = "8190"', "listen: '8190' is not host:port"),
         ('tls_certfile = "a"', "tls_certfile and tls_keyfile must be set together"),

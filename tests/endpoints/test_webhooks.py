@@ -61,7 +61,7 @@ def test_the_message_has_the_services_shape(tmp_path: Path, failed: bool) -> Non
     job = asyncio.run(scenario())
     assert (job.hook_attempts, job.hook_due) == (1, None)
     ids = {"request_id": "a", "gateway_request_id": "a"}
-    url = "http://us/view?filename=a.mp4&subfolder=&type=output"
+    url = "http://us/fal/files/a/a.mp4"
     video = {"url": url, "content_type": "video/mp4", "file_name": "a.mp4", "file_size": 9}
     said = {"status": "ERROR", "error": CANCELLED.message, "payload": CANCELLED.body}
     assert heard == [ids | (said if failed else {"status": "OK", "payload": {"video": video, "seed": 7}})]
