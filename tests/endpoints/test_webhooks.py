@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,13 +145,14 @@ def test_a_clock_that_is_set_does_not_put_off_the_next_attempt(
 
     async def listener(request: web.Request) -> web.Response:
         tries.append(1)
-        monkeypatch.setattr(time, "time", lambda: clock() + jump)
+        later = partial(monkeypatch.setattr, time, "time", lambda: clock() + jump)
+        asyncio.get_running_loop().call_later(0.3, later)  # when the next attempt is stored
         return web.Response(status=500 if len(tries) == 1 else 200)
 
     async def scenario() -> Job:
         async with serving(listener) as port:
             settings = Settings(allowed_hosts=("127.0.0.1",))
-            return await deliver(tmp_path, f"http://127.0.0.1:{port}/", settings, 2.0, pauses=(0.5,))
+            return await deliver(tmp_path, f"http://127.0.0.1:{port}/", settings, 2.0, pauses=(0.8,))
 
     job = asyncio.run(scenario())
     assert len(tries) == 2 and job.hook_due is None
