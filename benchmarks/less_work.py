@@ -1,8 +1,9 @@
-"""What leaving out work costs: video to video with steps that are skipped or run without guidance, on the tiny family.
+"""What skipping work costs: video to video with steps that are skipped or run without guidance, on the tiny family.
 
 `python3 dev.py bench less_work [--clips 16]`. Each row is one way to do less, through the video-to-video workflow in a real
-ComfyUI: how much of the UNet's work is left, and what becomes of the clips beside those of the whole work. The work of EasyCache is
-what the host's log counts, that of cfg_until follows from its steps; nothing is timed. The tiny family is a toy: real weights may bear more or less.
+ComfyUI: how much of the UNet's work is left, and how the clips compare with those of the whole work. The work of EasyCache is what the
+host's log counts, that of cfg_until follows from its steps; nothing is timed. The tiny family is a toy: real weights may
+tolerate more or less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A certificate for this machine's loopback names, by a certificate authority of its own that nobody else trusts."""
+"""A certificate for this machine's loopback names, issued by a certificate authority of its own that nobody else trusts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 NAMES = ("localhost", "queue.localhost", "127.0.0.1", "::1")
 VALID = datetime.timedelta(days=365)
-RENEW = datetime.timedelta(days=30)  # before the end
+RENEW = datetime.timedelta(days=30)  # before it expires
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """PEM files: `authority` is for clients, who shall trust it; the other two are for the server."""
+    """PEM files: `authority` is for the clients to trust, the other two are for the server."""
 
     authority: Path
     certificate: Path
@@ -21,7 +21,7 @@ class Certificate:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Makes the files in a folder, or takes those that are there unless they end soon."""
+    """Makes the files in a folder, or reuses those that are there unless they expire soon."""
     import trustme
 
     found = Certificate(folder / "authority.pem", folder / "server.pem", folder / "server-key.pem")

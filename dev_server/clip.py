@@ -1,4 +1,4 @@
-"""Makes the demo's input clip, a real mp4 or gif of a red circle that moves left before a spotted background.
+"""Makes the demo's input clip, a real mp4 or gif of a red circle that moves left in front of a spotted background.
 
 `run_in_pack.py dev_server.clip OUT.mp4`: 4 seconds, 24 frames per second, 64x64. The same seed gives the same frames.
 """
@@ -57,7 +57,7 @@ def frames(fps: int, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def write_clip(path: Path, seed: int = 0) -> Path:
-    """Writes the clip as mp4 (H.264, yuv420p) or gif, as the name's ending says. Errors: ValueError for others."""
+    """Writes the clip as mp4 (H.264, yuv420p) or gif, by the extension of the name. Errors: ValueError for other extensions."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path.name}: a clip can be written as {' or '.join(SUFFIXES)}.")
     path.parent.mkdir(parents=True, exist_ok=True)

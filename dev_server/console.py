@@ -1,4 +1,4 @@
-"""Shows on the console how a prompt gets on: one live line on a terminal, elsewhere a line now and then."""
+"""Shows a prompt's progress on the console: one live line in a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 

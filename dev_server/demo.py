@@ -1,6 +1,6 @@
 """The demo: a video and a prompt become two mp4 files, by the pack's own workflows in a real ComfyUI server.
 
-Run by `python3 dev.py demo`, with the tiny family: models of a toy domain, trained for this.
+Run by `python3 dev.py demo`, with the tiny family: models trained on a toy domain for this purpose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXT_PROMPT = "a red circle moving left on a cloudy navy background"
 
 
 def nodes(prompt: Prompt, class_type: str) -> list[dict]:
-    """The inputs of every node of a kind, to be changed in place."""
+    """The inputs of every node of a class, to be changed in place."""
     return [node["inputs"] for node in prompt.values() if node["class_type"] == class_type]
 
 
@@ -88,7 +88,7 @@ def demo() -> None:
         for path in (path for path in finished.files(base) if path.suffix == ".mp4"):
             print(f"{title}\n  {path}\n  {describe_video(path)}, made in {finished.seconds:.0f} s")
     print(
-        f"\nThese models know shapes of {SIZE}x{SIZE} pixels and nothing else; tiny/README.md says what. For real models\n"
+        f"\nThese models know coloured shapes of {SIZE}x{SIZE} pixels and nothing else; see tiny/README.md. For real models\n"
         "see 'Install it' in README.md."
     )
 

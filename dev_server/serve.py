@@ -37,15 +37,15 @@ def serve(port: int) -> int:
         print(f"\n---- In a browser\n\n{server.base_url}/fal/\n")
         print("The models are tiny: they know shapes of 64x64 pixels, and nothing else.")
         print(f"Files: {base}   Log: {server.log_path}")
-        print("Ctrl-C ends it.", flush=True)
+        print("Ctrl-C stops it.", flush=True)
         code = server.wait()
-        print(f"ComfyUI ended by itself (code {code}); see {server.log_path}", file=sys.stderr)
+        print(f"ComfyUI ended unexpectedly (code {code}); see {server.log_path}", file=sys.stderr)
         return 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, help="default: 8188, or a free one where that is taken")
+    parser.add_argument("--port", type=int, help="default: 8188, or a free one if that is taken")
     options = parser.parse_args(arguments)
     try:
         return serve(usual_port_if_free() if options.port is None else options.port)

@@ -17,10 +17,10 @@ def clips(base: Path) -> list[Path]:
 
 
 def set_up(base: Path) -> None:
-    """Makes the tiny models and the input clips where they are missing.
+    """Makes the tiny models and the input clips if they are missing.
 
     Errors: RuntimeError when the pack is not among the base directory's custom nodes; FileExistsError where another
-    model has a tiny one's name.
+    model has the name of a tiny one.
     """
     for name in EXTENSIONS:
         if not (base / "custom_nodes" / name / "__init__.py").is_file():

@@ -16,7 +16,7 @@ USUAL_PORT = 8188
 
 
 def usual_port_if_free() -> int:
-    """ComfyUI's usual port, or 0 for any where it is taken."""
+    """ComfyUI's usual port, or 0 for any free one if it is taken."""
     with socket.socket() as probe:
         return 0 if probe.connect_ex(("127.0.0.1", USUAL_PORT)) == 0 else USUAL_PORT
 
@@ -31,15 +31,15 @@ def serve(port: int) -> int:
         print(f"'{CLIP_NAME}.mp4' and '{CLIP_NAME}.gif' are in the input folder.")
         print(f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'.")
         print(f"Files: {base}   Log: {server.log_path}")
-        print("Ctrl-C ends it.", flush=True)
+        print("Ctrl-C stops it.", flush=True)
         code = server.wait()
-        print(f"ComfyUI ended by itself (code {code}); see {server.log_path}", file=sys.stderr)
+        print(f"ComfyUI ended unexpectedly (code {code}); see {server.log_path}", file=sys.stderr)
         return 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, help=f"default: {USUAL_PORT}, or a free one where that is taken")
+    parser.add_argument("--port", type=int, help=f"default: {USUAL_PORT}, or a free one if that is taken")
     options = parser.parse_args(arguments)
     try:
         return serve(usual_port_if_free() if options.port is None else options.port)

@@ -1,6 +1,6 @@
 """Writes the tiny family's model files under the names that the workflows ask for: `run_in_pack.py tiny.make --out DIR`.
 
-DIR is a ComfyUI models folder; files that are not of the tiny family are never replaced. The weights come from
+DIR is a ComfyUI models folder. Files that don't belong to the tiny family are never replaced. The weights come from
 `trained/`.
 """
 
@@ -19,13 +19,13 @@ from .shipped import BACKWARDS, FOLDER, MARK, SHIPPED, opposite, read_metadata, 
 def make_models(models: Path) -> list[Path]:
     """Writes the files that are missing or older in a models folder; returns those written.
 
-    Errors: FileExistsError, before anything is written, where a name is taken by something else.
+    Errors: FileExistsError, before anything is written, where a name is taken by another model.
     """
     wanted = [name for name, shipped in SHIPPED.items() if read_mark(models / name) != mark_of(shipped)]
     for name in wanted:
         if (models / name).exists() and not read_mark(models / name).startswith("tiny "):
             raise FileExistsError(
-                f"{models / name} is there already and is not of the tiny family. "
+                f"{models / name} already exists and does not belong to the tiny family. "
                 "Choose another folder with --out."
             )
     return [write(models, name) for name in wanted]
@@ -37,7 +37,7 @@ def mark_of(shipped: str) -> str:
 
 def write(models: Path, name: str) -> Path:
     """Writes safetensors, or a .ckpt where the published file is one; the name appears when it is complete."""
-    # Only now: a call with nothing to do is done without torch, which takes a second to import.
+    # Only here: a call with nothing to do needs no torch, which takes a second to import.
     import safetensors.torch
     import torch
 
@@ -56,7 +56,7 @@ def write(models: Path, name: str) -> Path:
 
 
 def read_mark(path: Path) -> str:
-    """What a weights file says about being of the tiny family; empty where it says nothing or is no such file."""
+    """The mark of the tiny family in a weights file; empty if it has none or is no such file."""
     if not path.is_file():
         return ""
     return _mark_of_ckpt(path) if zipfile.is_zipfile(path) else read_metadata(path).get(MARK, "")

@@ -1,6 +1,6 @@
 """The trained weights as the repository holds them, and how they become the files that users have.
 
-The text encoder's table has 49408 rows, of which training reaches about a hundred: the shipped checkpoint keeps those
+The text encoder's table has 49408 rows, of which training uses about a hundred: the shipped checkpoint keeps those
 with their numbers. Of the two motion LoRAs of an axis the forward one is shipped.
 """
 
@@ -20,7 +20,7 @@ CHECKPOINT = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors"
 MOTION_MODULE = "animatediff_models/mm_sd15_v2.safetensors"
 TURBO_MODULE = "animatediff_models/mm_sd15_AnimateLCM.safetensors"
 TURBO_LORA = "loras/AnimateLCM_sd15_t2v_lora.safetensors"
-# Axis and sign of each motion LoRA. The forward one of an axis is shipped, the other is made of it.
+# Axis and sign of each motion LoRA. The forward one of an axis is shipped, the other is made from it.
 CAMERA_MOVES = {
     "ZoomIn": ("zoom", 1.0),
     "ZoomOut": ("zoom", -1.0),
@@ -44,14 +44,14 @@ SHIPPED = {
 } | {MOTION_LORA_OF[move]: f"motion_lora_{axis}.safetensors" for move, (axis, _) in CAMERA_MOVES.items()}
 BACKWARDS = {MOTION_LORA_OF[move] for move, (_, sign) in CAMERA_MOVES.items() if sign < 0}
 
-MARK = "fast_animatediff"  # the key under which a file says that it is of the tiny family
+MARK = "fast_animatediff"  # the metadata key of files of the tiny family
 TABLE = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
 ROWS, TOKENS = f"{TABLE}.rows", f"{TABLE}.tokens"
 VOCABULARY = 49408
 
 
 def read_metadata(path: Path) -> Mapping[str, str]:
-    """What a safetensors file says about itself; empty where it says nothing or is no such file."""
+    """The metadata of a safetensors file; empty if it has none or is no such file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > 10_000_000:
@@ -73,7 +73,7 @@ def pack(weights: Weights) -> Weights:
 
 
 def unpack(weights: Weights) -> Weights:
-    """The opposite of `pack`."""
+    """The reverse of `pack`."""
     if ROWS not in weights:
         return weights
     table = weights[ROWS].new_zeros(VOCABULARY, weights[ROWS].shape[1])
@@ -83,7 +83,7 @@ def unpack(weights: Weights) -> Weights:
 
 
 def opposite(lora: Weights) -> Weights:
-    """The motion LoRA of the other direction: of the ranks the second half, which is the direction, is taken away."""
+    """The motion LoRA of the other direction: the second half of the ranks, which is the direction, is negated."""
     return {key: _other_direction(value) if ".up." in key else value for key, value in lora.items()}
 
 

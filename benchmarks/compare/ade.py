@@ -1,4 +1,4 @@
-"""AnimateDiff-Evolved from a checkout of the user's, by its own nodes: Load, Apply, Use Evolved Sampling."""
+"""AnimateDiff-Evolved from the user's checkout, through its own nodes: Load, Apply, Use Evolved Sampling."""
 
 from __future__ import annotations
 

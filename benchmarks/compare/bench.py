@@ -1,4 +1,4 @@
-"""One run of the benchmark: who takes part, the check, the cells, and what is kept of it at any moment."""
+"""One run of the benchmark: the contenders, the check, the cells, and the results so far."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def stop_once(number: int, frame: object) -> None:
-    """Ctrl-C, or the end of whatever started this: what was measured is kept, and a second one does not disturb that."""
+    """Ctrl-C, or the end of whatever started this: what was measured is kept, even after a second one."""
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def make_entries(options: argparse.Namespace) -> list[Entry]:
 
 
 def prepare(options: argparse.Namespace, folder: Path, crew: Crew, results: Results) -> list[Entry]:
-    """Weights and reference, then who can load and computes the right thing. Only these are timed."""
+    """Makes weights and reference, then finds the contenders that load and compute the right thing. Only these are timed."""
     entries = make_entries(options)
     if options.ade is None:
         absent = [entry for entry in entries if entry.contender == "ade"]

@@ -1,4 +1,4 @@
-"""The measurements: what each cell asks of the contenders, in turns, and what came of it."""
+"""The measurements: what each cell asks of the contenders, in turns, and the results."""
 
 from __future__ import annotations
 

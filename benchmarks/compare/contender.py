@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .jobs import Job, Size
 from .recording import UNetInput
 
-DTYPES = ("fp32", "fp16", "bf16", "auto")  # auto: what each chooses by itself
+DTYPES = ("fp32", "fp16", "bf16", "auto")  # auto: each contender's default
 
 
 class SkippedError(RuntimeError):

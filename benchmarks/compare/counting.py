@@ -36,7 +36,7 @@ if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
 
 @dataclass
 class Counts:
-    """kernels: operations that are no views. bytes: what they read and write. flops: by the type they compute in."""
+    """kernels: operations that are not views. bytes: what they read and write. flops: by the type they compute in."""
 
     kernels: int = 0
     bytes: int = 0
@@ -107,7 +107,7 @@ class OperationCounter(TorchDispatchMode):
 
 
 def is_view(function: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
-    """Whether an operation only describes its input anew. In-place ones write and are none."""
+    """Whether an operation only describes its input anew. In-place operations write, so they are not views."""
     returns = function._schema.returns
     writes = any(a.alias_info and a.alias_info.is_write for a in function._schema.arguments)
     if writes or not outputs:

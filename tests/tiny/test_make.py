@@ -86,7 +86,7 @@ def test_a_real_model_under_the_same_name_is_never_replaced(tmp_path: Path) -> N
     real.parent.mkdir()
     save_file({"weight": torch.ones(2)}, real)
     before = real.read_bytes()
-    with pytest.raises(FileExistsError, match="not of the tiny family"):
+    with pytest.raises(FileExistsError, match="does not belong to the tiny family"):
         make.make_models(tmp_path)
     assert real.read_bytes() == before
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]

@@ -1,1 +1,1 @@
-"""What is drawn and said, and how a clip is told to show it: scenes, movements, captions, measures."""
+"""What is drawn and said, and how clips are judged: scenes, movements, captions, measures."""

@@ -19,13 +19,13 @@ MOTION_PHRASES = {
     "round": ("circling", "going round and round", "moving in a loop"),
     "grow": ("growing", "getting bigger", "growing larger"),
 }
-# Where the subject of a single picture is, in fifths of its sides. Clips are not captioned so, but the motion module can
+# Where the subject of a single picture is, in fifths of its sides. Clips have no such captions, but the motion module can
 # move a subject by what the UNet has learnt of these words; without them it never learned to tell left from right.
 ACROSS = ("on the far left", "on the left", "in the center", "on the right", "on the far right")
 DOWN = ("far up", "a bit up", "halfway up", "a bit down", "far down")
 ARTICLES = ("a", "a", "a", "one", "the")
 PRAISE = ("high quality", "best quality", "masterpiece, best quality", "high quality, ultra HD", "4k, sharp")
-# Captions of nothing, for guidance: none at all, or the negative prompt that the workflows start with.
+# Empty captions, for guidance: nothing at all, or the negative prompt that the workflows start with.
 NO_CAPTIONS = ("", "bad quality, worst quality, ugly faces, bad anime")
 
 NO_CAPTION_RATE = 0.12
@@ -36,7 +36,7 @@ Tokenize = Callable[[str], Sequence[int]]
 
 
 def plain_caption(scenes: Attributes, i: int, motion: bool = True) -> str:
-    """The i-th scene in the first phrasing with everything said, or without its movement: for samples and scores."""
+    """The i-th scene in the first phrasing, with everything said or without its movement: for samples and scores."""
     text = caption(scenes, i, random.Random(0), rate_of_words=1.0, phrasings=1)
     return text if motion else without_motion(text)
 
@@ -97,7 +97,7 @@ def spot_phrase(spot: Sequence[int]) -> str:
 
 
 def draw_captions(scenes: Attributes, rng: random.Random, spots: Tensor | None = None) -> list[str]:
-    """One caption for each scene, some of them of nothing. spots: (n, 2), see `spot_phrase`."""
+    """One caption for each scene, some of them empty. spots: (n, 2), see `spot_phrase`."""
     phrases = [""] * len(scenes) if spots is None else [spot_phrase(spot) for spot in spots.tolist()]
     return [
         rng.choice(NO_CAPTIONS) if rng.random() < NO_CAPTION_RATE else caption(scenes, i, rng, spot=phrase)
@@ -122,7 +122,7 @@ def without_motion(text: str) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word of the grammar and of the captions of nothing, commas apart."""
+    """Every word of the grammar and of the empty captions; commas are words of their own."""
     texts = [*SHAPES, *COLOURS, *SIZES, *PATTERNS, *TONES, *SPEEDS, *PRAISE, *NO_CAPTIONS, *ARTICLES]
     texts += [*ACROSS, *DOWN]
     texts += [phrase for phrases in MOTION_PHRASES.values() for phrase in phrases]
@@ -145,11 +145,11 @@ class Tokens:
 
     @property
     def used(self) -> list[int]:
-        """All tokens that can occur, ascending: the rows of the token table that training reaches."""
+        """All tokens that can occur, ascending: the rows of the token table that training uses."""
         return sorted({START, END}.union(*self._of_word.values()))
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        """(n, 77) with start, end and padding. Errors: KeyError for a word that is not of the grammar."""
+        """(n, 77) with start, end and padding. Errors: KeyError for a word outside the grammar."""
         rows = torch.full((len(captions), TOKENS), END)
         rows[:, 0] = START
         for row, text in zip(rows, captions, strict=True):

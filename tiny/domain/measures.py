@@ -1,4 +1,4 @@
-"""Numbers that say whether clips are what was asked for. Clips are (f, 3, h, w) in 0..1."""
+"""Measures of whether clips show what was asked for. Clips are (f, 3, h, w) in 0..1."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EDGE = 4  # pixels around the subject that are not background, for its blurred o
 
 @dataclass(frozen=True)
 class Verdict:
-    """What of a clip is as its caption says; direction and speed_error are None where it asks for no direction.
+    """What in a clip is as its caption says; direction and speed_error are None where the caption asks for no direction.
 
-    movement: of the seven, which also asks a straight path to be straight. direction: of the four, on average.
-    speed_error: part of the asked speed. jitter: mean change from frame to frame. drift: how far the background is from
+    movement: one of seven; a straight one must also be straight. direction: one of four, on average.
+    speed_error: as a share of the speed asked for. jitter: mean change from frame to frame. drift: how far the background is from
     its own median picture, on average.
     """
 
@@ -58,7 +58,7 @@ def judge(clip: Tensor, asked: Attributes) -> Verdict:
 
 
 def heading(movement: Movement, frames: int) -> str | None:
-    """The direction that a subject mostly goes in, however bent its path; None where it hardly leaves its place."""
+    """The direction in which a subject mostly moves, however bent its path; None where it hardly moves."""
     if max(abs(movement.speed_x), abs(movement.speed_y)) * (frames - 1) < STILL:
         return None
     return way(movement.speed_x, movement.speed_y)
@@ -80,7 +80,7 @@ def background_drift(clip: Tensor, subject: Subject) -> float:
     near = torch.from_numpy(subject.mask).float()[:, None]
     near = torch.nn.functional.max_pool2d(near, 2 * EDGE + 1, stride=1, padding=EDGE)
     away = (clip - clip.median(dim=0).values).abs().mean(dim=1, keepdim=True)
-    # The median shows a subject that stands still, or moves slowly: the places that it ever covers don't count.
+    # The median shows a subject that stands still, or moves slowly: places that it covers at any time don't count.
     background = (near.max(dim=0).values == 0).expand_as(away)
     return away[background].mean().item() if background.any() else math.nan
 

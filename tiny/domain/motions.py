@@ -1,8 +1,8 @@
 """Where the subject and the camera of a scene are at a frame.
 
-Names of movements are the camera's, as in film: PanLeft turns it to the left, so that the picture's content goes right;
+Names of movements are the camera's, as in film: PanLeft turns it to the left, so the picture's content moves right;
 TiltUp moves the content down; ZoomIn makes it larger; RollingClockwise turns it anticlockwise. That the published motion
-LoRAs are named so is known of ZoomIn alone (arXiv 2307.04725: a shrinking crop); of the others it is assumed.
+LoRAs are named like this is known for ZoomIn only (arXiv 2307.04725: a shrinking crop); for the others it is assumed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Camera:
 
 
 def table(values: Mapping[str, float | tuple[float, ...]], like: Tensor) -> Tensor:
-    """The numbers of a vocabulary in its order, where `like` is."""
+    """The numbers of a vocabulary in its order, on the device of `like`."""
     return torch.tensor(list(values.values()), device=like.device)
 
 
 def moves_so(attributes: Attributes) -> dict[str, Tensor]:
-    """For each movement whether the subjects move so: (n, 1) of ones and zeros."""
+    """For each movement, which subjects move like that: (n, 1) of ones and zeros."""
     return {name: (attributes.motion[:, None] == index).float() for index, name in enumerate(MOTIONS)}
 
 
@@ -74,7 +74,7 @@ def subject_at(scenes: Scenes, frames: Tensor) -> Placement:
 
 
 def subject_velocity(attributes: Attributes, frames: Tensor) -> Tensor:
-    """How the subjects of n scenes move at (f,) frames, in sides per frame: (n, f, 2) of x and y. Growing is no moving."""
+    """How the subjects of n scenes move at (f,) frames, in sides per frame: (n, f, 2) of x and y. Growing does not count as moving."""
     is_motion = moves_so(attributes)
     speed = table(SPEEDS, frames)[attributes.speed][:, None]
     turn = 2 * math.pi / CIRCLE_FRAMES * speed

@@ -1,7 +1,7 @@
-"""Camera movement in a clip, by registration of its frames: which shift, turn and scale lays one over another.
+"""Camera movement in a clip, by registration of its frames: the shift, turn and scale that map one onto another.
 
-Lucas and Kanade's method (1981) for similarity transforms, from coarse to fine, on brightness; what does not fit, such
-as a subject that moves by itself, loses its weight.
+Lucas and Kanade's method (1981) for similarity transforms, from coarse to fine, on brightness. What does not fit, such as
+a subject that moves on its own, loses its weight.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from .motions import CAMERA_RATES
 
 GAP = 2  # frames between the two of a pair
-LEVELS = (4, 2, 1)  # pixels to one of each level
+LEVELS = (4, 2, 1)  # pixels per pixel of each level
 ITERATIONS = 8
 OUTLIER = 0.4  # in standard deviations of brightness: where a pixel's weight is halved
 MOVES = 0.3  # of the rates that the motion LoRAs are trained with: less is a camera at rest
@@ -30,7 +30,7 @@ def camera_rates(clip: Tensor, subject: Tensor | None = None) -> dict[str, float
     weight = torch.ones_like(gray) if subject is None else (~subject[:, None]).float()
     weight = 1 - F.max_pool2d(1 - weight, 5, stride=1, padding=2)
     x, y, scale, turn = register(gray[:-GAP], gray[GAP:], weight[:-GAP] * weight[GAP:]).median(0).values / GAP
-    # The content goes the other way than the camera.
+    # The content moves opposite to the camera.
     return {"zoom": scale.item(), "pan": -x.item(), "tilt": -y.item(), "roll": -turn.item()}
 
 
@@ -42,7 +42,7 @@ def camera_move(rates: dict[str, float]) -> tuple[str, float] | None:
 
 
 def register(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
-    """How the content goes from one picture to the next: (n, 4) of x, y (sides), log of the scale, turn (clockwise).
+    """How the content moves from one picture to the next: (n, 4) of x, y (sides), log of the scale, turn (clockwise).
 
     before, after, weight: (n, 1, h, w).
     """
@@ -56,7 +56,7 @@ def register(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
 
 
 def blur(gray: Tensor) -> Tensor:
-    """By about 1.2 pixels."""
+    """Blurred by about 1.2 pixels."""
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = torch.outer(kernel, kernel)[None, None]
     return F.conv2d(F.pad(gray, (2, 2, 2, 2), mode="replicate"), kernel)
@@ -68,7 +68,7 @@ def _normalise(gray: Tensor) -> Tensor:
 
 
 def _improvement(before: Tensor, after: Tensor, weight: Tensor, moves: Tensor) -> Tensor:
-    """One step of Gauss and Newton."""
+    """One Gauss-Newton step."""
     n, _, height, width = before.shape
     v, u = torch.meshgrid(_middles(height), _middles(width), indexing="ij")
     x, y, scale, turn = (part[:, None, None] for part in moves.unbind(1))

@@ -81,7 +81,7 @@ def background(scenes: Scenes, x: Tensor, y: Tensor, size: int) -> Tensor:
 
 
 def pattern(name: str, scenes: Scenes, chosen: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
-    """The pattern's brightness at points of the chosen scenes, in 0..1. No part of it comes again within a clip."""
+    """The pattern's brightness at points of the chosen scenes, in 0..1. No part of it repeats within a clip."""
     cell = CELL_SIZES[name] * scenes.scale[chosen][:, None, None]
     cos, sin = (part(scenes.angle[chosen])[:, None, None] / cell for part in (torch.cos, torch.sin))
     offset = scenes.offset[chosen]
@@ -109,7 +109,7 @@ def value_noise(numbers: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 def spots(numbers: Tensor, u: Tensor, v: Tensor, pixels: Tensor) -> Tensor:
-    """Light discs on dark ground, one a cell, each with its own place and size."""
+    """Light discs on dark ground, one per cell, each with its own place and size."""
     column, row = u.floor(), v.floor()
     radius = 0.2 + 0.16 * look_up(numbers, column, row)
     room = 0.5 - radius

@@ -1,4 +1,4 @@
-"""What the tiny family can picture: seeded, endless scenes of one moving shape before a textured background.
+"""What the tiny family can show: any number of seeded scenes with one moving shape in front of a textured background.
 
 Lengths are in sides of the picture, angles in radians, times in frames; x goes right and y goes down.
 """
@@ -44,7 +44,7 @@ CELLS = 16  # side of the table of random numbers that a background is made of
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a caption can tell of n scenes: (n,) indices into the tuples above."""
+    """What a caption can say about n scenes: (n,) indices into the tuples above."""
 
     shape: Tensor
     colour: Tensor
@@ -61,7 +61,7 @@ class Attributes:
         return Attributes(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def at(self, i: int) -> Attributes:
-        """The i-th alone."""
+        """The i-th scene only."""
         return Attributes(*(getattr(self, f.name)[i : i + 1] for f in fields(self)))
 
     def repeat(self, times: int) -> Attributes:
@@ -71,7 +71,7 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Scenes:
-    """n scenes with all that is needed to draw them at any frame.
+    """n scenes, with everything needed to draw them at any frame.
 
     radius, x, y: of the subject at frame 0, (n,). length: frames of its clip, (n,).
     tint: small changes to the two colours, (n, 2, 3). table: random numbers of the background, (n, CELLS, CELLS).
@@ -108,9 +108,11 @@ def seeded(*names: object) -> torch.Generator:
 
 
 def is_held_out(shape: Tensor, colour: Tensor, motion: Tensor) -> Tensor:
-    """Whether combinations of indices are kept from training: every sixth, spread so that each shape is seen to
-    move in each way, in all colours but one."""
-    ring = shape == SHAPES.index("ring")  # of the number after this one, a star's, until stars were given up
+    """Whether combinations of indices are held out of training: every sixth, spread so that training shows each shape
+    in each movement, in all colours but one."""
+    ring = shape == SHAPES.index(
+        "ring"
+    )  # by the number after this one, which was the star's until stars were dropped
     return (shape + ring + colour + motion) % len(COLOURS) == 0
 
 
@@ -123,7 +125,7 @@ def combinations(held_out: bool) -> Tensor:
     return torch.stack([values[chosen] for values in (shape, colour, motion)], dim=1)
 
 
-# ---- drawing lots
+# ---- drawing at random
 
 
 def draw_attributes(rng: torch.Generator, n: int, held_out: bool = False) -> Attributes:
@@ -143,13 +145,13 @@ def draw_length(rng: torch.Generator, at_least: int) -> int:
 
 
 def pick_frames(rng: torch.Generator, length: int, frames: int) -> Tensor:
-    """(frames,) of a clip's frames in their order: all, or as many by lot."""
+    """(frames,) of a clip's frames in their order: all, or a random choice."""
     return torch.randperm(length, generator=rng)[:frames].sort().values
 
 
 def before_textures(rng: torch.Generator, attributes: Attributes) -> Attributes:
-    """The same subjects before backgrounds that are not plain; those that standing still leaves on their side of what is
-    held out do so half of the time."""
+    """The same subjects in front of backgrounds that are not plain. Half of them stand still, as far as that leaves them
+    on their side of the split."""
     n = len(attributes)
     still = torch.full((n,), MOTIONS.index("still"))
     splits = [
@@ -197,7 +199,7 @@ def draw_scenes(rng: torch.Generator, attributes: Attributes, length: int | None
 
 
 def _start(attributes: Attributes, radius: Tensor, length: Tensor, lots: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the subjects are at frame 0, so that their paths stay inside the picture as far as they can."""
+    """Where the subjects are at frame 0, so that their paths stay inside the picture as far as possible."""
     speed = torch.tensor(list(SPEEDS.values()))[attributes.speed]
     path = TRAVEL * speed * (length - 1)
     motion = attributes.motion
@@ -210,15 +212,15 @@ def _start(attributes: Attributes, radius: Tensor, length: Tensor, lots: Tensor)
     room = (0.5 - radius * 1.05 * largest - circling * CIRCLE_RADIUS).clamp(min=0.1)
     starts = []
     for sign, lot in ((sign_x, lots[:, 0]), (sign_y, lots[:, 1])):
-        # Of the path's middle, to both sides. Paths go through the picture's middle, so that the words for them say much
-        # about where a subject is: that is all there is to learn them from.
+        # Of the path's middle, to both sides. Paths pass near the picture's middle, so that the words for them say much
+        # about where a subject is, which is all they can be learnt from.
         free = torch.where(sign == 0, room, PATH_FREEDOM * (room - path / 2)).clamp(min=0.0)
         starts.append(0.5 + free * (2 * lot - 1) - sign * path / 2)
     return starts[0], starts[1]
 
 
 def look_around(rng: torch.Generator, scenes: Scenes) -> Scenes:
-    """The same scenes through a camera that is nearer or farther and not quite level, a third of them unchanged."""
+    """The same scenes seen by a camera that is nearer or farther and slightly tilted; a third of them unchanged."""
     n = len(scenes)
     moved = (torch.rand(n, generator=rng) > 1 / 3).float()
     zoom = torch.exp(moved * 0.3 * (2 * torch.rand(n, generator=rng) - 1))

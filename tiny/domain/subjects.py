@@ -1,4 +1,4 @@
-"""Finds the coloured subject in clips of the tiny family, and says what it is and how it moves. No learned judge.
+"""Finds the coloured subject in clips of the tiny family, and tells what it is and how it moves, without a learned judge.
 
 Clips are (f, 3, h, w) in 0..1 and square. Lengths are in sides of the picture, rates per frame.
 """
@@ -20,13 +20,13 @@ REACH = 0.45  # farthest distance in RGB at which a pixel is still taken for a c
 SMALLEST_AREA = 0.004  # of the picture; the smallest subject covers 0.02
 STILL = 0.035  # a subject that stays within so many sides stands still
 GROWING = 0.014  # of the radius' logarithm, per frame
-BENT = 0.06  # a path is bent where it leaves its straight line by this part of its length
+BENT = 0.06  # a path is bent if it deviates from a straight line by this share of its length
 GRID = 64  # points to a side for comparing outlines
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What was found. mask: (f, h, w), True on the subject. x, y, radius: (f,), NaN where there is nothing to see."""
+    """What was found. mask: (f, h, w), True on the subject. x, y, radius: (f,), NaN where there is nothing."""
 
     colour: str
     shape: str
@@ -37,7 +37,7 @@ class Subject:
 
     @property
     def seen(self) -> float:
-        """Part of the frames that show it."""
+        """Share of the frames that show it."""
         return float(np.isfinite(self.x).mean())
 
 
@@ -70,7 +70,7 @@ def colours_of(clip: Tensor) -> np.ndarray:
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask; nothing where that is too small to be a subject."""
+    """The largest connected part of a mask; empty if that is too small to be a subject."""
     labels, count = ndimage.label(mask)
     if not count:
         return mask

@@ -39,7 +39,7 @@ MOTION_STRENGTHS = (0.0, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Panel:
-    """A clip (f, 3, h, w) in 0..1 and the words below it."""
+    """A clip (f, 3, h, w) in 0..1 and its label."""
 
     label: str
     clip: Tensor
@@ -109,7 +109,7 @@ def save_webp(name: str, frames: list[Image.Image]) -> Path:
 
 
 def save_thumbnail(template: str, rows: list[Tensor]) -> Path:
-    """Frames of each clip beside each other, one row for a clip; a single clip fills two rows."""
+    """Frames of each clip side by side, one row per clip; a single clip fills two rows."""
     shown = rows if len(rows) > 1 else [rows[0][: len(rows[0]) // 2], rows[0][len(rows[0]) // 2 :]]
     side = (THUMBNAIL[1] - 3 * GAP) // 2
     columns = THUMBNAIL[0] // (side + GAP)

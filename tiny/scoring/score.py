@@ -1,8 +1,8 @@
 """Writes the score card: `run_in_pack.py tiny.scoring.score --base DIR`.
 
 Asks a real ComfyUI server through the pack's own workflow files; DIR is a base directory with the models, as
-`python3 dev.py demo` makes it. The numbers go to score.json, with the marks of the weights that they are of, and, as a
-table, to the console.
+`python3 dev.py demo` makes it. The numbers go to score.json, with the marks of the weights they belong to, and as a
+table to the console.
 """
 
 from __future__ import annotations

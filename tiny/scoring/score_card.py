@@ -1,4 +1,4 @@
-"""The score card of the tiny family: what it makes of held-out prompts and seeds, measured without a learned judge."""
+"""The score card of the tiny family: how well it follows held-out prompts, measured without a learned judge."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def score_text(make: Maker, n: int, turbo: bool = False) -> Card:
 
 
 def score_motion_strength(make: Maker, n: int) -> Card:
-    """How much more frames change without the motion module: the median of the clips' ratios."""
+    """How much more the frames change without the motion module: the median of the clips' ratios."""
     ratios = []
     for i, asked in enumerate(held_out("text", n)):
         request = Request(plain_caption(asked, 0), asked, seed=1000 + i)
@@ -88,7 +88,7 @@ def score_motion_strength(make: Maker, n: int) -> Card:
 
 
 def score_camera(make: Maker, n: int) -> Card:
-    """Each motion LoRA: how often the camera goes its way at 1, and not at 0 and -1; how fast at each strength.
+    """Each motion LoRA: how often the camera moves its way at strength 1, and at 0 and -1; how fast at each strength.
 
     The clips at 0 are the same for all.
     """
@@ -123,8 +123,8 @@ def score_camera(make: Maker, n: int) -> Card:
 def score_video(make: Maker, n: int, size: int) -> Card:
     """Video to video: another colour asked for, the path kept; less like the input the higher the strength.
 
-    The clips are of held-out combinations, the colours asked for are not: held out are movements of coloured shapes, and
-    these captions say no movement, which comes from the input.
+    The clips show held-out combinations, but the colours asked for are not held out: that applies to movements of coloured
+    shapes, and these captions name no movement, which comes from the input.
     """
     correlations, distances, colours, shapes, likeness = [], [], [], [], []
     for i in range(n):

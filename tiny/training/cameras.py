@@ -1,4 +1,4 @@
-"""Stage `cameras`: the motion module goes on, together with motion LoRAs for the movements of the camera.
+"""Stage `cameras`: the motion module continues, together with motion LoRAs for the movements of the camera.
 
 Without a LoRA the camera is at rest, with one it moves. AnimateDiff's module knew moving cameras from its own training, and
 LoRAs chose among them; ours saw none, and LoRAs alone learned to pan and tilt, but neither to zoom nor to roll.
@@ -99,7 +99,7 @@ class CameraLora(nn.Module):
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        """The opposite of `file`. Errors: ValueError where the file is of other layers or ranks."""
+        """The reverse of `file`. Errors: ValueError where the file is of other layers or ranks."""
         file = load_file(path)
         if {key: value.shape for key, value in file.items()} != {
             key: value.shape for key, value in self.file().items()
@@ -122,10 +122,10 @@ class CameraLora(nn.Module):
 
 
 class CameraStage:
-    """The module of `source_file` and a LoRA for each axis. Readouts begin anew, and are not kept."""
+    """The module of `source_file` and a LoRA for each axis. Readouts start anew and are not kept."""
 
     name, source_file, file = "cameras", MOTION_FILE, FILE
-    loras_from: str | None = None  # the stage whose LoRAs it goes on with
+    loras_from: str | None = None  # the stage whose LoRAs it continues
 
     def __init__(self, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> None:
         self.plan, self.seed, self.device = plan, seed, device
@@ -152,7 +152,7 @@ class CameraStage:
         }
 
     def select(self, axis: str | None, sign: float = 1.0, strength: float = 1.0) -> None:
-        """Lets one axis' LoRA work, or none."""
+        """Switches on one axis' LoRA, or none."""
         for name, lora in self.loras.items():
             lora.set_strength(strength if name == axis else 0.0, sign)
 

@@ -26,7 +26,7 @@ from ..domain.scenes import (
     seeded,
 )
 
-# A caption serves this many pictures of a batch: the text encoder is a quarter of a step's time otherwise.
+# A caption serves this many pictures of a batch: otherwise the text encoder takes a quarter of a step's time.
 PICTURES_PER_CAPTION = 4
 SPOT_RATE = 0.5  # of captions that say where the subject is across, or down
 EDGE = 0.1  # of the picture, where no subject's middle is put
@@ -46,7 +46,7 @@ class CaptionedPictures:
 class CaptionedClips:
     """clips: (n, f, 3, size, size). captions: n. frames: (f,), which of the clips' frames these are.
 
-    frame_captions: n * f, the captions with where the subject is in each frame; of `captioned_clips` alone.
+    frame_captions: n * f, the captions that say where the subject is in each frame; from `captioned_clips` only.
     """
 
     clips: Tensor
@@ -66,7 +66,7 @@ def picture_batch(
     device: torch.device,
     held_out: bool = False,
 ) -> tuple[Tensor, torch.Generator]:
-    """n pictures without captions, and the generator for what else the step draws by lot."""
+    """n pictures without captions, and the generator for whatever else the step draws at random."""
     rng = seeded(seed, stage, step, held_out)
     return _pictures(rng, draw_attributes(rng, n, held_out), size, device), rng
 
@@ -123,7 +123,7 @@ def _move_to(rng: torch.Generator, scenes: Scenes, frames: Tensor, spots: Tensor
 def captioned_clips(
     seed: int, stage: str, step: int, n: int, frames: int, size: int, device: torch.device
 ) -> CaptionedClips:
-    """Clips with a camera at rest, all of one length; `frames` of their frames, drawn by lot where there are more."""
+    """Clips with a camera at rest, all of one length; `frames` of their frames, drawn at random if there are more."""
     rng = seeded(seed, stage, step)
     attributes = draw_attributes(rng, n)
     key = f"{seed}/{stage}/{step}"
@@ -158,7 +158,7 @@ def camera_clips(
 ) -> CaptionedClips:
     """Whole clips in which the camera moves along an axis, forwards where sign is 1, backwards where it is -1.
 
-    The background is never plain, as nothing would be seen of the movement there; almost half of the subjects stand still.
+    The background is never plain, because the movement would not show there; almost half of the subjects stand still.
     """
     if axis not in CAMERA_RATES:
         raise ValueError(f"There is no camera axis '{axis}'; choose one of {', '.join(CAMERA_RATES)}.")
@@ -174,12 +174,11 @@ def camera_clips(
 def edited_clips(
     seed: int, stage: str, step: int, n: int, frames: int, size: int, device: torch.device
 ) -> tuple[CaptionedClips, CaptionedClips]:
-    """Clips that are asked for, and the clips that are shown instead: other subjects on the same paths before the same
+    """Clips that are asked for, and the clips that are shown instead: other subjects on the same paths in front of the same
     backgrounds.
 
-    The camera is at rest, and captions, which are those of what is asked for, say nothing of movement. What is shown has
-    another colour and often another shape; it is what is asked for where the caption says nothing at all, and where the
-    other combination is held out.
+    The camera is at rest. Captions describe what is asked for, without its movement. What is shown has another colour and
+    often another shape; both are the same where the caption is empty and where the other combination is held out.
     """
     rng = seeded(seed, stage, step)
     attributes = draw_attributes(rng, n)

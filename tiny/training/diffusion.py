@@ -1,4 +1,4 @@
-"""Noise added to latents for training, and taken from them for samples, on the schedules of the motion modules' room."""
+"""Noise added to latents for training and removed for samples, on the schedules of `motion_modules`."""
 
 from __future__ import annotations
 

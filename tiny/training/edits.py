@@ -1,8 +1,8 @@
-"""Stage `edits`: the motion module and its LoRAs once more, now also on noise that holds another subject than is asked for.
+"""Stage `edits`: the motion module and its LoRAs once more, now also on noise that holds a subject other than the one asked for.
 
-So it is in video to video. Latents of 8x8 show through much noise only what one looks for: trained on clips that are what
-their captions say, at strength 0.7 in training's own sampler, subjects that were to stay as they are kept their paths in 14
-of 16 clips, and in 6 of 16 where another colour was asked for, as guidance by words finds nothing of that colour to hold on to.
+That is what video to video does. Through much noise, latents of 8x8 show only what one looks for. Trained on clips that match
+their captions, at strength 0.7 in training's own sampler, subjects that were to stay as they are kept their paths in 14 of 16
+clips, but only in 6 of 16 where another colour was asked for: guidance by words finds nothing of that colour to hold on to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .motion import EARLY_NOISE, FRAMES
 from .networks import denoise_clips
 
 FILE = "edits.safetensors"
-# From this timestep on what is asked for comes instead of what is shown; below, it is too late. With 350 the words no longer
+# From this timestep on, the target is what is asked for instead of what is shown; below, it is too late. With 350 the words no longer
 # finished the repainting: at strength 0.7 colours came out as asked in 58 % of clips.
 TOO_LATE = 150
 
@@ -49,7 +49,7 @@ def kind_of_step(step: int) -> RestStep | EditStep | CameraStep:
 
 
 class EditStage(CameraStage):
-    """Goes on with the module and the LoRAs of `cameras`. Its samples are of cameras, too."""
+    """Continues with the module and the LoRAs of `cameras`. Its samples show cameras, too."""
 
     name, source_file, file = "edits", CAMERAS_FILE, FILE
     loras_from = CameraStage.name

@@ -1,10 +1,10 @@
 """Stages `images`, `subjects` and `places`: UNet and text encoder, together, on single frames with their clips' captions.
 
-The first learns from every place of a picture alike, and most of that is background; the second goes on with the
-subject counting more. In the third the UNet alone goes on, its features telling where in the picture they are.
+The first learns from every place of a picture alike, and most of that is background; the second continues with
+more weight on the subject. In the third the UNet alone continues, its features telling where in the picture they are.
 
-A frame shows nothing of the movement that its caption speaks of, so the networks would learn to drop those words, and
-the motion module, which reads the text only out of the UNet's features, could not obey them later. Small linear probes
+A frame shows nothing of the movement that its caption speaks of, so the networks would learn to ignore those words, and
+the motion module, which sees the text only through the UNet's features, could not follow them later. Small linear probes
 keep them there: each must tell the movement from the features of one place.
 """
 
@@ -92,7 +92,7 @@ class Probes(nn.Module):
         """motion, speed: (n,), NONE_SAID where the caption is silent. Returns the loss and how often motion is right."""
         losses, right = [], []
         for kind, features in found.items():
-            # Normalised: features grow while they are learnt, and the probes' gradient would drown the other.
+            # Normalised: features grow while they are learnt, and the probes' gradient would drown out the other.
             features = F.layer_norm(features.float(), features.shape[1:])
             motions, speeds = self.heads[kind](features).split((len(MOTIONS), len(SPEEDS)), dim=1)
             losses += [F.cross_entropy(motions, motion), F.cross_entropy(speeds, speed)]
@@ -189,7 +189,7 @@ class ImageStage:
 
 
 class SubjectStage(ImageStage):
-    """Goes on where `images` ended."""
+    """Continues from `images`."""
 
     name, source_file, file = "subjects", IMAGES_FILE, SUBJECTS_FILE
 
@@ -204,7 +204,7 @@ class SubjectStage(ImageStage):
 
 
 class PlaceStage(SubjectStage):
-    """Goes on where `subjects` ended."""
+    """Continues from `subjects`."""
 
     name, source_file, file = "places", SUBJECTS_FILE, PLACES_FILE
 

@@ -1,4 +1,4 @@
-"""The training loop of every stage: steps that can be stopped and taken up again, without a difference in the result."""
+"""The training loop of every stage: steps that can be stopped and continued without changing the result."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Plan:
     """How a stage is trained.
 
     batch: pictures or clips per step. ema: decay of the averaged weights that are kept. other_rates: learning rates of
-    parameters by how their names start; their gradients are clipped by themselves, and their weights don't decay.
+    parameters by the start of their names; their gradients are clipped separately, and their weights don't decay.
     """
 
     steps: int
     batch: int
     learning_rate: float
     warm_up: int = 100
-    last_rate: float = 0.02  # part of the learning rate that is left at the end
+    last_rate: float = 0.02  # share of the learning rate left at the end
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 0.5
@@ -56,11 +56,11 @@ class Stage(Protocol):
         """Writes what the next stages and `export` take; the trained parameters hold the averaged weights now."""
 
     def save_samples(self, folder: Path) -> None:
-        """Writes pictures of what it has come to."""
+        """Writes pictures of what it has learnt."""
 
 
 class Training:
-    """One stage on its way: weights, their average, the optimizer, the number of steps done."""
+    """A stage in training: weights, their average, the optimizer, the number of steps done."""
 
     def __init__(self, stage: Stage, folder: Path) -> None:
         self.stage, self.plan = stage, stage.plan
@@ -108,7 +108,7 @@ class Training:
         return min((self.step + 1) / plan.warm_up, 1.0) * cosine
 
     def advance(self) -> dict[str, float]:
-        """One step. Errors: FloatingPointError where the loss is no number, before the weights are touched."""
+        """One step. Errors: FloatingPointError where the loss is not finite, before the weights are touched."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self._part_of_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -128,10 +128,10 @@ class Training:
         kept, current = list(self.average.values()), [p.detach() for p in self.parameters.values()]
         torch._foreach_lerp_(kept, current, 1 - decay)
 
-    # ---- stopping and going on
+    # ---- stopping and continuing
 
     def save(self) -> None:
-        """Atomically, so that a run cut off while saving still has the checkpoint before."""
+        """Atomically, so that a run interrupted while saving still has the previous checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
         state = {
@@ -145,13 +145,13 @@ class Training:
         os.replace(partial, self.checkpoint)
 
     def resume(self) -> bool:
-        """Takes up the last checkpoint; False where there is none. Errors: ValueError where its plan is another."""
+        """Loads the last checkpoint; False if there is none. Errors: ValueError where its plan differs."""
         if not self.checkpoint.is_file():
             return False
         saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         if saved["plan"] != asdict(self.plan):
             raise ValueError(
-                f"{self.checkpoint.name} was trained by another plan: {saved['plan']}, now it is {asdict(self.plan)}. "
+                f"{self.checkpoint.name} was trained by another plan, {saved['plan']}; the plan is now {asdict(self.plan)}. "
                 "Delete it to start this stage again, or choose another folder with --out."
             )
         with torch.no_grad():
@@ -170,7 +170,7 @@ class Training:
 
 
 def train(stage: Stage, folder: Path, minutes: float = math.inf, save_minutes: float = 3.0) -> bool:
-    """Runs a stage from its last checkpoint on. Returns True when it is done, False where the time ran out before."""
+    """Runs a stage from its last checkpoint. Returns True when it is done, False if the time ran out first."""
     training = Training(stage, folder)
     folder.mkdir(parents=True, exist_ok=True)
     resumed = training.resume()

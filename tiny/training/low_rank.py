@@ -87,7 +87,7 @@ def motion_lora_weights(file: Weights) -> dict[str, tuple[Tensor, Tensor]]:
 def unet_lora_names(diffusers_names: dict[str, str]) -> dict[str, str]:
     """Layers of the UNet that LCM-LoRA changes, as {name in the UNet: name in diffusers}.
 
-    Sorted: the host's table comes in another order in each process, and a training that goes on needs its own.
+    Sorted: the order of the host's table differs between processes, and a continued training needs the same one.
     """
     return {
         key.removesuffix(".weight"): name.removesuffix(".weight")

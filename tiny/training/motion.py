@@ -32,7 +32,7 @@ from .weights import save_whole
 FILE = "motion.safetensors"
 FRAMES = 16
 CFG = 7.5
-TEACHING = 2.0  # how much the teacher counts beside the clips themselves
+TEACHING = 2.0  # weight of the teacher against the clips themselves
 # Exponents of `draw_timesteps`, while clips are few frames and after. Above timestep 800 the noise hides where a clip's
 # subject goes, so that only there the words for it teach anything.
 EARLY_NOISE, LATE_NOISE = 0.35, 0.6
@@ -101,7 +101,7 @@ class ClipNetworks:
 
 
 class MotionStage:
-    """The motion module. batch: whole clips of a step, or as many pictures of more clips, the others left out by lot."""
+    """The motion module. batch: whole clips of a step, or as many pictures from more clips, chosen at random."""
 
     name = "motion"
 
@@ -116,9 +116,9 @@ class MotionStage:
         return dict(self.module.named_parameters())
 
     def frames_at(self, step: int) -> tuple[int, int]:
-        """Clips and frames of each that a step takes, as many pictures in all: first many clips, in the end whole ones.
+        """How many clips a step takes and how many frames of each: first parts of many clips, in the end whole ones.
 
-        What the words of movement mean is learnt from clips, however few their frames.
+        What the words for movement mean is learnt from the number of clips, however few frames they have.
         """
         done = step / self.plan.steps
         share = 4 if done < 0.5 else 2 if done < 0.8 else 1
@@ -163,7 +163,7 @@ def clip_loss(
     Args:
         exponent: for `draw_timesteps`; small for much noise.
         teaching: how much the UNet counts, as a teacher that knows more. What the words of movement mean shows only in
-            where subjects are on average, and was hardly ever learnt from clips alone (2500 steps: no word did anything).
+            where subjects are on average, and was hardly learnt from clips alone (after 2500 steps no word had an effect).
     """
     latents, context = networks.prepare(batch)
     noise = draw_noise(batch.rng, latents)

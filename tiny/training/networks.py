@@ -1,4 +1,4 @@
-"""The parts of the family as networks that can be trained: the host's own layers, put together for many steps a second.
+"""The parts of the family as networks that can be trained: the host's own layers, assembled for speed.
 
 Measured on two cores: matrix attention under bf16 autocast trains the UNet at twice the rate of fp32 with the host's
 attention; torch.compile was slower than both.
@@ -34,7 +34,7 @@ TEXT_PREFIX = "text_model."
 def matrix_attention(
     _: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *__: Any, **___: Any
 ) -> Tensor:
-    """Attention as plain matrix products, for the host's place `optimized_attention_override`. (n, tokens, c)."""
+    """Attention as plain matrix products, for the host's `optimized_attention_override`. (n, tokens, c)."""
     n, tokens, c = q.shape
     q, k, v = (t.view(n, -1, heads, c // heads).transpose(1, 2) for t in (q, k, v))
     weights = torch.matmul(q * (c // heads) ** -0.5, k.transpose(-1, -2)).softmax(dim=-1)
@@ -100,7 +100,7 @@ class CaptionEncoder(nn.Module):
     """The tiny CLIP over the tokens that captions use: (n, 77) tokens to (n, 77, 128).
 
     The host's encoder adds in place, which can't be trained, and its token table has 49408 rows, of which a hundred
-    are reached.
+    are used.
 
     used: those tokens, ascending.
     """
@@ -144,7 +144,7 @@ class CaptionEncoder(nn.Module):
 
 
 def make_motion_module(weights: Weights | None, positions: int = 32) -> MotionModule:
-    """A v2 type motion module, fp32, in its original layout; without weights a new one, which changes nothing yet."""
+    """A v2 motion module, fp32, in its original layout; without weights, a new one that changes nothing yet."""
     family = families.V2 if positions == families.V2.frames else families.ANIMATE_LCM
     config = MotionModuleConfig("tiny", family, CHANNELS, positions, has_mid_block=True)
     cpu = torch.device("cpu")
@@ -154,10 +154,10 @@ def make_motion_module(weights: Weights | None, positions: int = 32) -> MotionMo
 
 
 def first_motion_weights(module: MotionModule) -> Weights:
-    """Weights of a module that changes nothing yet, and whose first attention shows each frame itself.
+    """Weights of a module that changes nothing yet and whose first attention shows each frame itself.
 
-    So a frame's position reaches the feed-forward from the first step on. Random attention averages all positions
-    away: a module that began so knew after 2500 steps to keep frames alike, but not to move anything by its frame.
+    A frame's position thus reaches the feed-forward from the first step on. Random attention averages all positions
+    away: a module that began with it had learnt after 2500 steps to keep frames alike, but not to move anything.
     """
     weights = random_weights("motion module", shapes_of(module))
     for key, weight in weights.items():
@@ -169,10 +169,10 @@ def first_motion_weights(module: MotionModule) -> Weights:
 
 
 def calm_gradients(module: MotionModule) -> None:
-    """Limits what one frame adds to the gradient, in each place where the module meets the UNet.
+    """Limits what one frame adds to the gradient, wherever the module meets the UNet.
 
-    The tiny UNet's norms over single channels are now and then nearly constant: their gradients were a thousand times
-    the others', and with a tenth of the steps spoiled little was learnt.
+    The tiny UNet's norms over single channels are occasionally nearly constant: their gradients were a thousand times
+    the others', which spoiled a tenth of the steps, so that little was learnt.
     """
 
     def calm(gradient: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def temporal_transformers(module: nn.Module) -> list[TemporalTransformer]:
 class FramePicker:
     """Lets a motion module see some frames of a clip as if all were there, by choosing rows of its position tables.
 
-    Eight frames out of sixteen cost half, and teach the same: attention over frames is one over a set of positions.
+    Eight of sixteen frames cost half and teach the same: attention over frames is attention over a set of positions.
     """
 
     def __init__(self, module: MotionModule) -> None:

@@ -1,4 +1,4 @@
-"""Writes grids of pictures, to look at what training has come to."""
+"""Writes grids of pictures, to see what training has learnt."""
 
 from __future__ import annotations
 

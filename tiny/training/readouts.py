@@ -1,9 +1,9 @@
 """Linear readouts: small heads that must tell something from features, so that the features keep it. Used in training only.
 
-A camera that zooms or rolls moves each place of the picture in another way. For that the motion module must know where a
-place is, and the UNet's features hardly told it: a linear readout explained 12 to 35 % of the variance of x and y at 8x8
-places, and neither LoRAs nor a whole motion module learned to zoom. Trained to tell, they give 85 % in the UNet's first
-layer and 92 % and more in all others.
+A camera that zooms or rolls moves each place of the picture differently. For that the motion module must know where a
+place is, but the UNet's features hardly tell it: a linear readout explained 12 to 35 % of the variance of x and y at 8x8
+places, and neither LoRAs nor a whole motion module learned to zoom. Trained to tell, they explain 85 % in the UNet's first
+layer and at least 92 % in all others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .weights import CHANNELS
 
 
 class PlaceReadouts(nn.Module):
-    """Tell from the UNet's features, where the motion module gets them, at which x and y of the picture each of them is."""
+    """Tell from the UNet's features, where the motion module gets them, the x and y of each of them in the picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class PlaceReadouts(nn.Module):
         return x
 
     def loss(self) -> Tensor:
-        """Part of the variance of x and y that is not explained, on average over the layers."""
+        """The unexplained share of the variance of x and y, averaged over the layers."""
         losses = []
         for block, x in self._found.items():
             side = x.shape[-1]
@@ -87,7 +87,7 @@ class FlowReadouts(nn.Module):
     """Tell from the features within a motion module where the content of each place goes.
 
     The heads are the same for all cameras: what a pan has taught the module to do with a flow then serves the zoom, which
-    gives each place a flow of its own. Rolls, which 1,300 steps without these had taught nothing, were learnt with them.
+    gives each place a flow of its own. Rolls were not learnt in 1,300 steps without readouts, and were learnt with them.
     """
 
     def __init__(self, module: MotionModule) -> None:
@@ -108,7 +108,7 @@ class FlowReadouts(nn.Module):
         return hook
 
     def listen(self) -> None:
-        """Keeps the features of the module's calls from now on until `loss`; of several calls the last counts."""
+        """Keeps the features of the module's calls until `loss`; of several calls the last counts."""
         self._found.clear()
         self._listening = True
 

@@ -1,7 +1,7 @@
-"""Writes what stages of training wrote out of `trained/`, so that a later one can be trained without those before it.
+"""Writes from `trained/` what the stages of training wrote, so that a later one can be trained without those before it.
 
-What it gives is `export`'s input: exported again, the files are the same. The fast encoder is not shipped: it learns once
-more what TAESD's encoder does, in minutes.
+The result is `export`'s input: exported again, the files are the same. The fast encoder is not shipped: it is trained
+again, in minutes, to do what TAESD's encoder does.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ STEPS, BATCH, LEARNING_RATE = 1200, 32, 2e-3
 def restore(training: Path, seed: int, size: int, device: torch.device, steps: int = STEPS) -> list[Path]:
     """Writes what the stages vae, places, cameras, edits, rolls and turbo write; returns the files' paths.
 
-    The motion module is that of edits, and the LoRAs are the shipped ones, for cameras, too: so edits, and rolls, go on from
-    their own results.
+    The motion module is that of edits and the LoRAs are the shipped ones, for cameras too: edits and rolls thus continue
+    from their own results.
 
     Args:
         steps: of the fast encoder.
@@ -84,13 +84,13 @@ def shipped_files() -> dict[str, Weights]:
 
 
 def in_fp32(name: str) -> Weights:
-    """A file of `trained/` as it was before it was made small."""
+    """A file of `trained/` as it was before it was packed."""
     weights = unpack(load_file(FOLDER / name))
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def imitate(weights: Weights, seed: int, size: int, device: torch.device, steps: int) -> PatchEncoder:
-    """A fast encoder that gives the latents of a TAESD's own. 0.007 of squared error were left after as many pictures."""
+    """A fast encoder that gives the latents of a TAESD's own. After as many pictures the squared error was 0.007."""
     vae, fast = TAESD(), PatchEncoder()
     vae.load_state_dict(weights)
     fast.load_state_dict(random_weights(f"{seed}/fast", shapes_of(fast)))

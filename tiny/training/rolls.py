@@ -1,7 +1,7 @@
-"""Stage `rolls`: the motion LoRA for rolling once more and by itself, the motion module as `edits` left it.
+"""Stage `rolls`: the motion LoRA for rolling once more and alone, on the motion module that `edits` left.
 
-Rolling was the hardest to learn: after `edits` the camera rolled in 28 of 32 clips of other scenes than the score's (13 of
-16 clockwise), after this in 30 (15 of 16).
+Rolling was hardest to learn: after `edits` the camera rolled in 28 of 32 clips of scenes that are not the score's (13 of 16
+clockwise), after this in 30 (15 of 16).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AXIS = "roll"
 
 
 class RollStage(CameraStage):
-    """Writes its one LoRA alone. Readouts begin anew, and are not kept."""
+    """Writes its one LoRA only. Readouts start anew and are not kept."""
 
     name, source_file, file = "rolls", EDITS_FILE, lora_file("rolls", AXIS)
     loras_from = EditStage.name

@@ -1,9 +1,8 @@
-"""Trains the tiny family: `run_in_pack.py tiny.training.train STAGE`, or `all`; run again, it goes on where it stopped.
+"""Trains the tiny family: `run_in_pack.py tiny.training.train STAGE`, or `all`; run again, it continues where it stopped.
 
-Stages, each on what the one before it wrote: vae, images, subjects, places, motion, cameras, edits; then rolls and turbo,
-both on edits; then export, which writes the files that users have. Out of those `restore` writes what edits, rolls or
-turbo need to train on, without the stages before. tiny/README.md has the plan and what
-was measured.
+Each stage starts from what the one before it wrote: vae, images, subjects, places, motion, cameras, edits; then rolls and
+turbo, both from edits; then export, which writes the files that users have. From those, `restore` writes what edits, rolls
+or turbo need to be trained without the stages before. tiny/README.md has the plan and the measurements.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Before torch: how long a thread spins for its next work. Spinning for ever starves whatever else runs; going to
-    # sleep at once made training six times slower beside other programs (29 pictures a second against 175).
+    # Before torch: how long a thread spins for its next work. Spinning for ever starves other programs; going to
+    # sleep at once made training six times slower beside them (29 pictures a second against 175).
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import torch
@@ -46,7 +45,7 @@ PLANS = {
     "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
-# What each stage stands on.
+# What each stage starts from.
 STANDS_ON = dict(zip([*PLANS][1:], PLANS, strict=False)) | {"turbo": "edits"}
 
 
@@ -92,12 +91,12 @@ def check_folder(folder: Path, seed: int, size: int) -> None:
     found = json.loads(file.read_text(encoding="utf-8"))
     if found != asked:
         raise ValueError(
-            f"{folder.name} holds a training with {found}, asked for is {asked}. Choose another folder with --out."
+            f"{folder.name} holds a training with {found}, but {asked} was asked for. Choose another folder with --out."
         )
 
 
 def check_order(folder: Path, stage: str) -> None:
-    """Errors: ValueError where a stage that is stood on is not done, or was trained after what stands on it."""
+    """Errors: ValueError where a stage that others start from is not done, or was trained after one of them."""
     stages = [stage] if stage in PLANS else [*PLANS]
     while stages[0] in STANDS_ON:
         stages.insert(0, STANDS_ON[stages[0]])
@@ -113,8 +112,8 @@ def check_order(folder: Path, stage: str) -> None:
         before = STANDS_ON.get(after)
         if before in trained_at and trained_at[after] < trained_at[before]:
             raise ValueError(
-                f"Stage {after} in {folder.name} was not trained since {before} was: delete {after}.done and "
-                f"{after}.training.pt there, where they are, and train it again."
+                f"Stage {after} in {folder.name} is older than {before}, which it starts from: delete {after}.done and "
+                f"{after}.training.pt there, if they exist, and train it again."
             )
 
 
@@ -138,11 +137,11 @@ def run_stage(name: str, options: argparse.Namespace) -> bool:
         plan = Plan(**(vars(plan) | {"steps": round(plan.steps * options.longer)}))
     done = options.out / f"{name}.done"
     if done.is_file():
-        print(f"{name}: done already")
+        print(f"{name}: already done")
         return True
     stage = make_stage(name, plan, options.seed, options.size, torch.device(options.device), options.out)
     if not train(stage, options.out, options.minutes):
-        print(f"{name}: out of time; run again to go on")
+        print(f"{name}: out of time; run again to continue")
         return False
     done.touch()
     return True
@@ -159,11 +158,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--size", type=int, default=SIZE, help="side of the pictures, in pixels (a multiple of 64)"
     )
     parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="stop after this time, to go on later"
+        "--minutes", type=float, default=math.inf, help="stop after this time, to continue later"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--longer", type=float, default=1.0, metavar="FACTOR", help="train that many times the steps"
+        "--longer", type=float, default=1.0, metavar="FACTOR", help="multiply the steps of the plan by this"
     )
     options = parser.parse_args(arguments)
     options.out = options.out.resolve()
@@ -173,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_folder(options.out, options.seed, options.size)
         return 0 if all(run_stage(name, options) for name in stages) else 3
     except KeyboardInterrupt:
-        print("\nStopped; run again to go on.")
+        print("\nStopped; run again to continue.")
         return 130
     except (OSError, ValueError, FloatingPointError) as error:
         print(error, file=sys.stderr)

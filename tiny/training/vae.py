@@ -1,7 +1,7 @@
 """Stage `vae`: a TAESD-layout autoencoder.
 
-The decoder and a fast encoder learn to pass pictures through four numbers per 8x8 pixels; meanwhile TAESD's encoder,
-far slower, learns what the fast one does, from half of them.
+The decoder and a fast encoder learn to pass pictures through four numbers per 8x8 pixels. Meanwhile TAESD's encoder, which
+is far slower, learns from half of the pictures what the fast one does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .pictures import save_grid
 from .weights import LATENT_SCALE, random_weights, save_whole, shapes_of
 
 CROP = 64  # pixels; the networks see no farther than that
-NOISE = 0.15  # added to latents, so that the decoder forgives what the UNet gets slightly wrong
+NOISE = 0.15  # added to latents, so that the decoder tolerates small errors of the UNet
 FILE = "vae.safetensors"
 FAST = "fast_encoder."
 

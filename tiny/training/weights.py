@@ -1,6 +1,6 @@
-"""What training starts from: random weights, seeded tensor by tensor, and scaled so that what passes stays in range.
+"""What training starts from, and how weights are written.
 
-And how weights are written.
+The first weights are random, seeded tensor by tensor, and scaled so that activations stay in range.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ RESIDUAL_ENDS = ("out_layers.3.", "proj_out.", "to_out.0.", "ff.net.2.", "out_pr
 
 
 def random_tensor(seed: str, shape: torch.Size | tuple[int, ...], std: float) -> Tensor:
-    """Normal numbers that depend on nothing but the seed."""
+    """Normally distributed numbers that depend on nothing but the seed."""
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big", signed=True)
     return torch.randn(shape, generator=torch.Generator().manual_seed(number)) * std
 
 
 def random_weights(seed: str, shapes: Mapping[str, torch.Size | tuple[int, ...]]) -> Weights:
-    """Norms that change nothing, no biases, and matrices that keep the variance of what passes."""
+    """Norms that change nothing, no biases, and matrices that preserve the variance."""
     weights = {}
     for key, shape in shapes.items():
         if len(shape) < 2:
