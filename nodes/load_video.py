@@ -1,9 +1,10 @@
-"""Frames out of a video file or of the host's VIDEO type, picked by time."""
+"""Frames of a video file or of the host's VIDEO type, chosen by time."""
 
 from __future__ import annotations
 
 import os
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 
@@ -12,6 +13,7 @@ import folder_paths
 from comfy_api.v0_0_2 import Input, InputImpl, io
 
 from ..video import (
+    EXTENSIONS,
     FIT,
     SIZES,
     Clip,
@@ -28,7 +30,6 @@ from ..video import (
 from .host_progress import host_progress
 
 CATEGORY = "Fast AnimateDiff/video"
-VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".gif")
 IMAGE_EXTENSIONS = (".webp", ".png", ".apng")
 MAX_SECONDS = 100_000.0
 
@@ -55,8 +56,8 @@ class LoadVideoFrames(io.ComfyNode):
                     "file",
                     options=input_videos(),
                     upload=io.UploadType.video,
-                    tooltip="A video or animation from the input folder. The button offers mp4 and webm; drop mov, mkv and avi on "
-                    "the node, and copy other kinds into the folder.",
+                    tooltip="A video or animation in the input folder. The button offers mp4 and webm; drop mov, mkv and avi files "
+                    "on the node, and copy other kinds into the folder.",
                 ),
                 *selection_inputs(),
             ],
@@ -83,10 +84,13 @@ class LoadVideoFrames(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
         try:
-            found = os.path.isfile(contained_path(file))
-        except ValueError:
-            found = False
-        return found or f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
+            path = contained_path(file)
+            status = os.stat(path)
+        except (ValueError, OSError):
+            return f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
+        if path.lower().endswith(IMAGE_EXTENSIONS) and not moves(path, status.st_mtime_ns, status.st_size):
+            return f"{display_name(file)} is a still picture. Choose a video or animation, or use Load Image."
+        return os.path.isfile(path) or f"{display_name(file)} is not a file. Choose or upload a video."
 
 
 class SampleVideoFrames(io.ComfyNode):
@@ -96,8 +100,8 @@ class SampleVideoFrames(io.ComfyNode):
             node_id="FAD_SampleVideoFrames",
             display_name="Sample Video Frames",
             category=CATEGORY,
-            description="Takes images at the frame rate you choose from a VIDEO, such as that of Load Video or Trim "
-            "Video, without decoding the rest of it.",
+            description="Takes images at the frame rate you choose from a VIDEO, such as the output of Load Video or "
+            "Trim Video, without decoding the rest of it.",
             search_aliases=[
                 "video to images",
                 "get video components",
@@ -107,7 +111,8 @@ class SampleVideoFrames(io.ComfyNode):
             ],
             inputs=[
                 io.Video.Input(
-                    "video", tooltip="The video to take frames from; trims made before this node count."
+                    "video",
+                    tooltip="The video to take frames from. Trims made before this node are respected.",
                 ),
                 *selection_inputs(),
             ],
@@ -140,7 +145,7 @@ def selection_inputs() -> list[io.Input]:
             min=0.0,
             max=MAX_SECONDS,
             step=0.1,
-            tooltip="How many seconds of the video to take, counted from start_seconds; 0 takes all of it.",
+            tooltip="How many seconds of the video to take, counted from start_seconds. 0 takes all of it.",
         ),
         io.Float.Input(
             "fps",
@@ -148,8 +153,8 @@ def selection_inputs() -> list[io.Input]:
             min=0.0,
             max=120.0,
             step=0.01,
-            tooltip="Images per second of video: frames are dropped or repeated to match, the speed stays the same. "
-            "AnimateDiff was trained at 8; 0 takes every frame of the source.",
+            tooltip="Images per second of video. Frames are dropped or repeated to match; the speed stays the same. "
+            "AnimateDiff was trained at 8. 0 takes every frame of the video.",
         ),
         io.Float.Input(
             "start_seconds",
@@ -165,8 +170,8 @@ def selection_inputs() -> list[io.Input]:
             options=list(SIZES),
             default=FIT,
             advanced=True,
-            tooltip="The size of the images: fit keeps the shape of the video and brings it to about the area that SD1.5 was "
-            "trained on, a preset fills its size and crops what is left over at the sides, source changes nothing.",
+            tooltip="The size of the images: fit keeps the aspect ratio at about the area that SD1.5 was trained on, a "
+            "preset fills its size and crops the rest evenly, source keeps the size of the video.",
         ),
         io.Int.Input(
             "max_frames",
@@ -174,7 +179,7 @@ def selection_inputs() -> list[io.Input]:
             min=0,
             max=Limits().max_frames,
             advanced=True,
-            tooltip="Stops after this many images; 0 is no cap.",
+            tooltip="Stops after this many images. 0 sets no limit.",
         ),
     ]
 
@@ -185,8 +190,8 @@ def clip_outputs() -> list[io.Output]:
         io.Image.Output("images", tooltip="The selected frames, in order."),
         io.Float.Output("fps", tooltip="The frame rate of the images, for Export Video."),
         io.Int.Output("frame_count", tooltip="The number of images."),
-        io.Audio.Output("audio", tooltip="The sound of the same span; nothing when the video has none."),
-        io.Mask.Output("mask", tooltip="Where the video is transparent; the images show black there."),
+        io.Audio.Output("audio", tooltip="The sound of the same span; empty when the video has none."),
+        io.Mask.Output("mask", tooltip="White where the video is transparent; the images are black there."),
     ]
 
 
@@ -215,7 +220,7 @@ def host_mask(clip: Clip) -> torch.Tensor:
 def trimmed_selection(
     video: Input.Video, fps: Fraction, seconds: Fraction, start: Fraction, max_frames: int
 ) -> Selection:
-    """The selection inside the part of the video that trims left over."""
+    """The selection within the part of the video that trims have left."""
     begin, length = (exact_seconds(value) for value in video.get_active_trim_window())
     if length:
         rest = length - start
@@ -243,26 +248,45 @@ def free_memory() -> Limits:
 
 
 def input_videos() -> list[str]:
-    """Names of the videos and animations in the input folder, sorted."""
+    """Names of the videos and animations in the input folder, sorted; links that lead out of the folders are left out."""
     with os.scandir(folder_paths.get_input_directory()) as entries:
-        return sorted(entry.name for entry in entries if entry.is_file() and is_video(entry.path))
+        return sorted(entry.name for entry in entries if is_offered(entry))
 
 
-def is_video(path: str) -> bool:
-    """Whether a file can be meant as a video: by its extension, still pictures left out."""
-    extension = os.path.splitext(path)[1].lower()
-    return extension in VIDEO_EXTENSIONS or (extension in IMAGE_EXTENSIONS and is_animated_image(path))
+def is_offered(entry: os.DirEntry[str]) -> bool:
+    """Whether a file of the input folder can be loaded as a video, as far as its name and first bytes tell."""
+    extension = os.path.splitext(entry.name)[1].lower()
+    if extension not in (*EXTENSIONS, *IMAGE_EXTENSIONS):
+        return False
+    try:
+        if not entry.is_file() or (entry.is_symlink() and not is_contained(os.path.realpath(entry.path))):
+            return False
+        status = entry.stat()
+    except OSError:  # a link that leads to itself
+        return False
+    return extension in EXTENSIONS or moves(entry.path, status.st_mtime_ns, status.st_size)
 
 
-def contained_path(file: str) -> str:
-    """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
-    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
+@lru_cache(maxsize=65536)
+def moves(path: str, modified: int, size: int) -> bool:
+    """Whether a picture is animated. The host asks for the list at every prompt; a file is opened once per change."""
+    return is_animated_image(path)
+
+
+def is_contained(path: str) -> bool:
+    """Whether a real path lies in the input, output or temp folder."""
     folders = (
         folder_paths.get_input_directory(),
         folder_paths.get_output_directory(),
         folder_paths.get_temp_directory(),
     )
-    if any(folder_paths.is_within_directory(folder, path) for folder in folders):
+    return any(folder_paths.is_within_directory(folder, path) for folder in folders)
+
+
+def contained_path(file: str) -> str:
+    """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
+    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
+    if is_contained(path):
         return path
     raise ValueError(
         f"{display_name(file)} lies outside the input, output and temp folders. Upload the video again."

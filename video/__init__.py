@@ -1,11 +1,12 @@
 """Frames in, frames out: which frames, decoding, encoding. Knows neither nodes nor motion modules."""
 
 from .frames import half_of, play_order
+from .reading import open_source
 from .reading.animated_image import AnimatedImageSource, is_animated_image
 from .reading.audio import SourceAudio, trimmed_audio
-from .reading.container import Limits
-from .reading.decode import Clip, Source, load_clip
-from .reading.sources import open_source
+from .reading.container import EXTENSIONS, Limits
+from .reading.decode import Clip, load_clip
+from .reading.source import Source
 from .reading.tensor_source import TensorSource
 from .reading.video_source import VideoSource
 from .size import FIT, PRESETS, SIZES
@@ -24,6 +25,7 @@ __all__ = [
     "SIZES",
     "AnimatedImageSource",
     "Clip",
+    "EXTENSIONS",
     "Export",
     "FrameStream",
     "Limits",

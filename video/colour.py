@@ -1,4 +1,4 @@
-"""Conversions between YUV and RGB that keep colours: which matrix a source has, and the scaler's flags."""
+"""Conversions between YUV and RGB that keep colours: the matrix of a source, and the flags of the scaler."""
 
 from __future__ import annotations
 
@@ -15,21 +15,39 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 HD_HEIGHT = 720  # browsers take untagged video from this height on for BT.709
 
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+YCGCO = 8  # which only another filter than the scaler knows
+YCGCO_TO_BT709 = "ispace=ycgco:iprimaries=bt709:itrc=bt709:space=bt709:primaries=bt709:trc=bt709"
 RANGES = {1: "tv", 2: "pc"}
 # The chroma samples of these codecs lie between two pixels, those of all others on the left.
 CENTRED = ("mjpeg", "mpeg1video")
 
 
 def source_matrix(frame: av.VideoFrame) -> str:
-    """The matrix to decode with: the frame's own, and where it names none BT.709 from 720 lines on, else BT.601."""
-    if frame.format.is_rgb or frame.colorspace != UNSPECIFIED:
-        return MATRICES.get(int(frame.colorspace), "auto")
-    return "bt709" if frame.height >= HD_HEIGHT else "bt601"
+    """The matrix to decode with: the frame's own, else BT.709 from 720 lines on and BT.601 below."""
+    if frame.format.is_rgb:
+        return "auto"
+    if frame.colorspace == YCGCO:
+        return "bt709"
+    return MATRICES.get(int(frame.colorspace), "bt709" if frame.height >= HD_HEIGHT else "bt601")
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
     """Whether the frame's pixel format carries transparency."""
     return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+
+
+def is_opaque(frame: av.VideoFrame) -> bool:
+    """Whether no pixel is transparent, where that is quickly seen: in 8-bit RGBA and in 8-bit planes."""
+    alpha = frame.format.components[-1]
+    if not alpha.is_alpha or alpha.bits != 8:
+        return not has_alpha(frame)
+    plane = frame.planes[alpha.plane]
+    # PyAV's types leave out that a plane is a buffer.
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
+    rows = rows[: frame.height]
+    if frame.format.name in ("rgba", "bgra"):
+        return bool(np.bitwise_and.reduce(rows.view("<u4")[:, : frame.width], axis=None) >> 24 == 255)
+    return alpha.plane == 3 and bool(rows[:, : frame.width].min() == 255)
 
 
 def warn_about_hdr(decoder: av.VideoCodecContext, name: str) -> None:
@@ -50,7 +68,7 @@ def tag_bt709(codec: av.VideoCodecContext) -> None:
 
 
 def premultiplied(frame: av.VideoFrame) -> av.VideoFrame:
-    """An RGBA frame with its colours put on black, so that hidden colours don't bleed when it is scaled."""
+    """An RGBA frame with its colours on black, so that hidden colours don't bleed when it is scaled."""
     rgba = frame.to_ndarray()
     alpha = rgba[..., 3:].astype(np.uint16)
     rgba[..., :3] = (rgba[..., :3] * alpha + 127) // 255
@@ -72,10 +90,15 @@ class ToRgb:
         ]
         if not frame.format.is_rgb and codec not in CENTRED:
             options.append("in_chroma_loc=left")
-        self._convert = _Scaler(frame.width, frame.height, frame.format.name, ":".join(options), pixel_format)
+        filters = [untagging(frame)]
+        if frame.colorspace == YCGCO and not frame.format.is_rgb:
+            filters.append(("colorspace", YCGCO_TO_BT709))
+        filters += [("scale", ":".join(options)), ("format", pixel_format)]
+        self._graph = filter_graph(frame, *filters)
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        return self._convert(frame)
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 class ToYuv:
@@ -87,26 +110,30 @@ class ToYuv:
     def __init__(self, width: int, height: int, pixel_format: str, source_format: str = "rgb24") -> None:
         options = "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags=bicubic+accurate_rnd+full_chroma_inp"
         self._source_format = source_format
-        self._convert = _Scaler(width, height, source_format, options, pixel_format)
+        blank = av.VideoFrame(width, height, source_format)
+        self._graph = filter_graph(blank, ("scale", options), ("format", pixel_format))
 
     def __call__(self, picture: np.ndarray) -> av.VideoFrame:
         """A uint8 picture [height, width, channels] as a frame without a time."""
-        return self._convert(av.VideoFrame.from_ndarray(picture, format=self._source_format))
+        self._graph.vpush(av.VideoFrame.from_ndarray(picture, format=self._source_format))
+        return self._graph.vpull()
 
 
-class _Scaler:
-    """FFmpeg's scale filter for frames of one size and format. The graph lives as long as its parts are used."""
+def untagging(frame: av.VideoFrame) -> tuple[str, str]:
+    """A filter before the scaler, which refuses frames with tags that it does not know, whether it needs them or not."""
+    tags = (
+        ("color_primaries", "color_trc")
+        if frame.format.is_rgb
+        else ("color_primaries", "color_trc", "colorspace")
+    )
+    return "setparams", ":".join(f"{tag}=unknown" for tag in tags)
 
-    def __init__(self, width: int, height: int, source_format: str, options: str, pixel_format: str) -> None:
-        self._graph = graph = av.filter.Graph()
-        self._source = graph.add_buffer(
-            width=width, height=height, format=source_format, time_base=Fraction(1, 1000)
-        )
-        self._sink = graph.add("buffersink")
-        graph.link_nodes(
-            self._source, graph.add("scale", options), graph.add("format", pixel_format), self._sink
-        ).configure()
 
-    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        self._source.push(frame)
-        return self._sink.pull()
+def filter_graph(frame: av.VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
+    """FFmpeg's filters, each with its options, one after the other, for frames of the size and format of this one."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+    )
+    graph.link_nodes(source, *(graph.add(*each) for each in filters), graph.add("buffersink")).configure()
+    return graph

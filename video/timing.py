@@ -1,4 +1,4 @@
-"""Which source frames are taken: the frame on screen at each target time, in exact arithmetic."""
+"""Which source frames are taken: the one on screen at each target time, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def exact_rate(fps: float) -> Fraction:
 
 @dataclass(frozen=True)
 class TimedFrame(Generic[T]):
-    """A source frame with its time after the first frame and how long it is shown, both in seconds."""
+    """A source frame, its time after the first frame and how long it is shown; both in seconds."""
 
-    time: Fraction
-    duration: Fraction
+    pts_seconds: Fraction
+    duration_seconds: Fraction
     frame: T
 
     @property
     def end(self) -> Fraction:
         """When the frame leaves the screen."""
-        return self.time + self.duration
+        return self.pts_seconds + self.duration_seconds
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Selection:
         return self.max_frames if wanted is None else min(wanted, self.max_frames)
 
     def count_until(self, duration: Fraction, rate: Fraction) -> int:
-        """The number of frames expected from a video of that duration (seconds) and rate (frames per second)."""
+        """The number of frames expected at that rate (frames per second) from a video of that duration (seconds)."""
         span = max(duration - self.start, Fraction(0))
         if self.seconds:
             span = min(span, self.seconds)
-        frames = math.ceil(span * (self.fps or rate))
+        frames = math.ceil(span * rate)
         return min(frames, self.max_frames) if self.max_frames else frames
 
 
@@ -80,9 +80,9 @@ def frames_played_at(
 ) -> Iterator[tuple[TimedFrame[T], int]]:
     """Yields each frame that is wanted, with how often it is taken, and stops reading after the last.
 
-    Its duration is then how long it really is on screen, until the next frame. `frames` come in the order of
-    presentation and may begin before `selection.start`. `tolerance` (seconds) is how much later than its target a
-    frame may appear: half a tick of the file's clock.
+    The duration it comes with is how long it stays on screen, until the next frame. `frames` come in the order of
+    presentation and may begin before `selection.start`; of several at one time the last is on screen. `tolerance`
+    (seconds) is how much later than its target a frame may appear: half a tick of the file's clock.
     """
     pick = _at_targets if selection.fps else _every_frame
     yield from pick(frames, selection, tolerance)
@@ -93,7 +93,7 @@ def _until_next(frames: Iterable[TimedFrame[T]]) -> Iterator[TimedFrame[T]]:
     previous = None
     for frame in frames:
         if previous is not None:
-            yield replace(previous, duration=frame.time - previous.time)
+            yield replace(previous, duration_seconds=frame.pts_seconds - previous.pts_seconds)
         previous = frame
     if previous is not None:
         yield previous
@@ -121,7 +121,7 @@ def _every_frame(
     end = selection.start + selection.seconds if selection.seconds else None
     done = 0
     for frame in _until_next(frames):
-        if end is not None and frame.time + tolerance >= end:
+        if end is not None and frame.pts_seconds + tolerance >= end:
             return
         if frame.end > selection.start + tolerance:
             yield frame, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +133,50 @@ def test_only_what_moves_is_listed(folders) -> None:
     frames[0].save(folders / "input" / "large.png", save_all=True, append_images=frames[1:], **profile)
     listed = LoadVideoFrames.define_schema().inputs[0].options
     assert listed == ["a.MP4", "b.mov", "large.png", "moving.gif", "moving.png", "moving.webp"]
+
+
+def test_every_kind_of_video_that_can_be_loaded_is_listed(folders) -> None:
+    names = [f"clip.{kind}" for kind in "3gp avi flv gif m2ts m4v mkv mov mp4 mts ts webm".split()]
+    for name in names:
+        (folders / "input" / name).write_bytes(b"")
+    assert LoadVideoFrames.define_schema().inputs[0].options == names
+
+
+def test_links_in_the_input_folder_do_no_harm(folders) -> None:
+    """One that leads to itself, one that leads nowhere, and one out of the folder, which would be refused."""
+    file = clip_in_input(folders)
+    (folders / "elsewhere.mp4").write_bytes((folders / "input" / file).read_bytes())
+    for name, target in (
+        ("loop.mp4", "loop.mp4"),
+        ("gone.png", "nothing.png"),
+        ("out.mp4", "../elsewhere.mp4"),
+    ):
+        (folders / "input" / name).symlink_to(target)
+    (folders / "input" / "inside.mp4").symlink_to(file)
+    assert LoadVideoFrames.define_schema().inputs[0].options == [file, "inside.mp4"]
+    assert LoadVideoFrames.validate_inputs("loop.mp4") is not True
+
+
+def test_a_picture_is_opened_once_however_often_the_list_is_made(folders) -> None:
+    path = folders / "input" / "sticker.png"
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    assert LoadVideoFrames.define_schema().inputs[0].options == ["sticker.png"]
+    opened: list[str] = []
+    sys.addaudithook(lambda event, found: opened.append(str(found[0])) if event == "open" else None)
+    LoadVideoFrames.define_schema()
+    assert str(path) not in opened
+    frames[0].save(path)
+    os.utime(path, ns=(1, 1))
+    assert LoadVideoFrames.define_schema().inputs[0].options == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_still_picture_chosen_by_hand_is_refused_with_a_sentence(folders, suffix) -> None:
+    Image.new("RGB", (16, 16)).save(folders / "input" / f"photo{suffix}")
+    assert LoadVideoFrames.validate_inputs(f"photo{suffix}") == (
+        f"photo{suffix} is a still picture. Choose a video or animation, or use Load Image."
+    )
 
 
 def test_a_changed_file_is_loaded_again(folders) -> None:

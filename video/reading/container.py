@@ -7,19 +7,29 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import av.error
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts,flv"
-KINDS = "mp4, mov, mkv, webm, avi, ts, gif, animated webp or png"
+# FFmpeg's demuxers and the extensions of their files.
+CONTAINERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": (".mp4", ".mov", ".m4v", ".3gp"),
+    "matroska,webm": (".mkv", ".webm"),
+    "avi": (".avi",),
+    "mpegts": (".ts", ".mts", ".m2ts"),
+    "flv": (".flv",),
+    "gif": (".gif",),
+}
+EXTENSIONS = tuple(extension for extensions in CONTAINERS.values() for extension in extensions)
+HEAD = 21  # bytes, up to the flags of a WebP
 
 File = str | io.BytesIO
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what is decoded. `max_bytes` is the memory that the frames may take, None for no bound."""
+    """Bounds on what is decoded. `max_bytes` is the memory that frames or sound may take, None for no bound."""
 
     max_pixels: int = 8192 * 8192
     max_frames: int = 10_000
@@ -31,6 +41,14 @@ class Limits:
             raise ValueError(
                 f"{name} is {width}x{height}, more than the limit of {self.max_pixels:,} pixels in a frame. "
                 "Scale it down first."
+            )
+
+    def check_bytes(self, what: str, needed: int, remedy: str) -> None:
+        """Raises ValueError when `what` would take more memory than allowed."""
+        if self.max_bytes is not None and needed > self.max_bytes:
+            raise ValueError(
+                f"{what} need {needed / 2**30:.1f} GB, but only {self.max_bytes / 2**30:.1f} GB of memory is free. "
+                + remedy
             )
 
 
@@ -48,6 +66,14 @@ def check_file(file: File, name: str) -> None:
         ) from error
 
 
+def file_head(file: File) -> bytes:
+    """The first bytes of a file or buffer."""
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:HEAD]
+    with open(file, "rb") as opened:
+        return opened.read(HEAD)
+
+
 def open_container(file: File, name: str) -> av.container.InputContainer:
     """Opens a local media file or buffer; playlists, lists of other files and network addresses are refused.
 
@@ -58,14 +84,31 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
         file = os.path.abspath(file)
     else:
         file = io.BytesIO(file.getvalue())
-    allowed = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
         return av.open(file, mode="r", container_options=allowed, metadata_errors="replace")
     except av.error.FFmpegError as error:
+        kinds = ", ".join(extension[1:] for extension in EXTENSIONS)
         raise ValueError(
             f"{name} could not be opened as a video ({error.strerror}). It may be empty, cut off or of another kind. "
-            f"Use a {KINDS}."
+            f"Use one of these: {kinds}, animated webp or png."
         ) from error
+
+
+def pts_seconds(pts: int | None, clock: av.stream.Stream | av.frame.Frame) -> Fraction | None:
+    """A time stamp in seconds by the clock of its stream or frame, None where either is missing."""
+    return None if pts is None or clock.time_base is None else pts * clock.time_base
+
+
+def seek(container: av.container.InputContainer, stream: av.stream.Stream, seconds: Fraction) -> bool:
+    """Goes to a key frame before a moment; False where the file can't be searched. Its position is then unknown."""
+    if stream.time_base is None:
+        return False
+    try:
+        container.seek(int(seconds / stream.time_base), stream=stream, backward=True)
+    except (av.error.FFmpegError, OverflowError):
+        return False
+    return True
 
 
 def packets(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
@@ -77,6 +120,8 @@ def packets(container: av.container.InputContainer, stream: av.stream.Stream) ->
         yield from (packet for packet in container.demux(stream) if packet.size)
     except (av.error.FFmpegError, IndexError) as error:
         logging.debug("Reading stopped: %s", error)
-    last = av.Packet()
-    last.stream, last.time_base = stream, stream.time_base
+    last: av.Packet = av.Packet()
+    last.stream = stream
+    if stream.time_base is not None:
+        last.time_base = stream.time_base
     yield last

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,39 +15,18 @@ from ..size import Size, cover, target_size
 from ..timing import Selection, TimedFrame, frames_played_at
 from .container import Limits
 from .frame_buffer import FrameBuffer
+from .source import Source
 
 Progress = Callable[[int, int], None]
 FIRST_ROOM = 64  # frames, for files that don't say how long they are
 EARLY = Fraction(1, 2)  # seconds of a file that may be missing at its end without a word
 
 
-class Source(Protocol):
-    """Where frames come from: a file, an animated picture or a tensor."""
-
-    name: str
-    width: int
-    height: int
-    duration: Fraction | None
-    rate: Fraction | None
-    has_alpha: bool
-    damaged: bool
-    tolerance: Fraction
-
-    def frames(self, start: Fraction = ...) -> Iterator[TimedFrame[Any]]:
-        """Yields frames in order of presentation from at or before `start` seconds on."""
-
-    def pixels(self, frame: Any, width: int, height: int) -> np.ndarray | Tensor:
-        """A frame scaled to width x height [height, width, 3], or 4 with premultiplied alpha: uint8, or 0..1 floats."""
-
-    def close(self) -> None:
-        """Frees what reading frames took; `audio` goes on working."""
-
-
 @dataclass(frozen=True)
 class Clip:
     """Frames [n, height, width, 3] in 0..1, the rate they play at, and the part of the source that they show.
 
-    `mask` [n, height, width] is 1 where the source is transparent, None when it has no alpha.
+    `mask` [n, height, width] is 1 where the source is transparent, None where no frame is.
     """
 
     images: Tensor
@@ -81,33 +59,34 @@ def load_clip(
             f"{source.name} is too long and thin: {source.width}x{source.height} would have to be scaled to "
             f"{scaled[0]}x{scaled[1]} to fill {target[0]}x{target[1]}. Crop it first, or choose size source."
         )
-    sheet = FrameBuffer(source.name, target, source.has_alpha, limits, dtype, device)
-    sheet.reserve(_expected_frames(source, selection))
-    shown, end = _fill(sheet, source, selection, scaled, progress)
+    buffer = FrameBuffer(source.name, target, limits, dtype, device)
+    expected = _expected_frames(source, selection)
+    buffer.reserve(min(FIRST_ROOM, buffer.most) if expected is None else expected)
+    shown, end = _fill(buffer, source, selection, scaled, progress)
     source.close()
     if not end:
         raise ValueError(f"{source.name} has no frame that can be decoded. Save or download the video again.")
-    if not sheet.count:
+    if not buffer.count:
         raise ValueError(
             f"{source.name} has no frame after {float(selection.start):g} s: it is {float(end):g} s long. "
             "Lower start_seconds."
         )
-    _warn_if_short(source, selection, sheet.count, end)
+    _warn_if_short(source, selection, buffer.count, end)
     if progress:
-        progress(sheet.count, sheet.count)
-    images, mask = sheet.finish()
-    return Clip(images, *_timing(source, selection, sheet.count, shown), mask)
+        progress(buffer.count, buffer.count)
+    images, mask = buffer.finish()
+    return Clip(images, *_timing(source, selection, buffer.count, shown), mask)
 
 
 def _fill(
-    sheet: FrameBuffer,
+    buffer: FrameBuffer,
     source: Source,
     selection: Selection,
     scaled: tuple[int, int],
     progress: Progress | None,
 ) -> tuple[Fraction, Fraction]:
     """Writes the selected frames, scaled and cropped; returns when the last one written and the last one read leave."""
-    width, height = sheet.size
+    width, height = buffer.size
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     shown = end = Fraction(0)
 
@@ -115,23 +94,29 @@ def _fill(
         nonlocal end
         for timed in source.frames(selection.start):
             if progress:
-                progress(sheet.count, sheet.capacity)
+                progress(buffer.count, buffer.capacity)
             end = timed.end
             yield timed
 
     for timed, repeats in frames_played_at(watched(), selection, source.tolerance):
         pixels = source.pixels(timed.frame, *scaled)
-        sheet.add(pixels[top : top + height, left : left + width], repeats)
+        buffer.add(pixels[top : top + height, left : left + width], repeats)
         shown = timed.end
     return shown, end
 
 
-def _expected_frames(source: Source, selection: Selection) -> int:
-    """How many frames to make room for: by the selection, and by the file's own duration where it has one."""
-    wanted = selection.count()
-    if source.duration is None or not (selection.fps or source.rate):
-        return FIRST_ROOM if wanted is None else min(wanted, FIRST_ROOM)
-    present = selection.count_until(source.duration, source.rate or Fraction(0))
+def _expected_frames(source: Source, selection: Selection) -> int | None:
+    """How many frames there will be at most by the selection and the file's own length, None where that is not known.
+
+    Where every frame is taken the file has to say how many it has: a rate alone may be the tick of a clock.
+    """
+    wanted, rate = selection.count(), selection.fps
+    if not rate and source.frame_count and source.duration:
+        rate = source.frame_count / source.duration
+        rate = min(rate, source.rate or rate)  # an edit list may leave most of them out
+    if not rate or source.duration is None:
+        return wanted if wanted is not None and wanted <= FIRST_ROOM else None
+    present = selection.count_until(source.duration, rate)
     return max(1, present if wanted is None else min(wanted, present))
 
 

@@ -12,15 +12,15 @@ from .container import Limits
 class FrameBuffer:
     """Collects frames of one size; `finish` returns them as images [n, height, width, 3] and a mask.
 
-    Bytes stay bytes until then, at the beginning of the memory that the finished tensor takes. So the decoder's own
-    frames come to as much as the rest of that memory before anything is taken on top of it.
+    Bytes stay bytes until then, at the beginning of the memory of the finished tensor. So the decoder's own frames
+    may take as much as the rest of that memory before the total exceeds it. A mask is made at the first picture that
+    is not opaque.
     """
 
     def __init__(
         self,
         name: str,
         size: tuple[int, int],
-        has_alpha: bool,
         limits: Limits,
         dtype: torch.dtype,
         device: torch.device | str,
@@ -28,8 +28,16 @@ class FrameBuffer:
         self.count = self.capacity = 0
         self.size, self._name, self._limits = size, name, limits
         self._images = torch.empty((0, size[1], size[0], 3), dtype=dtype, device=device)
-        self._mask = torch.empty((0, size[1], size[0]), dtype=dtype, device=device) if has_alpha else None
+        self._mask: Tensor | None = None
         self._bytes = True
+
+    @property
+    def most(self) -> int:
+        """How many frames the limits allow; at least one is tried."""
+        fit = self._limits.max_frames
+        if self._limits.max_bytes is not None:
+            fit = min(fit, self._limits.max_bytes // self._bytes_of(1))
+        return max(1, fit)
 
     def reserve(self, frames: int) -> None:
         """Makes room for `frames` frames; ValueError when that passes a limit."""
@@ -40,9 +48,9 @@ class FrameBuffer:
         self.capacity = frames
 
     def add(self, picture: np.ndarray | Tensor, repeats: int) -> None:
-        """Writes a picture `repeats` times: uint8 [height, width, 3], or 4 with alpha, or a tensor of 0..1 values."""
+        """Writes a picture `repeats` times: uint8 [height, width, 3], or 4 with alpha, or a tensor [.., 3] in 0..1."""
         if self.count + repeats > self.capacity:
-            self.reserve(max(self.count + repeats, min(2 * self.capacity, self._limits.max_frames)))
+            self.reserve(max(self.count + repeats, min(2 * self.capacity, self.most)))
         rows = slice(self.count, self.count + repeats)
         self.count += repeats
         if isinstance(picture, Tensor):
@@ -51,17 +59,21 @@ class FrameBuffer:
             return
         levels = torch.from_numpy(np.ascontiguousarray(picture))
         _levels(self._images)[rows] = levels[..., :3]
+        if self._mask is None and levels.shape[-1] == 4:
+            self._mask = self._images.new_zeros(self._images.shape[:3])
+            self._check(self.capacity)
         if self._mask is not None:
             _levels(self._mask)[rows] = 255 - levels[..., 3] if levels.shape[-1] == 4 else 0
 
     def finish(self) -> tuple[Tensor, Tensor | None]:
         """The images, and the mask where there is alpha: 1 where the frame is transparent."""
-        parts = [part if part is None else part[: self.count] for part in (self._images, self._mask)]
+        images = self._images[: self.count]
+        mask = None if self._mask is None else self._mask[: self.count]
         if self._bytes:
-            for part in parts:
-                if part is not None:
-                    _widen(part)
-        return parts[0], parts[1]
+            _widen(images)
+            if mask is not None:
+                _widen(mask)
+        return images, mask
 
     def _resized(self, old: Tensor, frames: int) -> Tensor:
         new = torch.empty((frames, *old.shape[1:]), dtype=old.dtype, device=old.device)
@@ -79,13 +91,11 @@ class FrameBuffer:
                 f"{self._name} would give {frames:,} frames, more than the limit of {self._limits.max_frames:,}. "
                 + remedy
             )
+        self._limits.check_bytes(f"{frames:,} frames of {width}x{height}", self._bytes_of(frames), remedy)
+
+    def _bytes_of(self, frames: int) -> int:
         channels = 3 if self._mask is None else 4
-        needed = frames * width * height * channels * self._images.itemsize
-        if self._limits.max_bytes is not None and needed > self._limits.max_bytes:
-            raise ValueError(
-                f"{frames:,} frames of {width}x{height} need {needed / 2**30:.1f} GB, "
-                f"but only {self._limits.max_bytes / 2**30:.1f} GB of memory is free. " + remedy
-            )
+        return frames * self.size[0] * self.size[1] * channels * self._images.itemsize
 
 
 def _levels(frames: Tensor) -> Tensor:

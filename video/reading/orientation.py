@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import av
 import numpy as np
+from av.buffer import Buffer
+from av.sidedata.sidedata import Type
+
+from ..colour import filter_graph, untagging
 
 SMALL = 16  # pixels
+# PyAV raises on a frame with side data newer than its table. The numbers of FFmpeg end before 64.
+NAMED_ONLY = [("sidedata", f"mode=delete:type={number}") for number in range(len(Type), 64)]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,10 @@ class Orientation:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """Nine whole numbers. They are read from a small copy, for a frame whose side data were read stays in memory."""
-    copy = frame.reformat(width=SMALL, height=SMALL, format="gray")
-    stored = (copy if copy.rotation == frame.rotation else frame).side_data.get("DISPLAYMATRIX")
-    return None if stored is None else np.frombuffer(stored, np.int32)
+    """Nine whole numbers, read from a small copy: a frame whose side data were read stays in memory."""
+    graph = filter_graph(
+        frame, *NAMED_ONLY, untagging(frame), ("scale", f"{SMALL}:{SMALL}"), ("format", "gray")
+    )
+    graph.vpush(frame)
+    stored = cast(Mapping[str, Buffer], graph.vpull().side_data).get("DISPLAYMATRIX")
+    return None if stored is None else np.frombuffer(bytes(stored), np.int32)

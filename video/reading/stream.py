@@ -12,10 +12,12 @@ import av
 import av.error
 
 from ..timing import TimedFrame
-from .container import File, Limits, open_container, packets
+from .container import File, Limits, open_container, packets, pts_seconds, seek
+from .gif import with_local_palettes
 
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
+RESTART = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
 MOST_THREADS = 2  # FFmpeg takes one per core if it may, and each holds frames, some of them after its end
 CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these drop the transparency
@@ -32,13 +34,13 @@ class PictureStream:
     def __init__(self, file: File, name: str, limits: Limits) -> None:
         self._name, self._limits = name, limits
         self.damaged = False
-        self.origin: Fraction | None = None
+        self._grid: Fraction | None = None
         self.container = open_container(file, name)
         try:
             self.stream = self._picture_stream()
             self.decoder = self._open_decoder()
             self._decoded = self._decode()
-            self.origin = self.first().time
+            self.origin = self._grid = self.first().pts_seconds
         except BaseException:
             self.close()
             raise
@@ -63,26 +65,30 @@ class PictureStream:
         return self._decoded
 
     def seek(self, time: Fraction, latest: Fraction) -> bool:
-        """Goes to a key frame before `time`; False where that leads past `latest`, as it may in MPEG-TS."""
-        self.container.seek(int(time / self.stream.time_base), stream=self.stream, backward=True)
+        """Goes to a key frame before `time`; False where the file can't be searched or that leads past `latest`."""
+        if not self._times_ascend() or not seek(self.container, self.stream, time):
+            return False
         self.decoder.flush_buffers()
         self._decoded = self._decode()
         first = next(self._decoded, None)
-        if first is None or first.time > latest:
+        if first is None or first.pts_seconds > latest:
             return False
         self._decoded = itertools.chain((first,), self._decoded)
         return True
 
     def duration(self) -> Fraction | None:
         """Seconds, None when the file does not say. A Matroska file's own duration may be that of its sound."""
-        if self.stream.duration:
-            return self.stream.duration * self.stream.time_base
+        length = pts_seconds(self.stream.duration, self.stream)
+        if length:
+            return length
         tag = CLOCK.fullmatch(self.stream.metadata.get("DURATION", ""))
         if tag:
-            return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
-        if self.container.duration:
-            return Fraction(self.container.duration, av.time_base)
-        return None
+            length = int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
+        elif self.container.duration:
+            length = Fraction(self.container.duration, av.time_base)
+        if length and self.container.format.name.startswith("matroska"):  # which stores the time of its end
+            length -= max(self.origin, Fraction(0))
+        return length if length and length > 0 else None
 
     def _picture_stream(self) -> av.VideoStream:
         streams = [
@@ -104,39 +110,60 @@ class PictureStream:
         self._limits.check_pixels(self._name, decoder.width, decoder.height)
         other = WITH_ALPHA.get(decoder.codec.canonical_name)
         if self.stream.metadata.get("alpha_mode") == "1" and other in av.codecs_available:
-            decoder = av.CodecContext.create(other, "r")
+            created = av.CodecContext.create(other, "r")
+            decoder = created if isinstance(created, av.VideoCodecContext) else decoder
         decoder.options = {"max_pixels": str(self._limits.max_pixels)}
         decoder.thread_type = "AUTO"
         decoder.thread_count = min(os.cpu_count() or 1, MOST_THREADS)
         return decoder
 
+    def _times_ascend(self) -> bool:
+        """Whether a time names one place: an edit list may show a part of the file before an earlier one."""
+        times = [entry.timestamp for entry in self.stream.index_entries]
+        return all(time <= then for time, then in itertools.pairwise(times))
+
     def _decode(self) -> Frames:
-        """Decodes on from where the container stands; broken packets are passed over."""
+        """Decodes on from where the container stands; broken packets are passed over.
+
+        A frame at the time of the one before, or a little earlier, takes its place. One far earlier begins anew, and
+        it and all later ones follow the frames before.
+        """
         step = 1 / Fraction(self.stream.average_rate or DEFAULT_RATE)
         last: Fraction | None = None
-        for packet in packets(self.container, self.stream):
+        end, shift = Fraction(0), Fraction(0)
+        for packet in self._packets():
             for frame in self._decode_packet(packet):
                 time = self._time(frame, step)
-                if last is not None and (time is None or time <= last):
-                    time = last + step
-                elif last is not None and not self.stream.average_rate:
-                    step = time - last
-                last = time or Fraction(0)
-                duration = frame.duration * frame.time_base
+                if time is None:
+                    time = end
+                elif last is not None:
+                    time += shift
+                    if time < last and (frame.key_frame or last - time > RESTART):
+                        shift += end - time
+                        time = end
+                    time = max(time, last)
+                    if time > last and not self.stream.average_rate:
+                        step = time - last
+                duration = pts_seconds(frame.duration, frame) or step
                 # Matroska cuts durations to whole milliseconds.
-                whole = frame.time_base == MILLISECOND and abs(duration - step) < MILLISECOND
-                yield TimedFrame(last, step if whole else duration or step, frame)
+                if frame.time_base == MILLISECOND and abs(duration - step) < MILLISECOND:
+                    duration = step
+                last, end = time, time + duration
+                yield TimedFrame(time, duration, frame)
+
+    def _packets(self) -> Iterator[av.Packet]:
+        found = packets(self.container, self.stream)
+        return with_local_palettes(found) if self.decoder.codec.canonical_name == "gif" else found
 
     def _time(self, frame: av.VideoFrame, step: Fraction) -> Fraction | None:
         """When the frame appears; times rounded to milliseconds go back to the grid of the stream's rate."""
         # AVI has no times of its own, only the order of decoding; what is made of that goes back and forth.
-        stamp = frame.dts if self.container.format.name == "avi" else frame.pts
-        if stamp is None:
-            return None
-        time = stamp * frame.time_base
-        if frame.time_base != MILLISECOND or not self.stream.average_rate or self.origin is None:
+        time = pts_seconds(frame.dts if self.container.format.name == "avi" else frame.pts, frame)
+        if time is None or self._grid is None:
             return time
-        on_grid = self.origin + round((time - self.origin) / step) * step
+        if frame.time_base != MILLISECOND or not self.stream.average_rate:
+            return time
+        on_grid = self._grid + round((time - self._grid) / step) * step
         return on_grid if abs(on_grid - time) <= MILLISECOND else time
 
     def _decode_packet(self, packet: av.Packet) -> list[av.VideoFrame]:

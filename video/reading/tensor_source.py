@@ -4,49 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..frames import check_images
-from ..timing import TOLERANCE, TimedFrame
+from ..timing import TimedFrame
 from .audio import trimmed_audio
+from .source import Source
 
 
-class TensorSource:
+class TensorSource(Source):
     """A batch of images [n, height, width, channels] in 0..1 that plays at `rate` frames per second."""
 
-    has_alpha = False
-    damaged = False
-    tolerance = TOLERANCE
-
     def __init__(
-        self, images: Tensor, rate: Fraction, audio: Mapping[str, Any] | None = None, name: str = ""
+        self, images: Tensor, rate: Fraction, audio: Mapping[str, Any] | None = None, name: str = "The video"
     ) -> None:
         check_images(images)
-        self.name = name or "The video"
-        self.rate: Fraction | None = rate
+        self.name, self.rate = name, rate
         self.height, self.width = images.shape[1:3]
-        self.duration: Fraction | None = len(images) / rate
-        self._images, self._audio = images, audio
-
-    def __enter__(self) -> TensorSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """There is nothing to free: the images are not its own."""
+        self.frame_count = len(images)
+        self.duration = len(images) / rate
+        self._images, self._audio, self._step = images, audio, 1 / rate
 
     def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame[Tensor]]:
         """Yields the images with their times, in seconds."""
         for index, image in enumerate(self._images):
-            yield TimedFrame(index / self.rate, 1 / self.rate, image)
+            yield TimedFrame(index * self._step, self._step, image)
 
     def pixels(self, frame: Tensor, width: int, height: int) -> Tensor:
         """The image scaled to width x height, [height, width, 3] in 0..1."""

@@ -13,6 +13,7 @@ from clips import barcode, constant, write_video
 
 from fast_animatediff.video import (
     Export,
+    Limits,
     Selection,
     SourceAudio,
     TensorSource,
@@ -73,6 +74,55 @@ def test_any_sample_rate_can_be_written(tmp_path, format, rate) -> None:
 def test_channels_are_kept_where_the_format_has_them(tmp_path, channels, heard) -> None:
     path = write(tmp_path / "clip.mp4", clicks(1, channels=channels), 1)
     assert load(path, Selection(Fraction(10)))["waveform"].shape[:2] == (1, heard)
+
+
+def with_channels(path: Path, codec: str, layout: str) -> Path:
+    """Two seconds of pictures with sound whose channel k is at the constant level (k + 1) / 32."""
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=10), container.add_stream(codec, rate=RATE)
+        video.width, video.height, audio.layout = 80, 16, layout
+        count = audio.layout.nb_channels
+        levels = np.tile((np.arange(count) + 1) * 1024, 2 * RATE).astype(np.int16)[None]
+        sound = av.AudioFrame.from_ndarray(levels, format="s16", layout=layout)
+        sound.sample_rate, sound.pts = RATE, 0
+        for _ in range(20):
+            container.mux(video.encode(av.VideoFrame(80, 16)))
+        packed = av.AudioResampler(audio.format.name, layout, RATE).resample(sound)
+        for part in packed:
+            container.mux(audio.encode(part))
+        container.mux(audio.encode(None))
+        container.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("channels", range(1, 17))
+def test_every_number_of_channels_is_read_in_its_order(tmp_path, channels) -> None:
+    path = with_channels(tmp_path / "clip.mov", "pcm_s16le", f"{channels} channels")
+    waveform = load(path, Selection(Fraction(10)))["waveform"]
+    assert waveform.shape == (1, channels, 2 * RATE)
+    assert torch.allclose(waveform[0, :, RATE], (torch.arange(channels) + 1) / 32, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "layout", ["mono", "stereo", "2.1", "3.0", "quad", "4.0", "5.0", "5.1", "6.1", "7.1"]
+)
+@pytest.mark.parametrize("suffix, codec", [(".mkv", "flac"), (".mp4", "aac")])
+def test_planar_sound_of_every_layout_is_read(tmp_path, layout, suffix, codec) -> None:
+    """PyAV reads past the planes of a frame that has exactly eight."""
+    try:
+        path = with_channels(tmp_path / f"clip{suffix}", codec, layout)
+    except (av.error.FFmpegError, ValueError):
+        pytest.skip(f"{codec} has no {layout}")
+    waveform = load(path, Selection(Fraction(10)))["waveform"]
+    assert waveform.shape == (1, av.AudioLayout(layout).nb_channels, 2 * RATE)
+
+
+def test_more_sound_than_fits_into_memory_is_refused_before_it_is_decoded(tmp_path) -> None:
+    path = with_channels(tmp_path / "clip.mov", "pcm_s16le", "16 channels")
+    with open_source(str(path), path.name, Limits(max_bytes=10**7)) as source:
+        audio = source.audio(Fraction(0), Fraction(2))
+    with pytest.raises(ValueError, match=r"2 seconds of the sound of clip\.mov need .*GB"):
+        audio["waveform"]
 
 
 def test_sound_longer_than_the_frames_is_cut(tmp_path) -> None:

@@ -284,12 +284,6 @@ def test_a_video_in_palette_colours_can_be_loaded(tmp_path) -> None:
     assert corners(load(path).images[0]) == [BLUE] * 4
 
 
-def test_sixteen_bit_greys_are_not_cut_off(tmp_path) -> None:
-    path = tmp_path / "depth.png"
-    Image.fromarray(np.full((16, 16), 0x8000, np.uint16)).save(path)
-    assert load(path).images.mean().item() == pytest.approx(0.5, abs=0.003)
-
-
 def test_a_transparent_palette_is_put_on_black(tmp_path) -> None:
     frames = [Image.new("P", (32, 32), level) for level in (0, 1)]
     for frame in frames:

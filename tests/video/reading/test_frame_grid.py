@@ -50,7 +50,7 @@ def check(path: Path, times: Sequence[Fraction], end: Fraction) -> None:
     wanted = {fps: expected(times, end, fps, HALF_A_TICK.get(path.suffix, 0.0005)) for fps in TARGETS}
     with open_source(str(path), path.name) as source:
         shown = [
-            TimedFrame(t.time, t.duration, number(source.pixels(t.frame, WIDTH, HEIGHT)))
+            TimedFrame(t.pts_seconds, t.duration_seconds, number(source.pixels(t.frame, WIDTH, HEIGHT)))
             for t in source.frames()
         ]
     found = {}
