@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from ..video import (
 from .host_progress import host_progress
 
 CATEGORY = "Fast AnimateDiff/video"
+LONGEST_NAME = 255 - len("_00001_.webm")  # bytes, as most file systems have it
 
 
 class ExportVideo(io.ComfyNode):
@@ -74,9 +77,11 @@ class ExportVideo(io.ComfyNode):
 
 def check_prefix(filename_prefix: str) -> None:
     """ValueError where the prefix leads out of the output folder; the host's own error would name the server's folders."""
+    if "\0" in filename_prefix:
+        raise ValueError("filename_prefix holds a null character. Remove it.")
     output = folder_paths.get_output_directory()
-    folder = Path(output, filename_prefix).parent
-    if not folder_paths.is_within_directory(output, str(folder)):
+    folder = os.path.dirname(os.path.join(output, os.path.normpath(filename_prefix)))
+    if not folder_paths.is_within_directory(output, folder):
         raise ValueError(
             f"filename_prefix '{filename_prefix}' leads out of the output folder. Leave '..' and absolute paths out of it."
         )
@@ -88,6 +93,8 @@ def free_place(filename_prefix: str, shape: Sequence[int]) -> tuple[Path, str, i
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory(), shape[2], shape[1]
         )
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     return Path(folder), name, counter, subfolder
 
 
@@ -158,7 +165,7 @@ def export_inputs() -> list[io.Input]:
             "ping_pong",
             default=False,
             advanced=True,
-            tooltip="Plays the frames forth and back, so that the end meets the beginning.",
+            tooltip="Plays the frames back and forth, so that the end meets the beginning.",
         ),
         io.Int.Input(
             "loop_count",

@@ -355,6 +355,24 @@ def test_files_are_written_nowhere_else(folders, prefix) -> None:
     assert not (folders / "outside").exists() and not Path("/tmp/fast_animatediff_outside").exists()
 
 
+def test_an_empty_prefix_writes_into_the_output_folder(folders) -> None:
+    export(grey(2), filename_prefix="")
+    assert len(os.listdir(folders / "output")) == 1
+
+
+def test_a_prefix_with_a_null_character_is_refused_by_name(folders) -> None:
+    with pytest.raises(ValueError, match="filename_prefix holds a null character"):
+        export(grey(2), filename_prefix="clip\0")
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "\u00e9" * 125])
+def test_a_name_that_is_too_long_is_refused_before_any_frame_is_read(folders, name) -> None:
+    images = grey(2)
+    images[0] = float("nan")  # would be reported first if the frames were read
+    with pytest.raises(OSError, match="the name is too long. Shorten filename_prefix"):
+        export(images, filename_prefix=name)
+
+
 def test_frames_that_are_not_finite_stop_the_export(folders) -> None:
     images = grey(4)
     images[2] = float("nan")

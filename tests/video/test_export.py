@@ -272,6 +272,12 @@ def test_frames_that_are_not_finite_are_named(tmp_path, format, value) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_audio_without_a_sample_rate_is_an_error_that_says_so(tmp_path) -> None:
+    with pytest.raises(ValueError, match="The audio has no sample_rate"):
+        save(bars(3), tmp_path, audio={"waveform": torch.zeros(1, 2, 8000)})
+    assert os.listdir(tmp_path) == []
+
+
 def test_no_frames_is_an_error(tmp_path) -> None:
     with pytest.raises(ValueError, match="There are no frames to export"):
         save(torch.zeros(0, 16, 16, 3), tmp_path)

@@ -19,6 +19,8 @@ class AudioWriter:
     """Encodes the first item of an AUDIO value {waveform [batch, channels, samples], sample_rate} piece by piece."""
 
     def __init__(self, container: av.container.OutputContainer, codec: str, audio: Mapping[str, Any]) -> None:
+        if not audio.get("sample_rate"):
+            raise ValueError("The audio has no sample_rate. Check the node that makes it.")
         waveform = audio["waveform"]
         if waveform.ndim != 3 or 0 in waveform.shape[:2]:
             raise ValueError(f"Expected audio [batch, channels, samples], got {list(waveform.shape)}.")
