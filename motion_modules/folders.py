@@ -1,4 +1,4 @@
-"""The model folders: the names that AnimateDiff users and their extra_model_paths.yaml have already."""
+"""The model folders, under the names that AnimateDiff users already have in their extra_model_paths.yaml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOTION_LORAS = "animatediff_motion_lora"
 
 
 def register_model_folders() -> None:
-    """Adds both folders to the host's, beside paths that are there, and lists only weights files in them."""
+    """Adds both folders after any configured paths, and lists only weights files in them."""
     for key in (MOTION_MODULES, MOTION_LORAS):
         folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, key))
         paths, extensions = folder_paths.folder_names_and_paths[key]

@@ -1,4 +1,4 @@
-"""Key names: from every published layout to the original one, and what a stranger's file seems to be."""
+"""Key names: every published layout translated to the original one, and what an unknown file seems to be."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIFFUSERS_NAMES = (
 
 
 def unwrap(weights: dict) -> StateDict:
-    """The tensors of a file without what training code puts around them: nested dicts, prefixes such as `module.`."""
+    """The tensors of a file, without the nested dicts and prefixes (such as `module.`) that training code adds."""
     tensors = {}
     for key, value in weights.items():
         if isinstance(value, dict):
@@ -41,14 +41,14 @@ def is_motion_key(key: str) -> bool:
 
 
 def original_name(key: str) -> str:
-    """The key's name in the original layout; a key that has it already is returned as it is."""
+    """The key's name in the original layout; a key already in it is returned unchanged."""
     for pattern, name in _DIFFUSERS_NAMES:
         key = pattern.sub(name, key)
     return key
 
 
 def dotted_name(layer: str) -> str:
-    """A layer's name with its dots where webui LoRAs have underscores; any other name is returned as it is.
+    """A layer's name with its dots where webui LoRAs have underscores; any other name is returned unchanged.
 
     Those files name layers `down_blocks_0_motion_modules_0_temporal_transformer_proj_in`, some after `lora_unet_`.
     """
@@ -78,7 +78,7 @@ def describe(keys: Iterable[str]) -> str:
         if any(found in key for key in keys):
             return description
     first = f"its first key is '{keys[0]}'" if keys else "it holds no tensors"
-    return f"its keys are not known ({first}). Check that the download is the right file."
+    return f"its keys are not recognized ({first}). Check that the download is the right file."
 
 
 # Searched in this order: the first text found in any key decides.

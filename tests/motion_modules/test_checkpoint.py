@@ -125,7 +125,7 @@ OTHERS = [
     (
         "model_prefix",
         lambda: {"text_encoder.x": torch.ones(2), "unet.conv.weight": torch.ones(2)},
-        "not known",
+        "not recognized",
     ),
     (
         "hotshot",
@@ -143,7 +143,7 @@ OTHERS = [
         lambda: components.original_weights(families.V3) | {"conv_in.weight": torch.ones(4, 9, 3, 3)},
         "PIA",
     ),
-    ("random", lambda: {"something.weight": torch.ones(2)}, "not known.*'something.weight'"),
+    ("random", lambda: {"something.weight": torch.ones(2)}, "not recognized.*'something.weight'"),
 ]
 
 
@@ -185,16 +185,16 @@ def test_a_pickle_that_asks_to_run_code_is_refused(tmp_path):
 
     path = tmp_path / "mm.ckpt"
     path.write_bytes(pickle.dumps({"state_dict": Attack()}))
-    with pytest.raises(ValueError, match="mm.ckpt is no plain weights file"):
+    with pytest.raises(ValueError, match="mm.ckpt is not a plain weights file"):
         load_motion_module(str(path))
     torch.save({"state_dict": Attack()}, path)
-    with pytest.raises(ValueError, match="mm.ckpt is no plain weights file"):
+    with pytest.raises(ValueError, match="mm.ckpt is not a plain weights file"):
         load_motion_module(str(path))
     assert not (tmp_path / "was here").exists()
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="^gone.safetensors is not there"):
+    with pytest.raises(ValueError, match="^gone.safetensors no longer exists"):
         load_motion_module(str(tmp_path / "gone.safetensors"))
 
 
@@ -224,7 +224,7 @@ def test_positions_that_are_no_sinusoids_are_told(tmp_path, caplog):
         for key, value in components.original_weights().items()
     }
     read_motion_module(components.save(weights, tmp_path / "mm_sd15_v2.safetensors"))
-    assert "position tables of its own" in caplog.text
+    assert "has its own position tables" in caplog.text
 
 
 def test_a_camera_control_file_of_nested_dicts_is_recognised(tmp_path):
