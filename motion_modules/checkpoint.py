@@ -114,8 +114,9 @@ def describe_module(path: str, motion: StateDict, table_length: int) -> MotionMo
             f"{name} has {len(channels)} levels of motion layers; SD1.5 motion modules have 4. It is incomplete."
         )
     has_mid_block = any(key.startswith("mid_block.") for key in motion)
-    family = _family("/".join(Path(path).parts[-2:]), has_mid_block, table_length)
+    family, sign = _family(Path(path), has_mid_block, table_length)
     positions = table_length or (64 if family.lcm_steps else family.frames)
+    log.info("%s: %s, by %s; %d positions", name, family.name, sign, positions)
     return MotionModuleConfig(name, family, channels, positions, has_mid_block)
 
 
@@ -127,26 +128,38 @@ def _channels(name: str, motion: StateDict) -> tuple[int, ...]:
     return tuple(found[level] for level in range(len(found)))
 
 
-def _family(name: str, has_mid_block: bool, table_length: int) -> Family:
-    """The signs, strongest first: file name (Lightning is a plain v2 inside), position table, mid block."""
-    lowered = name.lower()
-    if has_mid_block and "lightning" in lowered:
-        steps = re.search(r"(\d+)[-_ ]?step", lowered)
-        return families.lightning(int(steps[1]) if steps else 0)
-    if has_mid_block and "lcm" in lowered:
-        return families.ANIMATE_LCM
-    if has_mid_block and table_length == 0:
+def _family(path: Path, has_mid_block: bool, table_length: int) -> tuple[Family, str]:
+    """The family and the sign it was told by: a word of the name, the position tables or the mid block.
+
+    Lightning is a plain v2 inside, and so is AnimateLCM with tables; only their names tell them.
+    """
+    if not has_mid_block:
+        sign = f"no mid block and {table_length or 'no'} positions"
+        return (families.V1 if table_length == 24 else families.V3), sign
+    for name, sign in ((path.stem, "its file name"), (path.parent.name, "its folder")):
+        words = _words(name)
+        if re.search(r"(?<![a-z])(animate)?(diff)?lightning(?![a-z])", words):
+            steps = re.search(r"\b(\d+) ?steps?\b", words)
+            return families.lightning(int(steps[1]) if steps else 0), sign
+        if re.search(r"(?<![a-z])(animate)?lcm(?![a-z])", words):
+            return families.ANIMATE_LCM, sign
+        if re.search(r"\b(v[123]|v1[45]|temporaldiff|long)\b", words):
+            break  # names another family, which its weights tell better
+    if table_length == 0:
         log.warning(
-            "%s has no position tables, as AnimateLCM, and is taken for one. If it is not: set beta_schedule of Apply "
-            "Motion Module to sqrt_linear (AnimateDiff).",
-            Path(name).name,
+            "%s has no position tables, like AnimateLCM, and is treated as AnimateLCM. If it is another module, set "
+            "beta_schedule of Apply Motion Module to sqrt_linear (AnimateDiff).",
+            path.name,
         )
-        return families.ANIMATE_LCM
-    if has_mid_block and table_length > 32:
-        return families.LONG_32 if table_length <= 64 else families.LONG_64
-    if has_mid_block:
-        return families.V2
-    return families.V1 if table_length == 24 else families.V3
+        return families.ANIMATE_LCM, "its missing position tables"
+    if table_length > 32:
+        return (families.LONG_32 if table_length <= 64 else families.LONG_64), f"its {table_length} positions"
+    return families.V2, "its mid block"
+
+
+def _words(name: str) -> str:
+    """A file name in lower case with a blank between its words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", " ", name).lower()
 
 
 def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
@@ -168,13 +181,6 @@ def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_
     _assign(module, weights, config.file_name, assign=patcher.is_dynamic())
     module.merge_projections(comfy.ops.manual_cast)
     patcher.cached_patcher_init = (load_motion_module, (path,))
-    log.info(
-        "%s: %s, %d positions, %s",
-        config.file_name,
-        config.family.name,
-        config.positions,
-        str(dtype).split(".")[-1],
-    )
     return patcher
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from torch import Tensor
 
@@ -55,6 +56,7 @@ def dotted_name(layer: str) -> str:
     return _underscored_layers().get(layer.removeprefix("lora_unet_"), layer)
 
 
+@cache
 def _underscored_layers() -> dict[str, str]:
     places = [f"down_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(2)]
     places += [f"up_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(3)]

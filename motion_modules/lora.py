@@ -61,8 +61,8 @@ def load_motion_lora(path: str, strength: float) -> MotionLora:
     """
     name = Path(path).name
     weights = read_weights(path)
-    renamed = {_host_name(key): value for key, value in weights.items()}
-    lora = MotionLora(name, {key: value for key, value in renamed.items() if key}, strength)
+    host_names = {key: _host_name(key) for key in weights}
+    lora = MotionLora(name, {new: weights[key] for key, new in host_names.items() if new}, strength)
     if not lora.weights:
         raise ValueError(f"{name} is not a motion LoRA: {describe(weights)}")
     for layer in lora.layers:
@@ -70,13 +70,14 @@ def load_motion_lora(path: str, strength: float) -> MotionLora:
             if f"{layer}.{part}" not in lora.weights:
                 raise ValueError(f"{name} lacks {part} of '{layer}'; it is incomplete. Download it again.")
     if len(lora.weights) < len(weights):
-        others = sorted(key for key in weights if not _host_name(key))
+        others = sorted(key for key, new in host_names.items() if not new)
         log.warning(
             "%s: %d weights are not for a motion module and are ignored: %s",
             name,
             len(others),
             ", ".join(others),
         )
+    log.info("%s: %d layers, strength %g", name, len(lora.layers), strength)
     return lora
 
 

@@ -114,6 +114,11 @@ SAMPLING_OF: dict[type, type[TableSampling]] = {
 }
 
 
+def describe_sampling(sampling: object) -> str:
+    """The host's names for what a sampling object is made of; its own class is `ModelSampling` for all models."""
+    return " with ".join(base.__name__ for base in type(sampling).__bases__)
+
+
 def prediction_of(sampling: object) -> type:
     """What the model predicts under a host sampling object: EPS (noise), V_PREDICTION (velocity) or X0 (clean latent).
 
@@ -122,10 +127,9 @@ def prediction_of(sampling: object) -> type:
     host_kinds = (*SAMPLING_OF, EDM, IMG_TO_IMG)  # the last two are subclasses of the others
     kind = next((base for base in type(sampling).__mro__ if base in host_kinds), type(sampling))
     if kind not in SAMPLING_OF:
-        bases = type(sampling).__mro__[1:3]
         raise ValueError(
             "Motion modules need a model that predicts noise, velocity or the clean latent (eps, v_prediction, x0); "
-            f"this model's sampling is {' with '.join(base.__name__ for base in bases)}. "
+            f"this model's sampling is {describe_sampling(sampling)}. "
             "Remove the ModelSampling node, or set it to one of these."
         )
     return kind

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import folder_paths
 from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
+from ..motion_modules import lora
 from ..motion_modules.adapter import BETA_SCHEDULES, apply_motion_module
 from ..motion_modules.checkpoint import load_motion_module
-from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES
-from ..motion_modules.lora import load_motion_lora
+from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES, listed_name, model_path
 from ..motion_modules.windows import make_windows, set_windows
+from .log_on_node import log_on_node
 
 CATEGORY = "Fast AnimateDiff/motion"
 
@@ -51,8 +53,13 @@ class LoadMotionModule(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, motion_module: str | None = None) -> bool | str:
+        return _is_listed(MOTION_MODULES, motion_module)
+
+    @classmethod
+    @log_on_node()
     def execute(cls, motion_module: str) -> io.NodeOutput:
-        return io.NodeOutput(load_motion_module(_path(MOTION_MODULES, motion_module)))
+        return io.NodeOutput(load_motion_module(model_path(MOTION_MODULES, motion_module)))
 
 
 class MotionLora(io.ComfyNode):
@@ -98,8 +105,17 @@ class MotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_lora: str, strength: float, previous: tuple = ()) -> io.NodeOutput:
-        return io.NodeOutput((*previous, load_motion_lora(_path(MOTION_LORAS, motion_lora), strength)))
+    def validate_inputs(cls, motion_lora: str | None = None) -> bool | str:
+        return _is_listed(MOTION_LORAS, motion_lora)
+
+    @classmethod
+    @log_on_node()
+    def execute(
+        cls, motion_lora: str, strength: float, previous: tuple[lora.MotionLora, ...] = ()
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            (*previous, lora.load_motion_lora(model_path(MOTION_LORAS, motion_lora), strength))
+        )
 
 
 class ApplyMotionModule(io.ComfyNode):
@@ -186,8 +202,8 @@ class ApplyMotionModule(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: io.Model.Type,
-        motion_module: io.Model.Type,
+        model: ModelPatcher,
+        motion_module: ModelPatcher,
         strength: float,
         motion_scale: float,
         beta_schedule: str,
@@ -299,7 +315,7 @@ class ContextWindows(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: io.Model.Type,
+        model: ModelPatcher,
         context_length: int,
         context_overlap: int,
         context_schedule: str,
@@ -322,11 +338,11 @@ class ContextWindows(io.ComfyNode):
         return io.NodeOutput(set_windows(model, windows))
 
 
-def _path(folder: str, name: str) -> str:
-    path = folder_paths.get_full_path(folder, name)
-    if path is None:
-        raise ValueError(f"{name} is not in models/{folder}. Put it there and press R on the page.")
-    return path
+def _is_listed(folder: str, name: str | None) -> bool | str:
+    """For validate_inputs, in place of the host's own look into the list; a connected input has no name yet."""
+    if name is None or listed_name(folder, name):
+        return True
+    return f"{name} is not in models/{folder}. Put it there and press R on the page."
 
 
 NODES: list[type[io.ComfyNode]] = [LoadMotionModule, MotionLora, ApplyMotionModule, ContextWindows]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import torch
-
-import comfy.model_management
+from comfy.model_patcher import ModelPatcher
 from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.v0_0_2 import io
 
-from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, SamplerSettings, sample
+from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
+from ..motion_modules.sampler_settings import SamplerSettings
+from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
+from .log_on_node import log_on_node
 
 CATEGORY = "Fast AnimateDiff/sampling"
 
 # The hosted service's presets, label to (width, height).
 VIDEO_SIZES = {label: size for label, size in SIZES.items() if size}
 CUSTOM_SIZE = "custom"
-LATENT_PIXELS = 8
 
 
 class EmptyVideoLatent(io.ComfyNode):
@@ -70,18 +70,7 @@ class EmptyVideoLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, video_size: str, width: int, height: int, num_frames: int) -> io.NodeOutput:
-        width, height = VIDEO_SIZES.get(video_size, (width, height))
-        for name, value in (("width", width), ("height", height)):
-            if value % LATENT_PIXELS:
-                below = value // LATENT_PIXELS * LATENT_PIXELS
-                raise ValueError(
-                    f"{name} {value} is not a multiple of 8; use {below} or {below + LATENT_PIXELS}."
-                )
-        samples = torch.zeros(
-            (num_frames, 4, height // LATENT_PIXELS, width // LATENT_PIXELS),
-            device=comfy.model_management.intermediate_device(),
-            dtype=comfy.model_management.intermediate_dtype(),
-        )
+        samples = empty_latent(*VIDEO_SIZES.get(video_size, (width, height)), num_frames)
         return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": LATENT_PIXELS})
 
 
@@ -176,12 +165,13 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
+    @log_on_node()
     def execute(
         cls,
-        model: io.Model.Type,
-        positive: io.Conditioning.Type,
-        negative: io.Conditioning.Type,
-        latent_image: io.Latent.Type,
+        model: ModelPatcher,
+        positive: list,
+        negative: list,
+        latent_image: dict,
         seed: int,
         steps: int,
         cfg: float,

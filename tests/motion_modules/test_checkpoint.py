@@ -212,6 +212,34 @@ def test_the_folder_of_a_file_is_a_sign_too(tmp_path):
     assert read_motion_module(components.save(weights, path))[0].family == families.ANIMATE_LCM
 
 
+NAMED = [
+    # folder, file, family, sign
+    ("LCM", "mm_sd_v15_v2", families.V2, "mid block"),
+    ("my_Calcm_style", "diffusion_pytorch_model", families.V2, "mid block"),
+    ("any", "my_Calcm_style", families.V2, "mid block"),
+    ("any", "enlightning", families.V2, "mid block"),
+    ("lightning", "mm_sd15_v2", families.V2, "mid block"),
+    ("AnimateLCM", "diffusion_pytorch_model", families.ANIMATE_LCM, "its folder"),
+    ("AnimateDiff-Lightning 4-step", "model", families.lightning(4), "its folder"),
+    ("LCM", "animatediff_lightning_2step_comfyui", families.lightning(2), "its file name"),
+    ("lightning_8step", "AnimateLCM_sd15_t2v", families.ANIMATE_LCM, "its file name"),
+    ("any", "animatelcm", families.ANIMATE_LCM, "its file name"),
+    ("any", "lightning_fp16_8step", families.lightning(8), "its file name"),
+    ("any", "lightning_v2", families.lightning(0), "its file name"),
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "expected", "sign"), NAMED)
+def test_the_family_is_told_by_whole_words_and_the_file_before_its_folder(
+    tmp_path, caplog, folder, name, expected, sign
+):
+    (tmp_path / folder).mkdir()
+    path = components.save(components.original_weights(), tmp_path / folder / f"{name}.safetensors")
+    with caplog.at_level("INFO"):
+        assert read_motion_module(path)[0].family == expected
+    assert f"{name}.safetensors: {expected.name}, by " in caplog.text and sign in caplog.text
+
+
 def test_a_file_taken_for_animatelcm_only_by_its_missing_positions_says_so(tmp_path, caplog):
     path = components.save(components.original_weights(pe_length=None), tmp_path / "my_finetune.safetensors")
     assert read_motion_module(path)[0].family == families.ANIMATE_LCM
