@@ -27,7 +27,7 @@ _DIFFUSERS_NAMES = (
 
 def unwrap(weights: dict) -> StateDict:
     """The tensors of a file, without the nested dicts and prefixes (such as `module.`) that training code adds."""
-    tensors = {}
+    tensors: StateDict = {}
     for key, value in weights.items():
         if isinstance(value, dict):
             tensors |= unwrap(value)

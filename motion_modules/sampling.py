@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -81,7 +81,9 @@ def with_sampling_for(model: ModelPatcher, mode: str) -> ModelPatcher:
     lcm_steps = None
     if mode == "lcm":
         lcm_steps = (config.family.lcm_steps if config else None) or LCM_LORA_STEPS
-    table = schedule.train_sigmas if isinstance(schedule, TableSampling) else schedule.sigmas.cpu()
+    table = (
+        schedule.train_sigmas if isinstance(schedule, TableSampling) else cast(Tensor, schedule.sigmas).cpu()
+    )
     patched = model.clone()
     patched.add_object_patch(
         "model_sampling", make_sampling(table, lcm_steps, prediction_of(schedule), schedule.zsnr)

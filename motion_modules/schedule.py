@@ -6,6 +6,8 @@ with; `linear` is diffusers' `scaled_linear`, the schedule of SD1.5 itself.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -137,9 +139,10 @@ def prediction_of(sampling: object) -> type:
 
 def consistency_steps(sampling: object) -> int | None:
     """The original steps of a consistency table, ours, core's or another pack's; None for any other schedule."""
-    if isinstance(sampling, ModelSamplingDiscrete) and len(sampling.sigmas) < sampling.num_timesteps:
-        return len(sampling.sigmas)
-    return None
+    if not isinstance(sampling, ModelSamplingDiscrete):
+        return None
+    levels = cast(Tensor, sampling.sigmas).numel()
+    return levels if levels < sampling.num_timesteps else None
 
 
 def make_sampling(

@@ -41,4 +41,4 @@ class _NodeText(logging.Handler):
         self.records.append(record)
         in_order = sorted(self.records, key=lambda record: -record.levelno)
         text = "\n".join(dict.fromkeys(record.getMessage() for record in in_order))
-        PromptServer.instance.send_progress_text(text, self.node_id)
+        PromptServer.instance.send_progress_text(text, self.node_id)  # type: ignore[attr-defined]  # set as it starts
