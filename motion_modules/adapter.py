@@ -20,7 +20,6 @@ from comfy.context_windows import create_prepare_sampling_wrapper
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import V_PREDICTION
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
@@ -30,7 +29,7 @@ from .cpu import compute_in_bf16, use_pytorch_attention
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
-from .schedule import make_sampling, sigmas_table
+from .schedule import sampling_like
 from .spatial import attention_in_parts
 from .windows import WindowsIfNeeded, check_frames
 
@@ -229,8 +228,7 @@ def apply_motion_module(
         log.warning(
             "The noise schedule set before Apply Motion Module is replaced by %s's.", config.file_name
         )
-    is_velocity = isinstance(model.get_model_object("model_sampling"), V_PREDICTION)
-    sampling = make_sampling(sigmas_table(table), lcm_steps, is_velocity)
+    sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
     first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
     last_sigma = sampling.percent_to_sigma(end_percent)

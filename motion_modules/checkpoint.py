@@ -29,7 +29,7 @@ from .temporal import sinusoidal_positions
 
 log = logging.getLogger(__name__)
 
-# What the host's readers raise for files that are cut short or are something else, its own parser's among them.
+# What the host's readers raise for truncated files and for other kinds of file.
 _DAMAGED = (
     SafetensorError,
     ValueError,
@@ -48,18 +48,16 @@ LORA_FOLDER_ADVICE = (
 def read_weights(path: str) -> StateDict:
     """Reads .safetensors, or .ckpt and the like without running their code (weights_only).
 
-    Errors: ValueError naming the file where it is missing, cut short or not a weights file.
+    Errors: ValueError naming the file where it is missing, truncated or not a weights file.
     """
     name = Path(path).name
     if not Path(path).is_file():
-        raise ValueError(
-            f"{name} is not there any more. Refresh the page (R) to read the model folders again."
-        )
+        raise ValueError(f"{name} no longer exists. Press R on the page to update the list of files.")
     try:
         return unwrap(comfy.utils.load_torch_file(path, safe_load=True))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{name} is no plain weights file: it asks to run code or is no pickle at all. It was not loaded. "
+            f"{name} is not a plain weights file: it is not a pickle, or loading it would run code. It was not loaded. "
             "Download a .safetensors version from its publisher."
         ) from error
     except torch.OutOfMemoryError:
@@ -69,7 +67,7 @@ def read_weights(path: str) -> StateDict:
     except _DAMAGED as error:
         size = Path(path).stat().st_size
         raise ValueError(
-            f"{name} can't be read; it has {size:,} bytes and is probably cut short or damaged. Download it again."
+            f"{name} can't be read; it has {size:,} bytes and is probably truncated or damaged. Download it again."
         ) from error
 
 
@@ -82,14 +80,14 @@ def read_motion_module(path: str) -> tuple[MotionModuleConfig, StateDict]:
     weights = read_weights(path)
     motion = {original_name(key): value for key, value in weights.items() if is_motion_key(key)}
     if any("lora" in key for key in motion):
-        raise ValueError(f"{name} is no motion module: {LORA_FOLDER_ADVICE}")
+        raise ValueError(f"{name} is not a motion module: {LORA_FOLDER_ADVICE}")
     if not motion or any(part in key for key in weights for part in ("img_encoder.", *SPARSE_CONTROL_KEYS)):
-        raise ValueError(f"{name} is no motion module: {describe(weights)}")
+        raise ValueError(f"{name} is not a motion module: {describe(weights)}")
     if "conv_in.weight" in weights and weights["conv_in.weight"].shape[1] == 9:
         raise ValueError(f"{name} is PIA, an image-to-video module that this pack can't run.")
     tables = [motion.pop(key) for key in list(motion) if key.endswith(".pe")]
     if tables and not _are_sinusoids(tables[:1]):
-        log.warning("%s has position tables of its own; the usual sinusoids are used instead.", name)
+        log.warning("%s has its own position tables; the usual sinusoids are used instead.", name)
     config = describe_module(path, motion, max((table.shape[1] for table in tables), default=0))
     return config, motion
 
@@ -102,7 +100,7 @@ def describe_module(path: str, motion: StateDict, table_length: int) -> MotionMo
     """Derives the config from weights under original names.
 
     Args:
-        path: the file's name and that of its folder are signs of the family.
+        path: the names of the file and its folder help to tell the family.
         table_length: of the position tables in the file, 0 where it has none.
     """
     name = Path(path).name
@@ -116,8 +114,9 @@ def describe_module(path: str, motion: StateDict, table_length: int) -> MotionMo
             f"{name} has {len(channels)} levels of motion layers; SD1.5 motion modules have 4. It is incomplete."
         )
     has_mid_block = any(key.startswith("mid_block.") for key in motion)
-    family = _family("/".join(Path(path).parts[-2:]), has_mid_block, table_length)
+    family, sign = _family(Path(path), has_mid_block, table_length)
     positions = table_length or (64 if family.lcm_steps else family.frames)
+    log.info("%s: %s, by %s; %d positions", name, family.name, sign, positions)
     return MotionModuleConfig(name, family, channels, positions, has_mid_block)
 
 
@@ -125,30 +124,42 @@ def _channels(name: str, motion: StateDict) -> tuple[int, ...]:
     pattern = re.compile(r"down_blocks\.(\d+)\.motion_modules\.0\.temporal_transformer\.norm\.weight")
     found = {int(m[1]): value.shape[0] for key, value in motion.items() if (m := pattern.fullmatch(key))}
     if sorted(found) != list(range(len(found))):
-        raise ValueError(f"{name} has motion layers for levels {sorted(found)} only; it is incomplete.")
+        raise ValueError(f"{name} has motion layers only for levels {sorted(found)}; it is incomplete.")
     return tuple(found[level] for level in range(len(found)))
 
 
-def _family(name: str, has_mid_block: bool, table_length: int) -> Family:
-    """The signs, strongest first: file name (Lightning is a plain v2 inside), position table, mid block."""
-    lowered = name.lower()
-    if has_mid_block and "lightning" in lowered:
-        steps = re.search(r"(\d+)[-_ ]?step", lowered)
-        return families.lightning(int(steps[1]) if steps else 0)
-    if has_mid_block and "lcm" in lowered:
-        return families.ANIMATE_LCM
-    if has_mid_block and table_length == 0:
+def _family(path: Path, has_mid_block: bool, table_length: int) -> tuple[Family, str]:
+    """The family and the sign it was told by: a word of the name, the position tables or the mid block.
+
+    Lightning is a plain v2 inside, and so is AnimateLCM with tables; only their names tell them.
+    """
+    if not has_mid_block:
+        sign = f"no mid block and {table_length or 'no'} positions"
+        return (families.V1 if table_length == 24 else families.V3), sign
+    for name, sign in ((path.stem, "its file name"), (path.parent.name, "its folder")):
+        words = _words(name)
+        if re.search(r"(?<![a-z])(animate)?(diff)?lightning(?![a-z])", words):
+            steps = re.search(r"\b(\d+) ?steps?\b", words)
+            return families.lightning(int(steps[1]) if steps else 0), sign
+        if re.search(r"(?<![a-z])(animate)?lcm(?![a-z])", words):
+            return families.ANIMATE_LCM, sign
+        if re.search(r"\b(v[123]|v1[45]|temporaldiff|long)\b", words):
+            break  # names another family, which its weights tell better
+    if table_length == 0:
         log.warning(
-            "%s has no position tables, as AnimateLCM, and is taken for one. If it is not: set beta_schedule of Apply "
-            "Motion Module to sqrt_linear (AnimateDiff).",
-            Path(name).name,
+            "%s has no position tables, like AnimateLCM, and is treated as AnimateLCM. If it is another module, set "
+            "beta_schedule of Apply Motion Module to sqrt_linear (AnimateDiff).",
+            path.name,
         )
-        return families.ANIMATE_LCM
-    if has_mid_block and table_length > 32:
-        return families.LONG_32 if table_length <= 64 else families.LONG_64
-    if has_mid_block:
-        return families.V2
-    return families.V1 if table_length == 24 else families.V3
+        return families.ANIMATE_LCM, "its missing position tables"
+    if table_length > 32:
+        return (families.LONG_32 if table_length <= 64 else families.LONG_64), f"its {table_length} positions"
+    return families.V2, "its mid block"
+
+
+def _words(name: str) -> str:
+    """A file name in lower case with a blank between its words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", " ", name).lower()
 
 
 def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
@@ -170,18 +181,11 @@ def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_
     _assign(module, weights, config.file_name, assign=patcher.is_dynamic())
     module.merge_projections(comfy.ops.manual_cast)
     patcher.cached_patcher_init = (load_motion_module, (path,))
-    log.info(
-        "%s: %s, %d positions, %s",
-        config.file_name,
-        config.family.name,
-        config.positions,
-        str(dtype).split(".")[-1],
-    )
     return patcher
 
 
 def _weight_dtype(device: torch.device, weights: StateDict) -> torch.dtype:
-    """The type that the host would give an SD1.5 UNet here; never 8 bits, which are too few for motion weights."""
+    """The type the host would give an SD1.5 UNet on this device, but never 8 bits: too coarse for motion weights."""
     parameters = sum(value.numel() for value in weights.values())
     dtype = comfy.model_management.unet_dtype(device=device, model_params=parameters)
     if dtype.itemsize > 1:
@@ -198,6 +202,6 @@ def _assign(module: MotionModule, weights: StateDict, name: str, assign: bool) -
         if keys:
             raise ValueError(
                 f"{name} {what} weights: {len(keys)} of {len(expected)}, the first is '{keys[0]}'. "
-                "It is incomplete or of a kind that this pack doesn't know."
+                "It is incomplete, or of a kind that this pack does not support."
             )
     module.load_state_dict(weights, assign=assign)

@@ -10,8 +10,8 @@ class Family:
     """What a motion module needs from its surroundings.
 
     name: as people call it.
-    frames: the longest clip that it renders well in one piece; longer ones get context windows.
-    window: frames of one such window, the length it was trained on.
+    frames: the longest clip it renders well in one piece; longer clips are windowed.
+    window: frames of one such window, the length the module was trained on.
     lcm_steps: original steps of its consistency table, None for ordinary sampling.
     lightning_steps: steps that a Lightning module was distilled to (0: unknown), None for the others.
     norm_across_frames: the UNet's ResBlock and output norms run across the frames, as v1 was trained

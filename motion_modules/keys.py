@@ -1,9 +1,10 @@
-"""Key names: from every published layout to the original one, and what a stranger's file seems to be."""
+"""Key names: every published layout translated to the original one, and what an unknown file seems to be."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from torch import Tensor
 
@@ -25,8 +26,8 @@ _DIFFUSERS_NAMES = (
 
 
 def unwrap(weights: dict) -> StateDict:
-    """The tensors of a file without what training code puts around them: nested dicts, prefixes such as `module.`."""
-    tensors = {}
+    """The tensors of a file, without the nested dicts and prefixes (such as `module.`) that training code adds."""
+    tensors: StateDict = {}
     for key, value in weights.items():
         if isinstance(value, dict):
             tensors |= unwrap(value)
@@ -41,20 +42,21 @@ def is_motion_key(key: str) -> bool:
 
 
 def original_name(key: str) -> str:
-    """The key's name in the original layout; a key that has it already is returned as it is."""
+    """The key's name in the original layout; a key already in it is returned unchanged."""
     for pattern, name in _DIFFUSERS_NAMES:
         key = pattern.sub(name, key)
     return key
 
 
 def dotted_name(layer: str) -> str:
-    """A layer's name with its dots where webui LoRAs have underscores; any other name is returned as it is.
+    """A layer's name with its dots where webui LoRAs have underscores; any other name is returned unchanged.
 
     Those files name layers `down_blocks_0_motion_modules_0_temporal_transformer_proj_in`, some after `lora_unet_`.
     """
     return _underscored_layers().get(layer.removeprefix("lora_unet_"), layer)
 
 
+@cache
 def _underscored_layers() -> dict[str, str]:
     places = [f"down_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(2)]
     places += [f"up_blocks.{level}.motion_modules.{i}" for level in range(4) for i in range(3)]
@@ -78,7 +80,7 @@ def describe(keys: Iterable[str]) -> str:
         if any(found in key for key in keys):
             return description
     first = f"its first key is '{keys[0]}'" if keys else "it holds no tensors"
-    return f"its keys are not known ({first}). Check that the download is the right file."
+    return f"its keys are not recognized ({first}). Check that the download is the right file."
 
 
 # Searched in this order: the first text found in any key decides.

@@ -38,7 +38,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class MotionLora:
-    """One motion LoRA and how strongly it acts; negative strength works against the movement.
+    """One motion LoRA and how strongly it acts; a negative strength works against the movement.
 
     weights: `<layer>.lora_up.weight`, `<layer>.lora_down.weight` and, where the file has them, `<layer>.alpha`
     and `<layer>.dora_scale`, with the layer's name in the original layout.
@@ -61,22 +61,28 @@ def load_motion_lora(path: str, strength: float) -> MotionLora:
     """
     name = Path(path).name
     weights = read_weights(path)
-    renamed = {_host_name(key): value for key, value in weights.items()}
-    lora = MotionLora(name, {key: value for key, value in renamed.items() if key}, strength)
+    host_names = {key: _host_name(key) for key in weights}
+    lora = MotionLora(name, {new: weights[key] for key, new in host_names.items() if new}, strength)
     if not lora.weights:
-        raise ValueError(f"{name} is no motion LoRA: {describe(weights)}")
+        raise ValueError(f"{name} is not a motion LoRA: {describe(weights)}")
     for layer in lora.layers:
         for part in ("lora_up.weight", "lora_down.weight"):
             if f"{layer}.{part}" not in lora.weights:
                 raise ValueError(f"{name} lacks {part} of '{layer}'; it is incomplete. Download it again.")
     if len(lora.weights) < len(weights):
-        others = sorted(key for key in weights if not _host_name(key))
-        log.warning("%s: %d weights are not for a motion module: %s", name, len(others), ", ".join(others))
+        others = sorted(key for key, new in host_names.items() if not new)
+        log.warning(
+            "%s: %d weights are not for a motion module and are ignored: %s",
+            name,
+            len(others),
+            ", ".join(others),
+        )
+    log.info("%s: %d layers, strength %g", name, len(lora.layers), strength)
     return lora
 
 
 def _host_name(key: str) -> str | None:
-    """The key as the host's LoRA loader reads it, None where it is no part of a motion LoRA."""
+    """The key as the host's LoRA loader reads it, None where it does not belong to a motion LoRA."""
     for pattern, part in _PARTS:
         layer, found = pattern.subn("", key)
         if not found:
@@ -91,7 +97,7 @@ def _host_name(key: str) -> str | None:
 def apply_motion_lora(motion_module: ModelPatcher, lora: MotionLora) -> ModelPatcher:
     """A clone of the motion module with W + strength * alpha / rank * (up @ down), kept in low-rank form.
 
-    Layers that the module doesn't have (mid block on v1 and v3) are named in one warning.
+    Layers that the module lacks (the mid block on v1 and v3) are named in one warning.
     Errors: ValueError where no layer fits, or the widths differ.
     """
     config = motion_module.model.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,18 +14,20 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import V_PREDICTION, ModelSamplingDiscrete
+from comfy.model_sampling import ModelSamplingDiscrete
 
 from .adapter import motion_config
-from .families import Family
+from .sampler_settings import SamplerSettings, setting_warnings
 from .schedule import (
     TRAIN_STEPS,
-    LcmSampling,
     TableSampling,
+    consistency_steps,
+    describe_sampling,
     last_steps,
     lcm_timesteps,
     linspace_timesteps,
     make_sampling,
+    prediction_of,
     sigmas_at,
     trailing_timesteps,
 )
@@ -39,92 +41,94 @@ SAMPLERS = {"standard": "euler", "lcm": "lcm", "lightning": "euler"}
 SCHEDULERS = {"standard": "linspace", "lcm": "lcm", "lightning": "trailing"}
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """strength: the part of the steps that run, from the end. cfg_until: the part of those that use guidance."""
-
-    seed: int
-    steps: int
-    cfg: float
-    strength: float = 1.0
-    mode: str = "auto"
-    sampler_name: str = "auto"
-    scheduler: str = "auto"
-    cfg_until: float = 1.0
-
-
 class CfgUntil(comfy.samplers.CFGGuider):
     """Guidance down to a noise level; below it only the conditional half runs."""
 
     def __init__(self, model: ModelPatcher, cfg: float, until_sigma: float) -> None:
         super().__init__(model)
         self.guided_cfg = cfg
-        self.until_sigma = until_sigma  # negative: always, without asking the GPU
+        self.until_sigma = until_sigma  # negative: always, without waiting for the GPU
 
-    def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None = None
-    ) -> Tensor:
+    def predict_noise(self, x: Tensor, timestep: Tensor, *options: Any, **named: Any) -> Tensor:
         guided = self.until_sigma < 0.0 or float(timestep.flatten()[0]) > self.until_sigma
         self.set_cfg(self.guided_cfg if guided else 1.0)
-        return super().predict_noise(x, timestep, model_options, seed)
+        return super().predict_noise(x, timestep, *options, **named)
 
 
 def mode_of(model: ModelPatcher) -> str:
     """The sampling mode that the model's schedule and motion module were made for."""
     config = motion_config(model)
-    if isinstance(model.get_model_object("model_sampling"), LcmSampling):
+    if consistency_steps(model.get_model_object("model_sampling")):
         return "lcm"
     return "lightning" if config and config.family.lightning_steps is not None else "standard"
 
 
 def with_sampling_for(model: ModelPatcher, mode: str) -> ModelPatcher:
-    """The model with a schedule of the mode's kind on the same noise table; itself if it has one.
+    """The model with the mode's kind of schedule on the same noise table; the model itself if it has one.
 
-    A consistency table has the motion module's original steps, or LCM-LoRA's 50. A schedule that another node
-    put there with a table of its own (core's ModelSamplingDiscrete set to lcm) is kept.
+    A consistency table has the motion module's original steps, or LCM-LoRA's 50. One that another node put there
+    (core's ModelSamplingDiscrete set to lcm) is kept.
+
+    Errors: ValueError for mode lcm on a model without timesteps, or one that does not predict noise.
     """
     current = model.get_model_object("model_sampling")
-    is_foreign = not isinstance(current, TableSampling) and len(current.sigmas) != TRAIN_STEPS
-    if is_foreign or isinstance(current, LcmSampling) == (mode == "lcm"):
+    has_consistency_table = consistency_steps(current) is not None
+    is_foreign = has_consistency_table and not isinstance(current, TableSampling)
+    if is_foreign or has_consistency_table == (mode == "lcm"):
         return model
+    schedule = _with_timesteps(current, f"Mode {mode}")
     config = motion_config(model)
     lcm_steps = None
     if mode == "lcm":
         lcm_steps = (config.family.lcm_steps if config else None) or LCM_LORA_STEPS
-    table = current.train_sigmas if isinstance(current, TableSampling) else current.sigmas.cpu()
+    table = (
+        schedule.train_sigmas if isinstance(schedule, TableSampling) else cast(Tensor, schedule.sigmas).cpu()
+    )
     patched = model.clone()
-    is_velocity = isinstance(current, V_PREDICTION)
-    patched.add_object_patch("model_sampling", make_sampling(table, lcm_steps, is_velocity))
+    patched.add_object_patch(
+        "model_sampling", make_sampling(table, lcm_steps, prediction_of(schedule), schedule.zsnr)
+    )
     return patched
 
 
-def make_sigmas(model: ModelPatcher, scheduler: str, steps: int) -> Tensor:
+def make_sigmas(model: ModelPatcher, scheduler: str, steps: int, sampler_name: str = "euler") -> Tensor:
     """The noise levels of all steps, then 0: (steps + 1,).
+
+    For the samplers that the host's KSampler spares the last level above 0 (dpm_2, uni_pc), it is left out here too,
+    except where a distilled model has to be called at fixed timesteps.
 
     Errors: ValueError where the scheduler counts in timesteps and the model's schedule has none.
     """
     sampling = model.get_model_object("model_sampling")
-    if scheduler in OWN_SCHEDULERS and not isinstance(sampling, ModelSamplingDiscrete):
-        raise ValueError(
-            f"Scheduler {scheduler} needs a schedule with timesteps, this model has {type(sampling).__name__}. "
-            "Choose another scheduler, such as karras."
-        )
-    if scheduler == "linspace":
-        return sigmas_at(sampling, linspace_timesteps(steps))
     if scheduler == "trailing":
-        return sigmas_at(sampling, trailing_timesteps(steps))
+        return sigmas_at(_with_timesteps(sampling, "Scheduler trailing"), trailing_timesteps(steps))
     if scheduler == "lcm":
-        original_steps = sampling.original_steps if isinstance(sampling, LcmSampling) else LCM_LORA_STEPS
-        return sigmas_at(sampling, lcm_timesteps(steps, original_steps))
-    return comfy.samplers.calculate_sigmas(sampling, scheduler, steps).cpu()
+        timesteps = lcm_timesteps(steps, consistency_steps(sampling) or LCM_LORA_STEPS)
+        return sigmas_at(_with_timesteps(sampling, "Scheduler lcm"), timesteps)
+    is_last_spared = sampler_name in comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS
+    levels = steps + 1 if is_last_spared else steps
+    if scheduler == "linspace":
+        sigmas = sigmas_at(_with_timesteps(sampling, "Scheduler linspace"), linspace_timesteps(levels))
+    else:
+        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, levels).cpu()
+    return torch.cat([sigmas[:-2], sigmas[-1:]]) if is_last_spared else sigmas
+
+
+def _with_timesteps(sampling: object, what: str) -> ModelSamplingDiscrete:
+    if isinstance(sampling, ModelSamplingDiscrete) and sampling.num_timesteps == TRAIN_STEPS:
+        return sampling
+    raise ValueError(
+        f"{what} needs a schedule with timesteps, but this model's is {describe_sampling(sampling)}. Remove the "
+        "ModelSampling node, or choose mode standard and a scheduler such as karras."
+    )
 
 
 def sample(
     model: ModelPatcher, positive: list, negative: list, latent: dict, settings: SamplerSettings
 ) -> dict:
-    """Samples the frames of `latent` as one clip; where no step runs, the latent comes back unchanged.
+    """Samples the frames of `latent` as one clip. If no step runs, the latent is returned unchanged.
 
-    Errors: ValueError where the latent is empty or holds NaN, or the result does.
+    Errors: ValueError if the latent has no frames or is a video model's, or if it or the result holds NaN.
     """
     latent_image = comfy.sample.fix_empty_latent_channels(
         model,
@@ -134,14 +138,16 @@ def sample(
     )
     _check_latent(latent_image)
     mode = mode_of(model) if settings.mode == "auto" else settings.mode
-    _warn_of_mismatch(model, mode, settings)
     model = with_sampling_for(model, mode)
     scheduler = SCHEDULERS[mode] if settings.scheduler == "auto" else settings.scheduler
-    sigmas = last_steps(make_sigmas(model, scheduler, settings.steps), settings.strength)
+    sampler_name = SAMPLERS[mode] if settings.sampler_name == "auto" else settings.sampler_name
+    sigmas = last_steps(make_sigmas(model, scheduler, settings.steps, sampler_name), settings.strength)
     steps = len(sigmas) - 1
+    log.info("%d of %d steps, mode %s, %s, %s", steps, settings.steps, mode, sampler_name, scheduler)
+    for warning in setting_warnings(motion_config(model), bool(model.patches), latent_image, mode, settings):
+        log.warning(warning)
     if steps == 0:
         return latent
-    log.info("%d of %d steps, %s, %s", steps, settings.steps, mode, scheduler)
     guided_steps = round(steps * settings.cfg_until)
     guider = CfgUntil(
         model, settings.cfg, until_sigma=float(sigmas[guided_steps]) if guided_steps < steps else -1.0
@@ -150,9 +156,7 @@ def sample(
     samples = guider.sample(
         comfy.sample.prepare_noise(latent_image, settings.seed, latent.get("batch_index")),
         latent_image,
-        comfy.samplers.sampler_object(
-            SAMPLERS[mode] if settings.sampler_name == "auto" else settings.sampler_name
-        ),
+        comfy.samplers.sampler_object(sampler_name),
         sigmas,
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, steps),
@@ -170,6 +174,11 @@ def sample(
 
 
 def _check_latent(latent_image: Tensor) -> None:
+    if latent_image.ndim != 4:
+        raise ValueError(
+            f"This latent is made for a video model: its shape is {tuple(latent_image.shape)}, expected (frames, 4, "
+            "height, width). Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
+        )
     if latent_image.shape[0] == 0:
         raise ValueError(
             "The latent has no frames. Check first_n_seconds and fps of the node that loads the video."
@@ -186,23 +195,5 @@ def _check_result(samples: Tensor) -> None:
         raise ValueError(
             f"Sampling gave NaN or infinite values in {len(broken)} of {samples.shape[0]} frames, the first is "
             f"{broken[0]}. The weights may overflow in half precision: start ComfyUI with --fp32-unet to check, and "
-            "try a LoRA or cfg less strong."
-        )
-
-
-def _warn_of_mismatch(model: ModelPatcher, mode: str, settings: SamplerSettings) -> None:
-    config = motion_config(model)
-    if config is None:
-        return
-    family: Family = config.family
-    if mode == "lightning" and family.lightning_steps not in (None, 0, settings.steps):
-        log.warning(
-            "%s was distilled for %d steps, this run takes %d.",
-            config.file_name,
-            family.lightning_steps,
-            settings.steps,
-        )
-    if mode != "standard" and settings.cfg > 3.0:
-        log.warning(
-            "cfg %g is high for %s: it was distilled without guidance; use 1 to 2.", settings.cfg, mode
+            "try weaker LoRAs or a lower cfg."
         )

@@ -1,16 +1,18 @@
-"""Loading motion modules and motion LoRAs, putting them on a model, windows for long clips."""
+"""Loading motion modules and motion LoRAs, applying them to a model, and windows for long clips."""
 
 from __future__ import annotations
 
 import folder_paths
 from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
+from ..motion_modules import lora
 from ..motion_modules.adapter import BETA_SCHEDULES, apply_motion_module
 from ..motion_modules.checkpoint import load_motion_module
-from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES
-from ..motion_modules.lora import load_motion_lora
+from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES, listed_name, model_path
 from ..motion_modules.windows import make_windows, set_windows
+from .log_on_node import log_on_node
 
 CATEGORY = "Fast AnimateDiff/motion"
 
@@ -40,8 +42,7 @@ class LoadMotionModule(io.ComfyNode):
                 io.Combo.Input(
                     "motion_module",
                     options=folder_paths.get_filename_list(MOTION_MODULES),
-                    tooltip="A file from models/animatediff_models. The family is read from the file; "
-                    "mm_sd15_v2 suits most checkpoints.",
+                    tooltip="A file in models/animatediff_models. Its family is detected; mm_sd15_v2 suits most checkpoints.",
                 ),
             ],
             outputs=[
@@ -52,8 +53,13 @@ class LoadMotionModule(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, motion_module: str | None = None) -> bool | str:
+        return _is_listed(MOTION_MODULES, motion_module)
+
+    @classmethod
+    @log_on_node()
     def execute(cls, motion_module: str) -> io.NodeOutput:
-        return io.NodeOutput(load_motion_module(_path(MOTION_MODULES, motion_module)))
+        return io.NodeOutput(load_motion_module(model_path(MOTION_MODULES, motion_module)))
 
 
 class MotionLora(io.ComfyNode):
@@ -63,8 +69,8 @@ class MotionLora(io.ComfyNode):
             node_id="FAD_MotionLora",
             display_name="Motion LoRA",
             category=CATEGORY,
-            description="Adds a camera movement or another trained motion to the motion module. Chain several by "
-            "connecting one to the next.",
+            description="Adds a trained motion, usually a camera movement, to the motion module. Chain several to "
+            "combine them.",
             search_aliases=[
                 "animatediff lora",
                 "camera motion",
@@ -78,7 +84,7 @@ class MotionLora(io.ComfyNode):
                 io.Combo.Input(
                     "motion_lora",
                     options=folder_paths.get_filename_list(MOTION_LORAS),
-                    tooltip="A file from models/animatediff_motion_lora. The published camera LoRAs were made for "
+                    tooltip="A file in models/animatediff_motion_lora. The published camera LoRAs were made for "
                     "v2 modules.",
                 ),
                 io.Float.Input(
@@ -87,7 +93,7 @@ class MotionLora(io.ComfyNode):
                     min=-2.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How strong the motion is; 0.7 to 1 is usual, a negative value works against it.",
+                    tooltip="How strongly it acts. 0.7 to 1 is usual; a negative value works against the motion.",
                 ),
                 MotionLoraType.Input(
                     "previous",
@@ -99,8 +105,17 @@ class MotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_lora: str, strength: float, previous: tuple = ()) -> io.NodeOutput:
-        return io.NodeOutput((*previous, load_motion_lora(_path(MOTION_LORAS, motion_lora), strength)))
+    def validate_inputs(cls, motion_lora: str | None = None) -> bool | str:
+        return _is_listed(MOTION_LORAS, motion_lora)
+
+    @classmethod
+    @log_on_node()
+    def execute(
+        cls, motion_lora: str, strength: float, previous: tuple[lora.MotionLora, ...] = ()
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            (*previous, lora.load_motion_lora(model_path(MOTION_LORAS, motion_lora), strength))
+        )
 
 
 class ApplyMotionModule(io.ComfyNode):
@@ -111,10 +126,10 @@ class ApplyMotionModule(io.ComfyNode):
             display_name="Apply Motion Module",
             category=CATEGORY,
             description="Makes an SD1.5 model render its batch as the frames of one clip. The result is an ordinary "
-            "model: any sampler and any LoRA works with it.",
+            "model that works with any sampler and any LoRA.",
             search_aliases=["animatediff", "apply animatediff", "use evolved sampling", "motion"],
             inputs=[
-                io.Model.Input("model", tooltip="An SD1.5 model, with its LoRAs if there are any."),
+                io.Model.Input("model", tooltip="An SD1.5 model, with its LoRAs, if any, already applied."),
                 MotionModuleType.Input("motion_module", tooltip="From Load Motion Module."),
                 io.Float.Input(
                     "strength",
@@ -122,11 +137,11 @@ class ApplyMotionModule(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much the motion module acts: 1 as trained; 0 leaves the image model alone, "
-                    "so that the frames have nothing to do with each other.",
+                    tooltip="How strongly the motion module acts: 1 is as trained; at 0 it is off and the frames are "
+                    "generated independently.",
                 ),
                 MotionLoraType.Input(
-                    "motion_lora", optional=True, tooltip="Camera movements from Motion LoRA."
+                    "motion_lora", optional=True, tooltip="Camera movements, from Motion LoRA."
                 ),
                 io.Float.Input(
                     "motion_scale",
@@ -135,15 +150,15 @@ class ApplyMotionModule(io.ComfyNode):
                     max=2.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="Sharpens (above 1) or blurs the attention between frames; 1.1 to 1.3 gives more motion.",
+                    tooltip="Sharpens (above 1) or softens the attention between frames; 1.1 to 1.3 gives more motion.",
                 ),
                 io.Combo.Input(
                     "beta_schedule",
                     options=["auto", *BETA_SCHEDULES],
                     default="auto",
                     advanced=True,
-                    tooltip="The noise schedule. auto takes the one that the motion module was trained with; "
-                    "AnimateDiff Sampler changes to the lcm kind by itself.",
+                    tooltip="The noise schedule. auto is the one the motion module was trained with; in lcm mode, "
+                    "AnimateDiff Sampler switches to the LCM schedule automatically.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -152,7 +167,7 @@ class ApplyMotionModule(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="The part of sampling at which the motion module starts to act; 0 is the first step.",
+                    tooltip="Where in the sampling the motion module starts to act; 0 is the first step.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -161,23 +176,24 @@ class ApplyMotionModule(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="The part of sampling at which the motion module stops; 1 is the last step.",
+                    tooltip="Where in the sampling the motion module stops; 1 is the last step.",
                 ),
                 io.Boolean.Input(
                     "cpu_bf16",
                     default=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Without a GPU: computes in bf16 where the processor has AVX512_BF16 or AMX, in two thirds "
-                    "of the time and with slightly different frames. Off: fp32.",
+                    tooltip="Without a GPU: computes in bf16 if the processor has AVX512_BF16 or AMX, which takes two "
+                    "thirds of the time and changes the frames slightly. Off: fp32.",
                 ),
                 io.Boolean.Input(
                     "compile_motion",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Compiles the motion layers at the first step of each new size. For GPUs; not measured there. "
-                    "On a CPU nothing is gained, and fp32 is slower. Needs a C++ compiler and, on a GPU, Triton.",
+                    tooltip="Compiles the motion layers at the first step of each new size. Meant for GPUs, but not "
+                    "measured on one. On a CPU it gains nothing, and fp32 gets slower. Needs a C++ compiler and, on a "
+                    "GPU, Triton.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
@@ -186,8 +202,8 @@ class ApplyMotionModule(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: io.Model.Type,
-        motion_module: io.Model.Type,
+        model: ModelPatcher,
+        motion_module: ModelPatcher,
         strength: float,
         motion_scale: float,
         beta_schedule: str,
@@ -220,7 +236,7 @@ class ContextWindows(io.ComfyNode):
             display_name="Context Windows (AnimateDiff)",
             category=CATEGORY,
             description="Renders long clips in overlapping windows of frames. Clips too long for the motion module "
-            "get windows without this node; it is for choosing how.",
+            "are windowed automatically; this node is for choosing how.",
             search_aliases=[
                 "animatediff context",
                 "sliding window",
@@ -238,15 +254,15 @@ class ContextWindows(io.ComfyNode):
                     default=16,
                     min=2,
                     max=128,
-                    tooltip="Frames in one window: 16 is what most motion modules were trained on; "
-                    "at most their positions (24 for v1, 32 for v2 and v3).",
+                    tooltip="Frames in one window. Most motion modules were trained on 16; the most they take is 24 "
+                    "for v1 and 32 for v2 and v3.",
                 ),
                 io.Int.Input(
                     "context_overlap",
                     default=4,
                     min=0,
                     max=64,
-                    tooltip="Frames that neighbouring windows share. More hides seams better and takes longer.",
+                    tooltip="Frames that neighbouring windows share. More hides the seams better and takes longer.",
                 ),
                 io.Combo.Input(
                     "context_schedule",
@@ -257,24 +273,24 @@ class ContextWindows(io.ComfyNode):
                         ContextSchedules.BATCHED,
                     ],
                     default=ContextSchedules.STATIC_STANDARD,
-                    tooltip="Where the windows lie: the same at each step (standard_static), moving from step to step "
-                    "(standard_uniform), around the end (looped_uniform), or side by side (batched).",
+                    tooltip="Where the windows lie: in the same place at each step (standard_static), moving from step to "
+                    "step (standard_uniform), wrapping around the end (looped_uniform), or side by side (batched).",
                 ),
                 io.Combo.Input(
                     "fuse_method",
                     options=ContextFuseMethods.LIST_STATIC,
                     default=ContextFuseMethods.PYRAMID,
-                    tooltip="How overlapping windows are mixed; pyramid trusts the middle of a window most.",
+                    tooltip="How overlapping windows are blended; pyramid weights the middle of a window most.",
                 ),
                 io.Boolean.Input(
                     "closed_loop",
                     default=False,
-                    tooltip="Lets the last window meet the first, for a clip that loops. Needs looped_uniform.",
+                    tooltip="Joins the last window to the first, for a clip that loops. Needs looped_uniform.",
                 ),
                 io.Boolean.Input(
                     "freenoise",
                     default=False,
-                    tooltip="Repeats the first window's noise, shuffled, along the clip: a steadier scene.",
+                    tooltip="Repeats the first window's noise, shuffled, along the clip, for a steadier scene.",
                 ),
                 io.Int.Input(
                     "context_stride",
@@ -282,16 +298,15 @@ class ContextWindows(io.ComfyNode):
                     min=1,
                     max=8,
                     advanced=True,
-                    tooltip="With the uniform schedules: also windows over every 2nd, 4th, ... frame, up to this many "
-                    "kinds.",
+                    tooltip="For the uniform schedules: adds windows over every 2nd frame (2), every 4th (3) and so on.",
                 ),
                 io.Boolean.Input(
                     "motion_layers_only",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Windows only inside the motion module: the image model sees each frame once a step, which is "
-                    "faster by the overlap, but takes memory for the whole clip. Approximate: other frames than without.",
+                    tooltip="Windows only the motion module: the image model sees each frame once a step, which saves the "
+                    "work of the overlaps but needs memory for the whole clip. An approximation: the frames differ.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="The model, sampled in windows.")],
@@ -300,7 +315,7 @@ class ContextWindows(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: io.Model.Type,
+        model: ModelPatcher,
         context_length: int,
         context_overlap: int,
         context_schedule: str,
@@ -323,11 +338,11 @@ class ContextWindows(io.ComfyNode):
         return io.NodeOutput(set_windows(model, windows))
 
 
-def _path(folder: str, name: str) -> str:
-    path = folder_paths.get_full_path(folder, name)
-    if path is None:
-        raise ValueError(f"{name} is not in models/{folder}. Put it there and refresh the page (R).")
-    return path
+def _is_listed(folder: str, name: str | None) -> bool | str:
+    """For validate_inputs, in place of the host's own look into the list; a connected input has no name yet."""
+    if name is None or listed_name(folder, name):
+        return True
+    return f"{name} is not in models/{folder}. Put it there and press R on the page."
 
 
 NODES: list[type[io.ComfyNode]] = [LoadMotionModule, MotionLora, ApplyMotionModule, ContextWindows]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import torch
-
-import comfy.model_management
+from comfy.model_patcher import ModelPatcher
 from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.v0_0_2 import io
 
-from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, SamplerSettings, sample
+from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
+from ..motion_modules.sampler_settings import SamplerSettings
+from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
+from .log_on_node import log_on_node
 
 CATEGORY = "Fast AnimateDiff/sampling"
 
 # The hosted service's presets, label to (width, height).
 VIDEO_SIZES = {label: size for label, size in SIZES.items() if size}
 CUSTOM_SIZE = "custom"
-LATENT_PIXELS = 8
 
 
 class EmptyVideoLatent(io.ComfyNode):
@@ -38,7 +38,7 @@ class EmptyVideoLatent(io.ComfyNode):
                     "video_size",
                     options=[*VIDEO_SIZES, CUSTOM_SIZE],
                     default="square 512x512",
-                    tooltip="Width x height. SD1.5 renders about 512x512 best; much larger sizes repeat the subject.",
+                    tooltip="Width x height. SD1.5 works best at about 512x512; much larger sizes repeat the subject.",
                 ),
                 io.Int.Input(
                     "width",
@@ -46,7 +46,7 @@ class EmptyVideoLatent(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=LATENT_PIXELS,
-                    tooltip="Width in pixels where video_size is custom; a multiple of 8.",
+                    tooltip="Width in pixels, a multiple of 8. Used only if video_size is custom.",
                 ),
                 io.Int.Input(
                     "height",
@@ -54,15 +54,15 @@ class EmptyVideoLatent(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=LATENT_PIXELS,
-                    tooltip="Height in pixels where video_size is custom; a multiple of 8.",
+                    tooltip="Height in pixels, a multiple of 8. Used only if video_size is custom.",
                 ),
                 io.Int.Input(
                     "num_frames",
                     default=16,
                     min=1,
                     max=4096,
-                    tooltip="Frames of the clip. 16 is what motion modules were trained on; more than 32 are "
-                    "rendered in context windows.",
+                    tooltip="Frames in the clip. Motion modules were trained on 16; more than 32 are rendered in "
+                    "context windows.",
                 ),
             ],
             outputs=[io.Latent.Output("latent", tooltip="For the latent_image of a sampler.")],
@@ -70,18 +70,7 @@ class EmptyVideoLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, video_size: str, width: int, height: int, num_frames: int) -> io.NodeOutput:
-        width, height = VIDEO_SIZES.get(video_size, (width, height))
-        for name, value in (("width", width), ("height", height)):
-            if value % LATENT_PIXELS:
-                below = value // LATENT_PIXELS * LATENT_PIXELS
-                raise ValueError(
-                    f"{name} {value} is not a multiple of 8; use {below} or {below + LATENT_PIXELS}."
-                )
-        samples = torch.zeros(
-            (num_frames, 4, height // LATENT_PIXELS, width // LATENT_PIXELS),
-            device=comfy.model_management.intermediate_device(),
-            dtype=comfy.model_management.intermediate_dtype(),
-        )
+        samples = empty_latent(*VIDEO_SIZES.get(video_size, (width, height)), num_frames)
         return io.NodeOutput({"samples": samples, "downscale_ratio_spacial": LATENT_PIXELS})
 
 
@@ -92,18 +81,18 @@ class Sampler(io.ComfyNode):
             node_id="FAD_Sampler",
             display_name="AnimateDiff Sampler",
             category=CATEGORY,
-            description="Samples a clip as the motion module was trained for. Unlike KSampler's denoise, strength "
+            description="Samples a clip the way its motion module was trained. Unlike KSampler's denoise, strength "
             "shortens the run: 25 steps at 0.7 are 17.",
             search_aliases=["animatediff ksampler", "turbo", "lcm", "lightning", "video to video", "denoise"],
             inputs=[
                 io.Model.Input("model", tooltip="A model from Apply Motion Module."),
                 io.Conditioning.Input("positive", tooltip="The prompt: what to show."),
                 io.Conditioning.Input(
-                    "negative", tooltip="The negative prompt. It has no effect where cfg is 1."
+                    "negative", tooltip="The negative prompt: what to avoid. It has no effect when cfg is 1."
                 ),
                 io.Latent.Input(
                     "latent_image",
-                    tooltip="The frames: an Empty Video Latent, or a video through VAE Encode.",
+                    tooltip="The frames: from Empty Video Latent, or a video encoded by VAE Encode.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -118,8 +107,8 @@ class Sampler(io.ComfyNode):
                     default=25,
                     min=1,
                     max=1000,
-                    tooltip="25 for ordinary motion modules, 4 to 12 with AnimateLCM or LCM-LoRA, "
-                    "and for Lightning the number in its file name.",
+                    tooltip="25 for ordinary motion modules, 4 to 12 with AnimateLCM or LCM-LoRA; "
+                    "for Lightning, the number in its file name.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -137,29 +126,29 @@ class Sampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="How far a video is re-animated: 0.7 keeps its composition, 0 returns it unchanged, "
-                    "1 is for an empty latent.",
+                    tooltip="How far a video is re-animated: 0.7 keeps its composition, 0 returns it unchanged. "
+                    "Use 1 for an empty latent.",
                 ),
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
                     default="auto",
-                    tooltip="auto reads it from the motion module. Choose lcm for LCM-LoRA on an ordinary module.",
+                    tooltip="auto follows the motion module and the model's schedule. Choose lcm for LCM-LoRA on an ordinary module.",
                 ),
                 io.Combo.Input(
                     "sampler_name",
                     options=["auto", *SAMPLER_NAMES],
                     default="auto",
                     advanced=True,
-                    tooltip="auto is euler, and lcm in lcm mode.",
+                    tooltip="auto is euler, or lcm in lcm mode.",
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=["auto", *OWN_SCHEDULERS, *SCHEDULER_NAMES],
                     default="auto",
                     advanced=True,
-                    tooltip="Which noise levels to visit. auto takes the mode's own: linspace, lcm or trailing, "
-                    "spaced as diffusers does.",
+                    tooltip="Which noise levels to visit. auto is linspace, lcm or trailing, depending on the mode, "
+                    "spaced as in diffusers.",
                 ),
                 io.Float.Input(
                     "cfg_until",
@@ -168,20 +157,21 @@ class Sampler(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="The part of the steps that use guidance; the rest run at cfg 1 in half the time. "
-                    "Lower is faster and follows the negative prompt less.",
+                    tooltip="The fraction of the steps that use guidance; the others run at cfg 1 in half the time. "
+                    "Lower is faster but follows the negative prompt less.",
                 ),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The sampled frames, for VAE Decode.")],
         )
 
     @classmethod
+    @log_on_node()
     def execute(
         cls,
-        model: io.Model.Type,
-        positive: io.Conditioning.Type,
-        negative: io.Conditioning.Type,
-        latent_image: io.Latent.Type,
+        model: ModelPatcher,
+        positive: list,
+        negative: list,
+        latent_image: dict,
         seed: int,
         steps: int,
         cfg: float,

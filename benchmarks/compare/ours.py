@@ -70,7 +70,8 @@ class Ours:
         return x
 
     def sample(self, job: Job, latent: Tensor | None = None) -> Tensor:
-        from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
+        from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+        from fast_animatediff.motion_modules.sampling import sample
 
         scheduler = "trailing" if latent is None else "auto"
         settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, "standard", "euler", scheduler)

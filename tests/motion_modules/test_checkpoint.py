@@ -125,7 +125,7 @@ OTHERS = [
     (
         "model_prefix",
         lambda: {"text_encoder.x": torch.ones(2), "unet.conv.weight": torch.ones(2)},
-        "not known",
+        "not recognized",
     ),
     (
         "hotshot",
@@ -143,7 +143,7 @@ OTHERS = [
         lambda: components.original_weights(families.V3) | {"conv_in.weight": torch.ones(4, 9, 3, 3)},
         "PIA",
     ),
-    ("random", lambda: {"something.weight": torch.ones(2)}, "not known.*'something.weight'"),
+    ("random", lambda: {"something.weight": torch.ones(2)}, "not recognized.*'something.weight'"),
 ]
 
 
@@ -185,16 +185,16 @@ def test_a_pickle_that_asks_to_run_code_is_refused(tmp_path):
 
     path = tmp_path / "mm.ckpt"
     path.write_bytes(pickle.dumps({"state_dict": Attack()}))
-    with pytest.raises(ValueError, match="mm.ckpt is no plain weights file"):
+    with pytest.raises(ValueError, match="mm.ckpt is not a plain weights file"):
         load_motion_module(str(path))
     torch.save({"state_dict": Attack()}, path)
-    with pytest.raises(ValueError, match="mm.ckpt is no plain weights file"):
+    with pytest.raises(ValueError, match="mm.ckpt is not a plain weights file"):
         load_motion_module(str(path))
     assert not (tmp_path / "was here").exists()
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="^gone.safetensors is not there"):
+    with pytest.raises(ValueError, match="^gone.safetensors no longer exists"):
         load_motion_module(str(tmp_path / "gone.safetensors"))
 
 
@@ -212,6 +212,34 @@ def test_the_folder_of_a_file_is_a_sign_too(tmp_path):
     assert read_motion_module(components.save(weights, path))[0].family == families.ANIMATE_LCM
 
 
+NAMED = [
+    # folder, file, family, sign
+    ("LCM", "mm_sd_v15_v2", families.V2, "mid block"),
+    ("my_Calcm_style", "diffusion_pytorch_model", families.V2, "mid block"),
+    ("any", "my_Calcm_style", families.V2, "mid block"),
+    ("any", "enlightning", families.V2, "mid block"),
+    ("lightning", "mm_sd15_v2", families.V2, "mid block"),
+    ("AnimateLCM", "diffusion_pytorch_model", families.ANIMATE_LCM, "its folder"),
+    ("AnimateDiff-Lightning 4-step", "model", families.lightning(4), "its folder"),
+    ("LCM", "animatediff_lightning_2step_comfyui", families.lightning(2), "its file name"),
+    ("lightning_8step", "AnimateLCM_sd15_t2v", families.ANIMATE_LCM, "its file name"),
+    ("any", "animatelcm", families.ANIMATE_LCM, "its file name"),
+    ("any", "lightning_fp16_8step", families.lightning(8), "its file name"),
+    ("any", "lightning_v2", families.lightning(0), "its file name"),
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "expected", "sign"), NAMED)
+def test_the_family_is_told_by_whole_words_and_the_file_before_its_folder(
+    tmp_path, caplog, folder, name, expected, sign
+):
+    (tmp_path / folder).mkdir()
+    path = components.save(components.original_weights(), tmp_path / folder / f"{name}.safetensors")
+    with caplog.at_level("INFO"):
+        assert read_motion_module(path)[0].family == expected
+    assert f"{name}.safetensors: {expected.name}, by " in caplog.text and sign in caplog.text
+
+
 def test_a_file_taken_for_animatelcm_only_by_its_missing_positions_says_so(tmp_path, caplog):
     path = components.save(components.original_weights(pe_length=None), tmp_path / "my_finetune.safetensors")
     assert read_motion_module(path)[0].family == families.ANIMATE_LCM
@@ -224,7 +252,7 @@ def test_positions_that_are_no_sinusoids_are_told(tmp_path, caplog):
         for key, value in components.original_weights().items()
     }
     read_motion_module(components.save(weights, tmp_path / "mm_sd15_v2.safetensors"))
-    assert "position tables of its own" in caplog.text
+    assert "has its own position tables" in caplog.text
 
 
 def test_a_camera_control_file_of_nested_dicts_is_recognised(tmp_path):

@@ -19,7 +19,8 @@ from fast_animatediff.motion_modules import adapter, families
 from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
 from fast_animatediff.motion_modules.compiled import compiled_transformer
 from fast_animatediff.motion_modules.lora import load_motion_lora
-from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
+from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+from fast_animatediff.motion_modules.sampling import sample
 from fast_animatediff.motion_modules.windows import make_windows, set_windows
 from fast_animatediff.tests.conftest import COMFYUI, ROOT
 

@@ -18,7 +18,8 @@ from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.model import MotionModule, MotionModuleConfig
-from fast_animatediff.motion_modules.sampling import SamplerSettings, sample
+from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+from fast_animatediff.motion_modules.sampling import sample
 
 pytestmark = pytest.mark.slow
 

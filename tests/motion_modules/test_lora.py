@@ -183,7 +183,7 @@ def test_half_a_lora_is_refused(tmp_path):
     ],
 )
 def test_any_other_file_is_told_where_it_belongs(tmp_path, weights, message):
-    with pytest.raises(ValueError, match=f"^file.safetensors is no motion LoRA: {message}"):
+    with pytest.raises(ValueError, match=f"^file.safetensors is not a motion LoRA: {message}"):
         load_motion_lora(components.save(weights(), tmp_path / "file.safetensors"), 1.0)
 
 

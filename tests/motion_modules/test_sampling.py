@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 
 import components
 import pytest
@@ -11,7 +13,8 @@ import comfy.sample
 import comfy.samplers
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import KEY, MotionState, apply_motion_module
-from fast_animatediff.motion_modules.sampling import SamplerSettings, sample, with_sampling_for
+from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+from fast_animatediff.motion_modules.sampling import make_sigmas, sample, with_sampling_for
 from fast_animatediff.motion_modules.schedule import LcmSampling
 
 FRAMES = 3
@@ -81,7 +84,7 @@ def test_a_schedule_without_timesteps_asks_for_another_scheduler():
     from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 
     (model,) = ModelSamplingContinuousEDM().patch(applied(), "eps", 120.0, 0.002)
-    with pytest.raises(ValueError, match="linspace needs a schedule with timesteps.*karras"):
+    with pytest.raises(ValueError, match="Scheduler linspace needs a schedule with timesteps.*karras"):
         Run(model)
 
 
@@ -98,6 +101,65 @@ def test_a_consistency_table_from_cores_node_is_kept():
     (model,) = ModelSamplingDiscrete().patch(applied(families.V2), "lcm", zsnr=False)
     assert with_sampling_for(model, "lcm") is model
     assert Run(model, steps=4, cfg=1.0, mode="lcm", scheduler="simple").timesteps == [999, 759, 499, 259]
+
+
+@pytest.mark.parametrize("family", [families.V2, families.lightning(4)])
+def test_auto_follows_a_consistency_table_from_cores_node(family, caplog):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(applied(family), "lcm", zsnr=False)
+    with caplog.at_level(logging.INFO):
+        assert Run(model, steps=4, cfg=1.0).timesteps == [999, 759, 499, 259]
+    assert "4 of 4 steps, mode lcm, lcm, lcm" in caplog.text
+
+
+def test_lcm_mode_is_refused_on_models_without_a_table_for_it():
+    from comfy_extras import nodes_model_advanced as core
+
+    edm, discrete = core.ModelSamplingContinuousEDM(), core.ModelSamplingDiscrete()
+    for patched, message in (
+        (edm.patch(applied(), "eps", 120.0, 0.002), "Mode lcm needs a schedule with timesteps"),
+        (
+            core.ModelSamplingSD3().patch(applied(), 3.0),
+            "Mode lcm needs .*ModelSamplingDiscreteFlow with CONST",
+        ),
+        (core.ModelSamplingStableCascade().patch(applied(), 2.0), "Mode lcm needs"),
+        (discrete.patch(applied(), "x0", False), "predicts the clean latent"),
+        (discrete.patch(applied(), "v_prediction", True), "predicts velocity"),
+        (discrete.patch(applied(), "img_to_img", False), "eps, v_prediction, x0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Run(patched[0], cfg=1.0, mode="lcm")
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v_prediction", "x0"])
+@pytest.mark.parametrize("zsnr", [False, True])
+def test_a_prediction_set_before_apply_is_sampled_with_the_modules_schedule(prediction, zsnr):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), prediction, zsnr=zsnr)
+    model = apply_motion_module(model, components.motion_module())
+    highest = model.get_model_object("model_sampling").sigma_max.item()
+    assert highest == pytest.approx(4518.0, rel=1e-3) if zsnr else highest == pytest.approx(25.146, rel=1e-3)
+    run = Run(model, steps=3)
+    assert run.timesteps == [999, 500, 0] and torch.isfinite(run.samples).all()
+
+
+@pytest.mark.parametrize("sampler_name", ["euler", "dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2"])
+def test_noise_levels_are_those_of_ksampler(sampler_name):
+    model = applied()
+    for scheduler, steps in itertools.product(comfy.samplers.SCHEDULER_NAMES, (1, 2, 7)):
+        host = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler_name, scheduler)
+        found = make_sigmas(model, scheduler, steps, sampler_name)
+        assert torch.allclose(found, host.sigmas, rtol=0.0, atol=0.0, equal_nan=True), (scheduler, steps)
+
+
+@pytest.mark.parametrize("scheduler", ["linspace", "trailing", "lcm"])
+def test_our_schedulers_take_the_steps_asked_for_with_every_sampler(scheduler):
+    model = applied()
+    for sampler_name in comfy.samplers.SAMPLER_NAMES:
+        sigmas = make_sigmas(model, scheduler, 4, sampler_name)
+        assert len(sigmas) == 5 and sigmas[-1] == 0 and (sigmas.diff() < 0).all(), sampler_name
 
 
 def test_without_a_motion_module_it_samples_the_image_model():
@@ -124,6 +186,38 @@ def test_cfg_until_counts_the_steps_that_run():
 def test_where_no_step_runs_the_latent_comes_back_unchanged(strength):
     run = Run(applied(), video_latent(), steps=8, strength=strength)
     assert run.timesteps == [] and torch.equal(run.samples, run.latent["samples"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "advice"),
+    [
+        (4, 0.2, "Use at least 5 steps, or strength 0.25"),
+        (1, 0.99, "Use at least 2 steps, or strength 1."),
+        (3, 0.3, "Use at least 4 steps, or strength 0.34"),
+    ],
+)
+def test_where_no_step_runs_the_warning_says_what_would(caplog, steps, strength, advice):
+    run = Run(applied(), video_latent(), steps=steps, strength=strength)
+    assert run.timesteps == [] and f"at strength {strength} make less than one" in caplog.text
+    assert advice in caplog.text
+
+
+def test_the_advice_of_a_run_without_steps_makes_a_step():
+    for steps in range(1, 101):
+        assert int(steps * (math.ceil(100 / steps) / 100)) >= 1
+    for percent in range(1, 100):
+        strength = percent / 100
+        assert int(math.ceil(1 / strength) * strength) >= 1
+
+
+def test_strength_0_is_no_mistake_and_warns_of_nothing(caplog):
+    Run(applied(), video_latent(), steps=8, strength=0.0)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_empty_latent_at_less_than_full_strength_warns(caplog):
+    Run(applied(), steps=4, strength=0.5)
+    assert "The latent is empty" in caplog.text
 
 
 def test_less_strength_stays_closer_to_the_video():
@@ -206,6 +300,11 @@ def test_zero_frames_are_an_error():
         Run(applied(), {"samples": torch.zeros(0, 4, 8, 8)})
 
 
+def test_a_video_models_latent_is_refused_with_the_node_to_use():
+    with pytest.raises(ValueError, match=r"made for a video model.*\(1, 4, 5, 8, 8\).*Empty Video Latent"):
+        Run(applied(), {"samples": torch.zeros(1, 4, 5, 8, 8)})
+
+
 def test_nan_in_the_latent_is_an_error():
     latent = video_latent()
     latent["samples"][1, 0, 0, 0] = float("nan")
@@ -227,10 +326,35 @@ def test_lightning_with_other_steps_than_distilled_for_warns(caplog):
     assert "distilled for 4 steps, this run takes 8" in caplog.text
 
 
+def warnings_of(caplog, model, latent=None, **settings):
+    caplog.clear()
+    Run(model, latent, **({"steps": 1, "cfg": 1.0} | settings))
+    return "\n".join(record.message for record in caplog.records if record.levelno >= logging.WARNING)
+
+
+def test_a_mode_that_the_module_was_not_made_for_warns(caplog):
+    assert "not distilled for mode lightning" in warnings_of(caplog, applied(), mode="lightning")
+    assert "not distilled for mode lcm" in warnings_of(caplog, applied(families.lightning(1)), mode="lcm")
+    assert "Load LCM-LoRA" in warnings_of(caplog, applied(), mode="lcm")
+    assert "Load AnimateLCM's LoRA" in warnings_of(caplog, applied(families.ANIMATE_LCM))
+    with_lora = components.sd15_model()
+    key = "diffusion_model.out.2.weight"
+    with_lora.add_patches({key: (torch.zeros_like(with_lora.model.state_dict()[key]),)})
+    with_lora = apply_motion_module(with_lora, components.motion_module(families.ANIMATE_LCM))
+    assert warnings_of(caplog, with_lora) == ""
+    assert warnings_of(caplog, applied(), steps=4, cfg=7.5) == ""
+
+
+def test_several_frames_without_a_motion_module_warn(caplog):
+    assert "no motion module" in warnings_of(caplog, components.sd15_model())
+    still = {"samples": torch.zeros(1, 4, 8, 8)}
+    assert warnings_of(caplog, components.sd15_model(), still) == ""
+
+
 def test_turbo_with_high_cfg_warns(caplog):
     with caplog.at_level(logging.WARNING):
         Run(applied(families.ANIMATE_LCM), cfg=7.5)
-    assert "cfg 7.5 is high for lcm" in caplog.text
+    assert "cfg 7.5 is high for mode lcm" in caplog.text
 
 
 def test_core_ksampler_and_guiders_sample_the_same_model():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import components
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
@@ -15,6 +16,7 @@ from fast_animatediff.motion_modules.schedule import (
     lcm_timesteps,
     linspace_timesteps,
     make_sampling,
+    sampling_like,
     sigmas_at,
     sigmas_table,
     trailing_timesteps,
@@ -143,8 +145,59 @@ def test_the_hosts_schedulers_work_on_our_tables(scheduler, lcm_steps):
     assert sigmas[-1] == 0 and (sigmas.diff() < 0).all() and torch.isfinite(sigmas).all()
 
 
-def test_velocity_models_keep_their_prediction():
-    assert isinstance(make_sampling(sigmas_table("sqrt_linear"), None, velocity=True), VelocitySampling)
+def of_the_host(prediction, zsnr=False):
+    """The sampling object that core's ModelSamplingDiscrete node makes."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), prediction, zsnr=zsnr)
+    return model.get_model_object("model_sampling")
+
+
+@pytest.mark.parametrize("zsnr", [False, True])
+@pytest.mark.parametrize("prediction", ["eps", "v_prediction", "x0"])
+def test_a_models_prediction_and_zero_snr_are_kept(prediction, zsnr):
+    host = of_the_host(prediction, zsnr)
+    ours = sampling_like(host, "linear", None)
+    assert torch.allclose(ours.sigmas, host.sigmas, rtol=1e-3) and ours.zsnr == zsnr
+    output, x = components.noise(2, seed=1), components.noise(2, seed=2)
+    sigma = host.sigmas[[300, 900]]
+    assert torch.equal(ours.calculate_denoised(sigma, output, x), host.calculate_denoised(sigma, output, x))
+    assert torch.equal(ours.calculate_input(sigma, x), host.calculate_input(sigma, x))
+
+
+def test_the_lcm_schedule_keeps_noise_prediction_only():
+    assert isinstance(sampling_like(of_the_host("lcm"), "linear", 50), LcmSampling)
+    assert isinstance(sampling_like(of_the_host("lcm"), "linear", None), EpsSampling)
+    for prediction, name in (("v_prediction", "velocity"), ("x0", "clean latent")):
+        with pytest.raises(ValueError, match=f"predicts .*{name}.*lcm sampling needs .*noise"):
+            sampling_like(of_the_host(prediction), "linear", 50)
+
+
+@pytest.mark.parametrize("prediction", ["img_to_img", "img_to_img_flow"])
+def test_image_to_image_predictions_are_refused(prediction):
+    with pytest.raises(ValueError, match="eps, v_prediction, x0.*Remove the ModelSampling node"):
+        sampling_like(of_the_host(prediction), "linear", None)
+
+
+@pytest.mark.parametrize("lcm_steps", [None, 100])
+def test_flow_and_edm_predictions_are_refused(lcm_steps):
+    from comfy_extras import nodes_model_advanced as core
+
+    model = components.sd15_model()
+    edm = core.ModelSamplingContinuousEDM()
+    for patched in (
+        core.ModelSamplingSD3().patch(model, 3.0),
+        core.ModelSamplingFlux().patch(model, 1.15, 0.5, 512, 512),
+        edm.patch(model, "edm", 120.0, 0.002),
+        edm.patch(model, "edm_playground_v2.5", 120.0, 0.002),
+        edm.patch(model, "cosmos_rflow", 120.0, 0.002),
+    ):
+        with pytest.raises(ValueError, match="Motion modules need a model that predicts noise"):
+            sampling_like(patched[0].get_model_object("model_sampling"), "linear", lcm_steps)
+    (continuous,) = edm.patch(model, "v_prediction", 120.0, 0.002)
+    assert isinstance(
+        sampling_like(continuous.get_model_object("model_sampling"), "linear", None), VelocitySampling
+    )
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.0, 0), (0.03, 0), (0.5, 12), (0.7, 17), (1.0, 25)])

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
+
 import components
 import pytest
 import torch
 
+import comfy.model_management
 import folder_paths
+from fast_animatediff import motion_modules
 from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
 from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows, LoadMotionModule, MotionLora
 from fast_animatediff.nodes.sampling import EmptyVideoLatent, Sampler
@@ -71,6 +77,69 @@ def test_a_file_that_went_away_is_named(model_folders):
     (model_folders / MOTION_MODULES / "mm_sd15_v2.safetensors").unlink()
     with pytest.raises(ValueError, match="mm_sd15_v2.safetensors is not in models/animatediff_models"):
         LoadMotionModule.execute("mm_sd15_v2.safetensors")
+
+
+@pytest.mark.parametrize(
+    "asked", ["sub\\deep\\mm.safetensors", "sub/deep/mm.safetensors", "sub\\deep/mm.safetensors"]
+)
+def test_a_shared_workflow_may_name_a_file_with_either_systems_separators(model_folders, asked):
+    for node, folder, weights in (
+        (LoadMotionModule, MOTION_MODULES, components.original_weights()),
+        (MotionLora, MOTION_LORAS, components.motion_lora()),
+    ):
+        (model_folders / folder / "sub" / "deep").mkdir(parents=True)
+        components.save(weights, model_folders / folder / "sub" / "deep" / "mm.safetensors")
+        assert node.validate_inputs(asked) is True and node.validate_inputs(None) is True
+        assert node.execute(*((asked,) if node is LoadMotionModule else (asked, 1.0))).args[0]
+
+
+@pytest.mark.parametrize("asked", ["..\\secret.safetensors", "../secret.safetensors", "gone.safetensors", ""])
+def test_a_file_outside_the_list_is_refused(model_folders, asked):
+    components.save(components.motion_lora(), model_folders / "secret.safetensors")
+    assert "is not in models/animatediff_motion_lora" in MotionLora.validate_inputs(asked)
+    assert "is not in models/animatediff_models" in LoadMotionModule.validate_inputs(asked)
+
+
+def test_a_clip_that_memory_can_not_hold_is_refused_with_what_fits(monkeypatch):
+    free = 8_000_000_000
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: free)
+    with pytest.raises(
+        ValueError, match="4096 frames of 4096x4096 need .* GB .*8.0 GB is free.*frames fit"
+    ) as error:
+        EmptyVideoLatent.execute("custom", 4096, 4096, 4096)
+    fits = int(re.search(r"(\d+) frames fit", str(error.value))[1])
+    assert 0 < fits * 4 * 512 * 512 * 4 * 4 <= free
+    with pytest.raises(ValueError, match="frames fit"):
+        EmptyVideoLatent.execute("custom", 4096, 4096, fits + 1)
+
+
+def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
+    from comfy_execution.utils import CurrentNodeContext
+    from server import BinaryEventTypes, PromptServer
+
+    loop = asyncio.new_event_loop()
+    server = PromptServer(loop)
+    model, latent = components.sd15_model(), EmptyVideoLatent.execute("custom", 64, 64, 2).args[0]
+    cond, logger = components.conditioning(3), logging.getLogger("fast_animatediff")
+    before, level = list(logging.getLogger(motion_modules.__name__).handlers), logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with CurrentNodeContext("prompt", "7", 0):
+            Sampler.execute(model, cond, cond, latent, 1, 4, 1.0, 0.2, "auto", "auto", "auto", 1.0)
+    finally:
+        logger.setLevel(level)
+    loop.run_until_complete(asyncio.sleep(0))
+    sent = [server.messages.get_nowait() for _ in range(server.messages.qsize())]
+    texts = [
+        data[5:].decode()
+        for event, data, _ in sent
+        if event == BinaryEventTypes.TEXT and data[:5] == b"\0\0\0\x017"
+    ]
+    assert texts[-1].startswith("No step runs: 4 steps at strength 0.2")
+    assert "no motion module" in texts[-1] and texts[-1].endswith(
+        "0 of 4 steps, mode standard, euler, linspace"
+    )
+    assert logging.getLogger(motion_modules.__name__).handlers == before
 
 
 def test_folders_that_the_user_configured_are_kept_and_searched_first(tmp_path, monkeypatch):
