@@ -94,6 +94,29 @@ def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its
         front.http.put(f"{front.url(waits)}/cancel")
 
 
+def test_requests_that_two_comfyuis_run_when_the_endpoints_are_killed_are_not_run_again(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    comfyuis = [other.base_url, "http://127.0.0.1:9", served.address]
+    with Front(tmp_path / "front", served.address, {"comfyui": comfyuis}) as front:
+        both = [front.submitted(STEPS | {"seed": seed}) for seed in (16, 17)]
+        for each in both:
+            front.until(each, "IN_PROGRESS", "Sampling: step")
+        front.kill()
+        killed = time.time()
+        front.start()
+        results = [front.until(each, "COMPLETED") and front.result(each).json() for each in both]
+        assert [result["seed"] for result in results] == [16, 17]
+        assert [outputs(served, each) for each in both] == [1, 1]
+        for each, result in zip(both, results, strict=True):
+            url = f"{front.address}/fal/files/{each}/{result['video']['file_name']}"
+            assert front.http.get(url).content[4:8] == b"ftyp"
+        known = [front.http.get(f"{url}/history").json() for url in (other.base_url, served.address)]
+        ran = [histories[each]["status"] for each in both for histories in known if each in histories]
+        assert len(ran) == 2 and all(status["completed"] for status in ran)
+        assert all(status["messages"][0][1]["timestamp"] / 1000 < killed for status in ran)
+
+
 def test_a_comfyui_that_dies_hands_its_request_to_another_one(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:

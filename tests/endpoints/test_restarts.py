@@ -118,21 +118,6 @@ def test_a_request_that_waits_behind_others_in_comfyui_uses_up_no_attempt(
     assert len(outputs(served, request_id)) == 1
 
 
-def test_a_request_that_is_running_when_the_endpoints_are_killed_is_not_run_again(
-    served: Served, front: Front
-) -> None:
-    front.start()
-    request_id = front.submitted(LONG | {"num_inference_steps": 20, "seed": 16})
-    front.until(request_id, "IN_PROGRESS", "Sampling: step")
-    front.kill()
-    killed = time.time()
-    front.start().until(request_id, "COMPLETED")
-    assert front.result(request_id).json()["seed"] == 16
-    assert len(outputs(served, request_id)) == 1
-    ran = served.http.get(f"{served.address}/history/{request_id}").json()[request_id]["status"]
-    assert ran["completed"] and ran["messages"][0][1]["timestamp"] / 1000 < killed
-
-
 def test_a_taken_port_and_a_locked_database_keep_nothing_from_running_and_lose_nothing(
     served: Served, tmp_path: Path
 ) -> None:
