@@ -1,6 +1,6 @@
 """Prompt Schedule through the workflow that ships with it: what the tiny family makes of prompts that change on the way.
 
-All 16 clips of the movement are judged with `--all`; their bars were set by the measured numbers that stand beside them.
+All 16 clips of the movement are judged with `--all`.
 """
 
 from __future__ import annotations
@@ -105,17 +105,18 @@ def test_a_subject_turns_where_the_prompt_does(make: WorkflowMaker, number: int)
     assert is_right and abs(frame - TURN) <= 4, frame
 
 
-def test_a_colour_travels_from_red_to_green_and_never_back(make: WorkflowMaker) -> None:
-    prompt = travel(
-        f"0: red\n{FRAMES - 1}: green", before="a large", after="circle on a plain navy background"
-    )
+def test_a_colour_travels_from_red_to_green_and_not_back(make: WorkflowMaker) -> None:
+    """In eighths of the clip. A single frame half-way may go back: which of two colours it takes is as good as a lot."""
+    prompt = travel(f"0: red\n{FRAMES - 1}: green", before="a large", after="circle standing still")
     clip = make.run(prompt)
-    inside = torch.from_numpy(find_subject(clip).mask)
-    greener = torch.stack(
-        [(frame[1] - frame[0])[mask].mean() for frame, mask in zip(clip, inside, strict=True)]
-    )
-    eighths = greener.unflatten(0, (8, -1)).mean(1)
-    assert eighths[0] < -0.5 and eighths[-1] > 0.4 and (eighths.diff() > 0).all(), eighths
+    red, green = (find_subject(end).colour for end in (clip[:6], clip[-6:]))
+    assert (red, green) == ("red", "green")
+    greenness = clip[:, 1] / (clip[:, 0] + clip[:, 1])  # of each pixel; the same for any brightness
+    mask = torch.from_numpy(find_subject(clip).mask)
+    shares = torch.stack([frame[seen].mean() for frame, seen in zip(greenness, mask, strict=True)])
+    eighths = shares.unflatten(0, (8, -1)).nanmean(1)
+    way = (eighths - eighths[0]) / (eighths[-1] - eighths[0])
+    assert (way.diff() > -0.01).all() and ((way > 0.1) & (way < 0.9)).any(), way
 
 
 # ---- the same as without
