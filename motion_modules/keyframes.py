@@ -112,13 +112,13 @@ def frames_beyond(keys: Sequence[Key], num_frames: int) -> str | None:
     return f"Beyond the clip, whose last frame is {num_frames - 1}: {named}."
 
 
-def timeline(keys: Sequence[Key], num_frames: int, interpolation: str, most: int = 12) -> str:
+def timeline(keys: Sequence[Key], num_frames: int, interpolation: str, most: int = 12) -> list[str]:
     """What was understood, to be read at a glance: a line for the clip, then one for each key, at most `most`."""
     lines = [f"{num_frames} frames, {interpolation}"]
     for key in keys[:most]:
         holds_before = key is keys[0] and key.frame > 0
         lines.append(f"{key.frame}{' and before' if holds_before else ''}: {brief(key.text, 60)}")
-    return "\n".join(lines + ([f"… and {len(keys) - most} more"] if len(keys) > most else []))
+    return lines + ([f"… and {len(keys) - most} more"] if len(keys) > most else [])
 
 
 def brief(text: str, width: int = 40) -> str:

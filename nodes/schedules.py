@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from typing import Any
 
@@ -18,10 +17,14 @@ CATEGORY = "Fast AnimateDiff/schedules"
 log = logging.getLogger(__name__)
 
 
-def show_on_node(text: str, node_id: str) -> None:
-    """Shows lines on a node of the page, which takes them for HTML."""
+# The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
+MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
+
+
+def show_on_node(lines: list[str], node_id: str) -> None:
+    """Shows lines of plain text on a node of the page."""
     server: Any = PromptServer  # its constructor sets `instance`
-    server.instance.send_progress_text(html.escape(text, quote=False), node_id)
+    server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
 
 
 class PromptSchedule(io.ComfyNode):
@@ -105,11 +108,12 @@ class PromptSchedule(io.ComfyNode):
                 "The checkpoint has no text encoder. Connect clip to Load CLIP, or choose another checkpoint."
             )
         keys = parse_keys(schedule)
-        text, warning = timeline(keys, num_frames, interpolation), frames_beyond(keys, num_frames)
+        lines, warning = timeline(keys, num_frames, interpolation), frames_beyond(keys, num_frames)
         if warning:
             log.warning("Prompt Schedule: %s", warning)
+            lines = [warning, *lines]
         if cls.hidden:
-            show_on_node("\n".join(filter(None, (warning, text))), cls.hidden.unique_id)
+            show_on_node(lines, cls.hidden.unique_id)
         return io.NodeOutput(
             encode_schedule(clip, keys, num_frames, before, after, interpolation, host_progress())
         )

@@ -6,6 +6,7 @@ All 16 clips of the movement are judged with `--all`.
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import struct
 import uuid
@@ -174,10 +175,11 @@ def test_the_node_shows_what_was_understood_and_the_log_names_keys_beyond_the_cl
     prompt = travel('{"2": "a <red> circle", "24": "a green\ncircle",}', frames=8, steps=1)
     before = len(comfy.log_text())
     shown = asyncio.run(texts_on_nodes(comfy, prompt))
-    assert shown[node_id(prompt, "Prompt Schedule")].splitlines() == [
+    lines = shown[node_id(prompt, "Prompt Schedule")].split("  \n")
+    assert [html.unescape(line) for line in lines] == [
         "Beyond the clip, whose last frame is 7: 24.",
         "8 frames, linear",
-        "2 and before: a &lt;red&gt; circle",
+        "2 and before: a <red> circle",
         "24: a green circle",
     ]
     assert "Prompt Schedule: Beyond the clip, whose last frame is 7: 24." in comfy.log_text()[before:]
