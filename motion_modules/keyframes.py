@@ -22,9 +22,8 @@ INTERPOLATIONS: dict[str, Callable[[float], float]] = {
 SEPARATORS = re.compile(r"[\s,]*")
 FRAME = re.compile(r'(?:"(?P<quoted>[^"\n]*)"|(?P<bare>[^":：\n]*))[^\S\n]*[:：][^\S\n]*')
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-NOT_AN_END = re.compile(
-    r'[^\S\n]*([^\s",][^\n]*)'
-)  # after a quoted text: neither a comma, a line's end nor the next key
+# After a quoted text: neither a comma, nor the line's end, nor the next key.
+NOT_AN_END = re.compile(r'[^\S\n]*([^\s",][^\n]*)')
 ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 
 
