@@ -2,11 +2,12 @@
 
 from comfy_api.v0_0_2 import io
 
-from . import decode_and_export, export_video, load_video, motion, sampling
+from . import decode_and_export, export_video, load_video, motion, sampling, schedules
 
 NODES: list[type[io.ComfyNode]] = [
     *motion.NODES,
     *sampling.NODES,
+    *schedules.NODES,
     *load_video.NODES,
     *export_video.NODES,
     *decode_and_export.NODES,

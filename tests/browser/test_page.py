@@ -91,3 +91,15 @@ def test_a_node_has_a_help_page_and_its_inputs_have_tooltips(visit: Visit) -> No
     no_trouble(result)
     assert result["hovered"].startswith("How far a video is re-animated")
     assert "What can go wrong" in result["help"] and result["tables"] == 1
+
+
+def test_prompt_schedule_shows_on_both_kinds_of_nodes_what_was_understood(visit: Visit) -> None:
+    result = visit("run_schedule.js", ui_file("Text to Video with Prompt Travel"))
+    no_trouble(result)
+    for kind in ("canvas", "Nodes 2.0"):
+        assert [line.rstrip() for line in result["shown"][kind].splitlines()] == [
+            "Beyond the clip, whose last frame is 3: 24.",
+            "4 frames, linear",
+            f"2 and before: a <red> __circle__ on *{kind}*",
+            "24: a green circle",
+        ]

@@ -15,6 +15,7 @@ API_NAMES = {
     "Text to Video": "text-to-video",
     "Turbo Video to Video": "turbo-video-to-video",
     "Turbo Text to Video": "turbo-text-to-video",
+    "Text to Video with Prompt Travel": "text-to-video-with-prompt-travel",
 }
 TITLE_HEIGHT = 30.0  # LiteGraph draws a node's title above its position
 

@@ -35,6 +35,11 @@ TITLES = {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
     },
+    "Text to Video with Prompt Travel": {
+        *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Context Windows (AnimateDiff)"),
+        *("Prompt Schedule", "Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode"),
+        "Export Video",
+    },
 }
 DISPLAY_NAMES = NODE_DISPLAY_NAME_MAPPINGS | {
     schema.node_id: schema.display_name for schema in (node.define_schema() for node in NODES)

@@ -7,6 +7,7 @@ models, as `python3 dev.py demo` makes it.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ...dev_server.client import Client
 from ...dev_server.clip import MP4_FPS, SIZE
-from ...dev_server.demo import TEXT_PROMPT, nodes, text_to_video, video_to_video
+from ...dev_server.demo import SEED, TEXT_PROMPT, WORKFLOWS, nodes, text_to_video, video_to_video
 from ...dev_server.host import ROOT, base_folder, host_folder
 from ...dev_server.server import ComfyServer
 from ...dev_server.set_up import clips, set_up
@@ -57,6 +58,18 @@ class Gallery:
         prompt = video_to_video(self.file)
         for sampler in nodes(prompt, "FAD_Sampler"):
             sampler["strength"] = strength
+        return self.make.run(prompt)
+
+    def prompt_travel(self) -> Tensor:
+        prompt = json.loads((WORKFLOWS / "text-to-video-with-prompt-travel.json").read_text(encoding="utf-8"))
+        for schedule in nodes(prompt, "FAD_PromptSchedule"):
+            last = schedule["num_frames"] - 1
+            schedule |= {"schedule": f"0: red\n{last // 2}: yellow\n{last}: green", "before": "a large"}
+            schedule |= {"after": "circle moving left slowly on a cloudy navy background"}
+        for latent in nodes(prompt, "FAD_EmptyVideoLatent"):
+            latent |= {"video_size": "custom", "width": SIZE, "height": SIZE}
+        for sampler in nodes(prompt, "FAD_Sampler"):
+            sampler["seed"] = SEED
         return self.make.run(prompt)
 
     def camera(self) -> list[Panel]:
@@ -140,6 +153,7 @@ def make_gallery(gallery: Gallery) -> Iterator[Path]:
     yield save_thumbnail("Video to Video", [gallery.video, made[0.7]])
     yield save_thumbnail("Turbo Text to Video", [turbo])
     yield save_thumbnail("Text to Video", [strengths[-1].clip])
+    yield save_thumbnail("Text to Video with Prompt Travel", [gallery.prompt_travel()])
     turbo_video = gallery.make.run(video_to_video(gallery.file, "turbo-video-to-video"))
     yield save_thumbnail("Turbo Video to Video", [gallery.video, turbo_video])
 

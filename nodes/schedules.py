@@ -1,0 +1,122 @@
+"""What changes from frame to frame along a clip."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from server import PromptServer
+
+from comfy_api.v0_0_2 import io
+
+from ..motion_modules.keyframes import INTERPOLATIONS, frames_beyond, parse_keys, timeline
+from ..motion_modules.prompt_schedule import encode_schedule
+from .host_progress import host_progress
+
+CATEGORY = "Fast AnimateDiff/schedules"
+log = logging.getLogger(__name__)
+
+
+# The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
+MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
+
+
+def show_on_node(lines: list[str], node_id: str) -> None:
+    """Shows lines of plain text on a node of the page."""
+    server: Any = PromptServer  # its constructor sets `instance`
+    server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
+
+
+class PromptSchedule(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_PromptSchedule",
+            display_name="Prompt Schedule",
+            category=CATEGORY,
+            description="Prompts that change along the clip: one for each frame, blended from one key to the next. "
+            "Takes the place of CLIP Text Encode.",
+            search_aliases=[
+                "prompt travel",
+                "batch prompt schedule",
+                "fizznodes",
+                "prompt keyframes",
+                "morph",
+            ],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint or through LoRAs."),
+                io.String.Input(
+                    "schedule",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="0: a forest in spring, blossoms\n15: a forest in autumn, falling leaves",
+                    placeholder="0: a prompt\n24: another prompt",
+                    tooltip="One key on each line: the frame, counted from 0, a colon, the prompt. "
+                    'A pasted "0": "a prompt", "24": "another" is understood, too.',
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=16,
+                    min=1,
+                    max=4096,
+                    tooltip="Frames of the clip, the same number as the latent has.",
+                ),
+                io.String.Input(
+                    "before",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    placeholder="before each prompt",
+                    tooltip="Put before the prompt of each key: what stays the same along the clip.",
+                ),
+                io.String.Input(
+                    "after",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    placeholder="after each prompt",
+                    tooltip="Put after the prompt of each key: words for quality and style, for example.",
+                ),
+                io.Combo.Input(
+                    "interpolation",
+                    options=list(INTERPOLATIONS),
+                    default="linear",
+                    tooltip="Between two keys: linear changes evenly, ease starts and ends slowly, hold keeps a prompt "
+                    "up to the next key.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    "conditioning", tooltip="One row for each frame, for positive or negative of a sampler."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: io.Clip.Type,
+        schedule: str,
+        num_frames: int,
+        before: str,
+        after: str,
+        interpolation: str,
+    ) -> io.NodeOutput:
+        if clip is None:
+            raise ValueError(
+                "The checkpoint has no text encoder. Connect clip to Load CLIP, or choose another checkpoint."
+            )
+        keys = parse_keys(schedule)
+        lines, warning = timeline(keys, num_frames, interpolation), frames_beyond(keys, num_frames)
+        if warning:
+            log.warning("Prompt Schedule: %s", warning)
+            lines = [warning, *lines]
+        if cls.hidden:
+            show_on_node(lines, cls.hidden.unique_id)
+        return io.NodeOutput(
+            encode_schedule(clip, keys, num_frames, before, after, interpolation, host_progress())
+        )
+
+
+NODES: list[type[io.ComfyNode]] = [PromptSchedule]
