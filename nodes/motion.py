@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 import folder_paths
 from comfy.context_windows import ContextFuseMethods, ContextSchedules
 from comfy_api.v0_0_2 import io
 
-from ..motion_modules.adapter import BETA_SCHEDULES, apply_motion_module
+from ..motion_modules.adapter import BETA_SCHEDULES, MotionSettings, apply_motion_module
 from ..motion_modules.checkpoint import load_motion_module
 from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES
+from ..motion_modules.layer_windows import make_windows
 from ..motion_modules.lora import load_motion_lora
-from ..motion_modules.windows import make_windows, set_windows
+from ..motion_modules.windows import WindowSettings, set_windows
+
+log = logging.getLogger(__name__)
 
 CATEGORY = "Fast AnimateDiff/motion"
 
@@ -176,8 +181,8 @@ class ApplyMotionModule(io.ComfyNode):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Compiles the motion layers at the first step of each new size. For GPUs; not measured there. "
-                    "On a CPU nothing is gained, and fp32 is slower. Needs a C++ compiler and, on a GPU, Triton.",
+                    tooltip="Has no effect any longer: connect core's TorchCompileModel behind this node. It compiles the "
+                    "motion layers together with the UNet.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
@@ -197,19 +202,15 @@ class ApplyMotionModule(io.ComfyNode):
         cpu_bf16: bool = True,
         compile_motion: bool = False,
     ) -> io.NodeOutput:
-        patched = apply_motion_module(
-            model,
-            motion_module,
-            strength,
-            motion_lora,
-            motion_scale,
-            beta_schedule,
-            start_percent,
-            end_percent,
-            cpu_bf16,
-            compile_motion,
+        if compile_motion:
+            log.warning(
+                "compile_motion has no effect: connect TorchCompileModel behind Apply Motion Module. "
+                "It compiles the motion layers together with the UNet."
+            )
+        settings = MotionSettings(
+            strength, motion_scale, beta_schedule, start_percent, end_percent, motion_lora, cpu_bf16
         )
-        return io.NodeOutput(patched)
+        return io.NodeOutput(apply_motion_module(model, motion_module, settings))
 
 
 class ContextWindows(io.ComfyNode):
@@ -310,7 +311,7 @@ class ContextWindows(io.ComfyNode):
         context_stride: int,
         motion_layers_only: bool = False,
     ) -> io.NodeOutput:
-        windows = make_windows(
+        settings = WindowSettings(
             context_length,
             context_overlap,
             context_schedule,
@@ -320,7 +321,7 @@ class ContextWindows(io.ComfyNode):
             freenoise,
             motion_layers_only,
         )
-        return io.NodeOutput(set_windows(model, windows))
+        return io.NodeOutput(set_windows(model, make_windows(settings)))
 
 
 def _path(folder: str, name: str) -> str:
