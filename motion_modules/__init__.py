@@ -1,5 +1,10 @@
 """AnimateDiff motion modules for ComfyUI's SD1.5 UNet.
 
-`temporal` (one temporal transformer) <- `model` (a whole motion module) <- `checkpoint` (files to modules);
-`lora` and `schedule` stand beside them; `adapter` puts them on a host model, `sampling` runs it.
+The network: `temporal` (one temporal transformer, its linear layers in `projections`) <- `model` (a whole module).
+Files: `folders`, `families` and `keys` (what there is and how it is named) <- `checkpoint` (modules), `lora`.
+On a host model: `adapter` puts a module there. Per layer it uses `spatial` (the UNet's attention in parts),
+`across_frames` (v1's norms) and `layer_windows`; per run `sampling_run` (the clip's length, its conditions) and
+`windows` with `control_windows`; on a CPU `cpu`.
+Noise: `schedule` (tables and timesteps), `sampling` (a whole run).
+`host_internals` holds what is private or unstable in ComfyUI.
 """

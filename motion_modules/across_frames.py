@@ -6,40 +6,41 @@ frames at once (45 norms); the norms of spatial and temporal transformers see ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from einops import rearrange
 from torch import Tensor, nn
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+from .host_internals import Executor, resblock_layers
 
 # In transformer_options: where the last layer leaves its features for `output_across_frames`.
 FEATURES_KEY = "fast_animatediff_features"
 
 
-def norm_across_frames(norm: nn.GroupNorm, x: Tensor, frames: int) -> Tensor:
+def norm_across_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
     """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips."""
-    bf, c, h, w = x.shape
-    clips = x.reshape(bf // frames, frames, c, h, w).transpose(1, 2).reshape(bf // frames, c, frames * h, w)
-    return norm(clips).view(bf // frames, c, frames, h, w).transpose(1, 2).reshape(bf, c, h, w)
+    height = x.shape[2]
+    clips = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
+    return rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
 
 
 def resblock_across_frames(block: ResBlock, x: Tensor, emb: Tensor, frames: int) -> Tensor:
     """An SD1.5 ResBlock (no resampling, no scale-shift norm) with both norms across the frames."""
-    first_norm, *first_layers = block.in_layers
-    second_norm, *second_layers = block.out_layers
+    (first_norm, *first_layers), project_emb, (second_norm, *second_layers), skip = resblock_layers(block)
     h = norm_across_frames(first_norm, x, frames)
     for layer in first_layers:
         h = layer(h)
-    h = h + block.emb_layers(emb).type(h.dtype)[:, :, None, None]
+    h = h + project_emb(emb).type(h.dtype)[:, :, None, None]
     h = norm_across_frames(second_norm, h, frames)
     for layer in second_layers:
         h = layer(h)
-    return block.skip_connection(x) + h
+    return skip(x) + h
 
 
 def output_across_frames(
-    executor: Callable,
+    executor: Executor,
     x: Tensor,
     timesteps: Tensor,
     context: Tensor | None,
@@ -50,8 +51,8 @@ def output_across_frames(
 ) -> Tensor:
     """DIFFUSION_MODEL wrapper: the UNet's output layers once more, with their norm across the frames.
 
-    The host has no hook between the last block and the output norm, so the last layer's features are kept
-    and the plain output is dropped: one small convolution (to 4 channels) too many.
+    The host has no hook between the last block and the output norm, so the last layer's features are kept and the plain
+    output is dropped: one small convolution (to 4 channels) too many.
     """
     features: list[tuple[Tensor, int]] = []
     transformer_options = {**transformer_options, FEATURES_KEY: features}

@@ -1,8 +1,8 @@
-"""Puts a motion module on a host model. The only file that knows ModelPatcher's hooks.
+"""Puts a motion module on a host model, by the hooks of ModelPatcher.
 
-The UNet is left as it is. One patch is called in place of each residual and attention layer, calls that layer and then
-the temporal transformer that belongs behind it; the motion module travels as an additional model, so that the
-host loads, offloads, clones and copies it to other GPUs together with the UNet.
+The UNet is left as it is. One patch is called in place of each residual and attention layer; it calls that layer and
+then the temporal transformer that belongs behind it. The motion module travels as an additional model, so that the host
+loads, offloads, clones and copies it to other GPUs together with the UNet.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,19 +23,19 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
-from .compiled import compiled_transformer
 from .cpu import compute_in_bf16, use_pytorch_attention
+from .host_internals import CONTEXT_HANDLER, LAYER_PATCH, Executor, without_dynamic_vram
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
+from .sampling_run import BeginSampling, conditions_by_frame, frames_of_clip, window_params
 from .schedule import sampling_like
 from .spatial import attention_in_parts
-from .windows import WindowsIfNeeded, check_frames
+from .windows import check_frames
 
 log = logging.getLogger(__name__)
 
 KEY = "fast_animatediff"
-LAYER_PATCH = "forward_timestep_embed_patch"
 
 # Names of the beta schedules that Apply Motion Module offers: (table, original steps of a consistency table).
 BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
@@ -49,13 +48,25 @@ BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
 
 
 @dataclass(frozen=True)
+class MotionSettings:
+    """motion_scale: factor on the attention keys. cpu_bf16: computes in bf16 on a CPU made for it."""
+
+    strength: float = 1.0
+    motion_scale: float = 1.0
+    beta_schedule: str = "auto"
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    loras: tuple[MotionLora, ...] = ()
+    cpu_bf16: bool = False
+
+
+@dataclass(frozen=True)
 class MotionState:
     """What the layers of one UNet call need.
 
     windows: of the motion layers, where a clip is longer than they take.
-    frames: of each clip in the batch, from 0; a range, whose length torch.compile takes for a constant and guards, while
+    frames: of each clip in the batch, from 0. A range, as torch.compile takes its length for a constant and guards it;
         a number that changes would become symbolic, and with it every shape.
-    compiled: calls a temporal transformer instead of its own forward, None without.
     """
 
     module: MotionModule
@@ -63,12 +74,11 @@ class MotionState:
     motion_scale: float
     frames: range
     windows: tuple[LayerWindow, ...] = ()
-    compiled: Callable | None = None
 
 
 @dataclass(frozen=True)
-class HandDown:
-    """APPLY_MODEL wrapper: gives this device's motion module to the UNet for one call, beside the conditions.
+class MotionModuleWrapper:
+    """APPLY_MODEL wrapper: hands this device's motion module to the UNet for one call, beside the conditions.
 
     first_sigma, last_sigma: the module acts where first_sigma >= sigma >= last_sigma.
     """
@@ -77,11 +87,10 @@ class HandDown:
     motion_scale: float
     first_sigma: float
     last_sigma: float
-    compiled: Callable | None = None
 
     def __call__(
         self,
-        executor: Callable,
+        executor: Executor,
         x: Tensor,
         sigma: Tensor,
         c_concat: Tensor | None = None,
@@ -95,15 +104,13 @@ class HandDown:
         motion_modules = patcher.get_additional_models_with_key(KEY)
         if motion_modules:  # a guider of two models calls this for both
             frames, strength = frames_of_clip(x, options), self._strength_at(sigma)
-            options["ad_params"] = window_params(frames, options.get("context_window"))
+            options["ad_params"] = window_params(frames, options)
             if strength > 0.0:
                 module = motion_modules[0].model
-                handler = patcher.model_options.get("context_handler")
+                handler = patcher.model_options.get(CONTEXT_HANDLER)
                 windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
-                conds[KEY] = MotionState(
-                    module, strength, self.motion_scale, range(frames), windows, self.compiled
-                )
+                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _strength_at(self, sigma: Tensor) -> float:
@@ -113,7 +120,7 @@ class HandDown:
 
 
 def state_to_layers(
-    executor: Callable,
+    executor: Executor,
     x: Tensor,
     timesteps: Tensor,
     context: Tensor | None,
@@ -124,8 +131,8 @@ def state_to_layers(
 ) -> Tensor:
     """DIFFUSION_MODEL wrapper: puts the state where the layers find it, in the copy of the options for this call.
 
-    It can't come in transformer_options: the host's compile node drops the guards on all that does, so that a compiled
-    UNet would keep the first call's frames and strength. It is an argument of the UNet, and therefore guarded.
+    It can't arrive in transformer_options: the host's compile node drops the guards on everything there, so that a
+    compiled UNet would keep the first call's frames and strength. As an argument of the UNet it is guarded.
     """
     state = kwargs.pop(KEY, None)
     if state is not None:
@@ -133,24 +140,8 @@ def state_to_layers(
     return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
 
-def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
-    """Frames of each clip in a batch (b * f, ...): the host stacks b conditions and says how many."""
-    return x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
-
-
-def window_params(frames: int, window: Any | None) -> dict[str, Any]:
-    """What other packs read from `ad_params`: IPAdapter nodes pick their frames by it."""
-    if window is None:
-        return {"full_length": frames, "context_length": None, "sub_idxs": None}
-    indices = list(window.index_list)
-    anchor = getattr(window, "causal_anchor_index", None)  # core's causal fix puts one more frame in front
-    if anchor is not None and anchor >= 0:
-        indices.insert(0, anchor)
-    return {"full_length": window.total_frames, "context_length": len(indices), "sub_idxs": indices}
-
-
 def motion_layer(
-    layer: torch.nn.Module,
+    layer: ResBlock | SpatialTransformer,
     x: Tensor,
     emb: Tensor,
     context: Tensor | None,
@@ -163,7 +154,7 @@ def motion_layer(
     following = _following_patch(layer, transformer_options)
     if following:
         x = following(layer, x, emb, context, transformer_options, *host_arguments)
-    elif is_attention:
+    elif isinstance(layer, SpatialTransformer):
         x = attention_in_parts(layer, x, context, transformer_options)
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
@@ -177,9 +168,6 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        # Within the host's own graph it is compiled already.
-        if state.compiled is not None and not torch.compiler.is_compiling():
-            transformer = partial(state.compiled, transformer)
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames)))
@@ -187,7 +175,7 @@ def motion_layer(
 
 
 def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Callable | None:
-    """Another pack's patch for this layer: the host calls only the first that matches, so ours passes it on."""
+    """Another pack's patch for this layer: the host calls only the first that matches, so ours calls the next."""
     is_ours_passed = False
     for layer_type, patch in transformer_options["patches"][LAYER_PATCH]:
         if is_ours_passed and isinstance(layer, layer_type):
@@ -197,63 +185,56 @@ def _following_patch(layer: torch.nn.Module, transformer_options: dict) -> Calla
 
 
 def apply_motion_module(
-    model: ModelPatcher,
-    motion_module: ModelPatcher,
-    strength: float = 1.0,
-    loras: tuple[MotionLora, ...] = (),
-    motion_scale: float = 1.0,
-    beta_schedule: str = "auto",
-    start_percent: float = 0.0,
-    end_percent: float = 1.0,
-    cpu_bf16: bool = False,
-    compile_motion: bool = False,
+    model: ModelPatcher, motion_module: ModelPatcher, settings: MotionSettings | None = None
 ) -> ModelPatcher:
     """A clone of an SD1.5 model that renders its batch as the frames of one clip.
 
-    cpu_bf16: computes in bf16 on a CPU made for it. compile_motion: see `compiled`; takes the module out of dynamic VRAM.
-
     Errors: ValueError where the model is no SD1.5, its widths are not the module's, or it has a module already.
     """
+    settings = settings or MotionSettings()
     config: MotionModuleConfig = motion_module.model.config
     _check_model(model, config)
-    motion_module = motion_module.clone(disable_dynamic=compile_motion)
-    for lora in loras:
+    motion_module = motion_module.clone()
+    for lora in settings.loras:
         motion_module = apply_motion_lora(motion_module, lora)
     patched = model.clone()
     patched.set_additional_models(KEY, [motion_module])
     patched.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, follow_memory_mode)
     follow_memory_mode(model, patched)
-    table, lcm_steps = BETA_SCHEDULES.get(beta_schedule, ("sqrt_linear", config.family.lcm_steps))
+    table, lcm_steps = BETA_SCHEDULES.get(settings.beta_schedule, ("sqrt_linear", config.family.lcm_steps))
     if "model_sampling" in model.object_patches:
         log.warning(
             "The noise schedule set before Apply Motion Module is replaced by %s's.", config.file_name
         )
     sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
-    first_sigma = float("inf") if start_percent <= 0.0 else sampling.percent_to_sigma(start_percent)
-    last_sigma = sampling.percent_to_sigma(end_percent)
-    compiled = compiled_transformer() if compile_motion else None
-    hand_down = HandDown(strength, motion_scale, first_sigma, last_sigma, compiled)
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, hand_down)
+    wrapper = MotionModuleWrapper(
+        settings.strength,
+        settings.motion_scale,
+        float("inf") if settings.start_percent <= 0.0 else sampling.percent_to_sigma(settings.start_percent),
+        sampling.percent_to_sigma(settings.end_percent),
+    )
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, wrapper)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, WindowsIfNeeded(config))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
+    patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
     create_prepare_sampling_wrapper(patched)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     use_pytorch_attention(patched)
-    if cpu_bf16:
+    if settings.cpu_bf16:
         compute_in_bf16(patched)
     return patched
 
 
 def follow_memory_mode(_: ModelPatcher, patched: ModelPatcher) -> None:
-    """ON_CLONE: a model taken out of dynamic VRAM (torch.compile, weight hooks) takes its motion module along."""
+    """ON_CLONE: a model that leaves dynamic VRAM (torch.compile, weight hooks) takes its motion module along."""
     motion_modules = patched.get_additional_models_with_key(KEY)
     if not patched.is_dynamic() and any(module.is_dynamic() for module in motion_modules):
-        patched.set_additional_models(KEY, [module.clone(disable_dynamic=True) for module in motion_modules])
+        patched.set_additional_models(KEY, [without_dynamic_vram(module) for module in motion_modules])
 
 
 def motion_config(model: ModelPatcher) -> MotionModuleConfig | None:

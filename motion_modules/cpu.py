@@ -8,21 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import comfy.ldm.modules.attention
 from comfy.cli_args import args
-from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
+from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 
-ATTENTION = "optimized_attention_override"
+from .host_internals import ATTENTION, fell_back_to_sub_quadratic_attention
 
 
 def use_pytorch_attention(model: ModelPatcher) -> None:
-    """Replaces sub-quadratic attention, where the host fell back to it and nobody asked for it.
+    """Replaces sub-quadratic attention where the host fell back to it and nobody asked for it.
 
     PyTorch's own gives the same result in half the time on a CPU (measured), and torch.compile can trace it.
     """
-    is_default = comfy.ldm.modules.attention.optimized_attention is attention_sub_quad
-    if model.load_device.type == "cpu" and is_default and not args.use_quad_cross_attention:
+    is_default = fell_back_to_sub_quadratic_attention() and not args.use_quad_cross_attention
+    if model.load_device.type == "cpu" and is_default:
         model.model_options["transformer_options"].setdefault(ATTENTION, pytorch_attention)
 
 
@@ -39,7 +38,7 @@ def has_native_bf16() -> bool:
 
 
 def compute_in_bf16(model: ModelPatcher) -> None:
-    """Lets UNet and motion module compute in bf16 on a CPU made for it; the host itself knows fp32 only there.
+    """Lets UNet and motion module compute in bf16 on a CPU made for it; there the host itself knows only fp32.
 
     The weights stay as they are and are cast at each use, unless ComfyUI was started with --bf16-unet.
     The new compute type makes the host apply the model's LoRAs again whenever this node runs anew.

@@ -1,7 +1,7 @@
 """Context windows in the motion layers alone: every other layer sees each frame of a clip once, not once per window.
 
-An approximation, as in FreeNoise (arXiv 2310.15169): overlapping windows are mixed after each motion layer, instead of once,
-after the UNet.
+An approximation, as in FreeNoise (arXiv 2310.15169): overlapping windows are fused after each motion layer instead of
+once, after the UNet.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comfy.context_windows import IndexListContextHandler, get_context_weights
+from comfy.context_windows import get_context_weights
+
+from .windows import WindowHandler, WindowSettings
 
 
 @dataclass(frozen=True)
 class LayerWindow:
-    """frames: of the clip. weights: how much each counts where windows overlap."""
+    """frames: of the clip. weights: how much each counts; those of all windows add up to 1 for each frame."""
 
     frames: tuple[int, ...]
     weights: tuple[float, ...]
 
 
-class LayerWindowsHandler(IndexListContextHandler):
-    """The host's handler for lengths, schedule and mixing; but the host's sampler passes the clip on in one piece."""
+class LayerWindowsHandler(WindowHandler):
+    """The handler for lengths, schedule and fusing; the host's sampler passes the clip on in one piece."""
 
     def should_use_context(self, *arguments: Any) -> bool:
         return False
@@ -34,14 +36,27 @@ class LayerWindowsHandler(IndexListContextHandler):
         """The windows of a clip, the same at each step; none where it fits into one."""
         if frames <= self.context_length:
             return ()
-        found = self.get_context_windows(None, torch.empty(frames, 0), {})
+        windows = self.windows_of(frames)
+        totals = [0.0] * frames
+        weights = [
+            [float(weight) for weight in get_context_weights(len(window), frames, window, self)]
+            for window in windows
+        ]
+        for window, window_weights in zip(windows, weights, strict=True):
+            for frame, weight in zip(window, window_weights, strict=True):
+                totals[frame] += weight
         return tuple(
-            LayerWindow(tuple(window.index_list), self._weights(frames, window.index_list))
-            for window in found
+            LayerWindow(tuple(window), tuple(w / totals[f] for f, w in zip(window, part, strict=True)))
+            for window, part in zip(windows, weights, strict=True)
         )
 
-    def _weights(self, frames: int, indices: list[int]) -> tuple[float, ...]:
-        return tuple(map(float, get_context_weights(len(indices), frames, indices, self)))
+
+def make_windows(settings: WindowSettings) -> WindowHandler:
+    """The handler that the settings ask for.
+
+    Errors: ValueError where the overlap is not smaller than the length.
+    """
+    return (LayerWindowsHandler if settings.motion_layers_only else WindowHandler)(settings)
 
 
 def in_windows(
@@ -56,11 +71,11 @@ def in_windows(
     if not windows:
         return transformer(x, frames, strength, motion_scale)
     clips = x.unflatten(0, (-1, frames))
-    mixed, total = torch.zeros_like(clips), torch.zeros(frames, dtype=x.dtype, device=x.device)
+    # Summed in fp32 as weights and sums in 16 bits lose what the motion layer adds.
+    fused = torch.zeros_like(clips, dtype=torch.float32)
     for window in windows:
         index = torch.tensor(window.frames, device=x.device)
-        weights = torch.tensor(window.weights, dtype=x.dtype, device=x.device)
+        weights = torch.tensor(window.weights, device=x.device).view(-1, 1, 1, 1)
         part = transformer(clips[:, index].flatten(0, 1), len(index), strength, motion_scale)
-        mixed.index_add_(1, index, part.unflatten(0, (-1, len(index))) * weights.view(-1, 1, 1, 1))
-        total.index_add_(0, index, weights)
-    return (mixed / total.view(-1, 1, 1, 1)).flatten(0, 1)
+        fused.index_add_(1, index, part.unflatten(0, (-1, len(index))) * weights)
+    return fused.to(x.dtype).flatten(0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -73,13 +73,15 @@ class MotionModule(nn.Module):
         """
         kind, index = block
         if kind == "middle":
-            return self.mid_block.motion_modules[0].temporal_transformer if self.mid_block else None
+            return self._at(self.mid_block, 0) if self.mid_block else None
         if kind == "output":
-            return self.up_blocks[index // LAYERS_UP].motion_modules[index % LAYERS_UP].temporal_transformer
+            return self._at(self.up_blocks[index // LAYERS_UP], index % LAYERS_UP)
         level, layer = divmod(index, LAYERS_DOWN + 1)
-        if layer == 0:
-            return None
-        return self.down_blocks[level].motion_modules[layer - 1].temporal_transformer
+        return self._at(self.down_blocks[level], layer - 1) if layer else None
+
+    @staticmethod
+    def _at(block: nn.Module, layer: int) -> TemporalTransformer:
+        return cast(MotionLayer, cast(MotionBlock, block).motion_modules[layer]).temporal_transformer
 
 
 def follows_attention(block: Block, levels: int) -> bool:

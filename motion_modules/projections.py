@@ -1,8 +1,8 @@
-"""Linear layers together with what follows them, in one kernel where the processor has such a one.
+"""Linear layers fused with what follows them, where the processor has such a kernel.
 
-On x86 that is oneDNN, by the operators that torch.compile makes of the same expressions: a sum, a product or GELU costs
-no pass over memory. In fp32 it is also the faster one on AMD, where the library behind `torch.nn.Linear` leaves half of
-the vector unit unused (measured on a core of Zen 5: 216 against 96 GF/s; not measured on Intel).
+On x86 that is oneDNN, through the operators that torch.compile uses for the same expressions: a sum, a product or GELU
+costs no extra pass over memory. In fp32 it is also faster on AMD, where the library behind `torch.nn.Linear` leaves half
+of the vector unit unused (measured on one core of Zen 5: 216 against 96 GF/s; not measured on Intel).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import comfy.ops
 HAS_ONEDNN = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
 
 
-def project(layer: torch.nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: torch.nn.Module, x: Tensor) -> Tensor:
     """layer(x)."""
     if not _uses_onednn(x):
         return layer(x)
@@ -28,7 +28,7 @@ def project(layer: torch.nn.Linear, x: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def project_onto(layer: torch.nn.Linear, x: Tensor, residual: Tensor) -> Tensor:
+def linear_add(layer: torch.nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     """residual + layer(x)."""
     if not _uses_onednn(x):
         return layer(x).add_(residual)
@@ -36,19 +36,20 @@ def project_onto(layer: torch.nn.Linear, x: Tensor, residual: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, "add")
 
 
-def project_gated(layer: torch.nn.Linear, x: Tensor) -> Tensor:
-    """GEGLU: value * gelu(gate), both halves of layer(x)."""
+def linear_geglu(layer: torch.nn.Module, x: Tensor) -> Tensor:
+    """value * gelu(gate), the two halves of layer(x)."""
     if not _uses_onednn(x):
         value, gate = layer(x).chunk(2, dim=-1)
         return value * F.gelu(gate) if torch.is_grad_enabled() else F.gelu(gate).mul_(value)
     with _weights(layer, x) as (weight, bias):
-        (value_weight, gate_weight), (value_bias, gate_bias) = weight.chunk(2), bias.chunk(2)
+        value_weight, gate_weight = weight.chunk(2)
+        value_bias, gate_bias = (None, None) if bias is None else bias.chunk(2)
         gate = torch.ops.mkldnn._linear_pointwise(x, gate_weight, gate_bias, "gelu", [], "none")
         return torch.ops.mkldnn._linear_pointwise.binary(x, gate, value_weight, value_bias, "mul")
 
 
 def _uses_onednn(x: Tensor) -> bool:
-    """Only as far as oneDNN's operators go: no gradients, no autocast, no tracing."""
+    """oneDNN's operators know no gradients, autocast or tracing."""
     if not HAS_ONEDNN or x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     is_supported = x.dtype == torch.float32 or (
@@ -58,7 +59,7 @@ def _uses_onednn(x: Tensor) -> bool:
 
 
 @contextmanager
-def _weights(layer: torch.nn.Linear, x: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _weights(layer: torch.nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The layer's weight and bias as x needs them: moved, cast and patched by the host, as in the layer's own call."""
     weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)
     yield weight, bias

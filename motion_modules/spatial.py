@@ -1,4 +1,4 @@
-"""The UNet's own attention layers, whose feed-forward is the peak of its memory, over some frames at a time."""
+"""The UNet's own attention layers, run on a few frames at a time: their feed-forward is its peak of memory."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from torch import Tensor
 
 from comfy.ldm.modules.attention import SpatialTransformer
 
-from .cpu import ATTENTION, pytorch_attention
+from .cpu import pytorch_attention
+from .host_internals import ATTENTION
 
 # Largest GEGLU activation in elements: two fifths of that of two clips of 16 frames, 512x512.
 FEED_FORWARD_ELEMENTS = 2**27
 
 
 def attention_in_parts(
-    layer: SpatialTransformer, x: Tensor, context: Tensor, transformer_options: dict
+    layer: SpatialTransformer, x: Tensor, context: Tensor | None, transformer_options: dict
 ) -> Tensor:
-    """layer(x) for features x (b, c, h, w), each frame of which is by itself in such a layer.
+    """layer(x) for features x (b, c, h, w); such a layer treats each frame alone.
 
-    In one piece where other packs' code inside may count on the whole batch, as reference attention does, and in a
+    In one piece where other packs' code inside may rely on the whole batch, as reference attention does, and in a
     compiled graph, where the compiler decides what to keep.
     """
     parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
     if parts <= 1 or torch.compiler.is_compiling() or _is_changed_inside(layer, transformer_options):
         return layer(x, context, transformer_options)
+    assert context is not None  # SD1.5 always has a prompt
     pairs = zip(x.chunk(parts), context.chunk(parts), strict=True)
     return torch.cat([layer(*pair, transformer_options) for pair in pairs])
 
 
 def _is_changed_inside(layer: SpatialTransformer, transformer_options: dict) -> bool:
-    """By the host's patches, by another attention, or by a layer's `forward` put in another's place."""
+    """Whether patches, another attention or a replaced `forward` act within the layer."""
     patches = transformer_options.get("patches", {})
     return (
         bool(transformer_options.get("patches_replace"))

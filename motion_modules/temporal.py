@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import comfy.model_management
 from comfy.ldm.modules.attention import attention_pytorch
 
-from .projections import project, project_gated, project_onto
+from .host_internals import keep_model_dtype
+from .projections import linear, linear_add, linear_geglu
 
 HEADS = 8
 NORM_GROUPS = 32
@@ -35,16 +37,14 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
     return table
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: Tensor | float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float) -> Tensor:
     """Softmax attention over frames. q, k, v: (n, f, c) with c = HEADS * d; returns (n, f, c).
 
-    The host's PyTorch attention is called by name: it splits batches that overrun a kernel's grid, and the user's
-    choice of Sage or another kernel must not apply, as those lack these head sizes (Comfy-Org/ComfyUI issue 7352).
-    On a CPU in bf16 the plain matrix form is the faster one of few sequences (measured: 3.8 times for 128, 0.7 for 8192).
+    The host's PyTorch attention is called by name. It splits batches that overrun a kernel's grid, and the user's
+    choice of Sage or another kernel must not apply: those lack these head sizes (Comfy-Org/ComfyUI issue 7352).
+    On a CPU in bf16 the plain matrix form is faster for few sequences (measured: 3.8 times for 128, 0.7 for 8192).
     """
     n, f, c = q.shape
-    if isinstance(motion_scale, Tensor):
-        q, motion_scale = q * motion_scale, 1.0
     # Not 0, which CUDA's kernels multiply by the -inf of masked keys.
     scale = (c // HEADS) ** -0.5 * max(motion_scale, 1e-6)
     q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
@@ -60,7 +60,7 @@ class TemporalAttention(nn.Module):
 
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__()
-        where = {"dtype": dtype, "device": device}
+        where: Any = {"dtype": dtype, "device": device}
         self.to_q = operations.Linear(channels, channels, bias=False, **where)
         self.to_k = operations.Linear(channels, channels, bias=False, **where)
         self.to_v = operations.Linear(channels, channels, bias=False, **where)
@@ -72,31 +72,30 @@ class TemporalAttention(nn.Module):
         channels = layers[0].weight.shape[1]
         self.to_qkv = operations.Linear(channels, 3 * channels, bias=False, device="meta")
         self.to_qkv.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
-        if hasattr(self.to_q, "weight_comfy_model_dtype"):
-            self.to_qkv.weight_comfy_model_dtype = self.to_q.weight_comfy_model_dtype
+        keep_model_dtype(self.to_qkv, self.to_q)
         del self.to_q, self.to_k, self.to_v
 
-    def add_to(self, x: Tensor, h: Tensor, motion_scale: Tensor | float) -> Tensor:
+    def add_to(self, x: Tensor, h: Tensor, motion_scale: float) -> Tensor:
         """x + attention(h), both (n, f, c)."""
         q, k, v = self._project(h)
         del h  # the next lines are where a large block holds the most memory
-        return project_onto(self.to_out[0], attend(q, k, v, motion_scale), x)
+        return linear_add(self.to_out[0], attend(q, k, v, motion_scale), x)
 
     def _project(self, h: Tensor) -> Sequence[Tensor]:
         if hasattr(self, "to_qkv"):
-            return project(self.to_qkv, h).chunk(3, dim=-1)
-        return [project(layer, h) for layer in (self.to_q, self.to_k, self.to_v)]
+            return linear(self.to_qkv, h).chunk(3, dim=-1)
+        return [linear(layer, h) for layer in (self.to_q, self.to_k, self.to_v)]
 
 
-class GatedProjection(nn.Module):
-    """GEGLU: (..., c) to (..., 4c)."""
+class GEGLU(nn.Module):
+    """(..., c) to (..., 4c)."""
 
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__()
         self.proj = operations.Linear(channels, channels * 8, dtype=dtype, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        return project_gated(self.proj, x)
+        return linear_geglu(self.proj, x)
 
 
 class FeedForward(nn.Module):
@@ -104,7 +103,7 @@ class FeedForward(nn.Module):
         super().__init__()
         # Index 1 is the dropout of the training code; it keeps the checkpoint's key `net.2`.
         self.net = nn.Sequential(
-            GatedProjection(channels, dtype, device, operations),
+            GEGLU(channels, dtype, device, operations),
             nn.Identity(),
             operations.Linear(channels * 4, channels, dtype=dtype, device=device),
         )
@@ -113,7 +112,7 @@ class FeedForward(nn.Module):
         """x + feed_forward(h), both (n, f, c)."""
         parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
         out = [
-            project_onto(self.net[2], self.net[0](some_h), some_x)
+            linear_add(self.net[2], self.net[0](some_h), some_x)
             for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True)
         ]
         return out[0] if parts == 1 else torch.cat(out)
@@ -122,7 +121,7 @@ class FeedForward(nn.Module):
 class TemporalTransformerBlock(nn.Module):
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__()
-        where = {"dtype": dtype, "device": device}
+        where: Any = {"dtype": dtype, "device": device}
         self.attention_blocks = nn.ModuleList(
             TemporalAttention(channels, operations=operations, **where) for _ in range(2)
         )
@@ -130,9 +129,9 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations=operations, **where)
         self.ff_norm = operations.LayerNorm(channels, **where)
 
-    def forward(self, x: Tensor, positions: Tensor, motion_scale: Tensor | float) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, motion_scale: float) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention.add_to(x, norm(x).add_(positions), motion_scale)
+            x = cast(TemporalAttention, attention).add_to(x, norm(x).add_(positions), motion_scale)
         return self.ff.add_to(x, self.ff_norm(x))
 
 
@@ -142,11 +141,13 @@ class TemporalTransformer(nn.Module):
     Note: diffusers normalises across the frames instead, which is not what the weights were trained with.
     """
 
+    positions: Tensor
+
     def __init__(
         self, channels: int, positions: int, dtype: torch.dtype, device: torch.device, operations: Any
     ) -> None:
         super().__init__()
-        where = {"dtype": dtype, "device": device}
+        where: Any = {"dtype": dtype, "device": device}
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6, **where)
         self.proj_in = operations.Linear(channels, channels, **where)
         self.transformer_blocks = nn.ModuleList(
@@ -159,26 +160,23 @@ class TemporalTransformer(nn.Module):
         self,
         x: Tensor,
         frames: int,
-        strength: Tensor | float = 1.0,
-        motion_scale: Tensor | float = 1.0,
+        strength: float = 1.0,
+        motion_scale: float = 1.0,
     ) -> Tensor:
         """Returns x + strength * (module(x) - x).
 
         Args:
             frames: frames of each clip in the batch, at most the length of the positions.
-            strength: a number, or a 0-d tensor where it changes from step to step.
-            motion_scale: factor on the attention keys, an inverse temperature; a number or a 0-d tensor, too.
+            strength: how far the result goes from x to module(x).
+            motion_scale: factor on the attention keys, an inverse temperature.
         """
-        bf, c, h, w = x.shape
-        b = bf // frames
         # Under low VRAM the host may leave the table behind on the CPU.
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)
-        tokens = self.norm(x).reshape(b, frames, c, h * w).permute(0, 3, 1, 2).reshape(b * h * w, frames, c)
-        tokens = project(self.proj_in, tokens)
+        tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
+        tokens = linear(self.proj_in, tokens)
         for block in self.transformer_blocks:
             tokens = block(tokens, positions, motion_scale)
-        residual = project(self.proj_out, tokens).view(b, h * w, frames, c).permute(0, 2, 3, 1)
-        if isinstance(strength, Tensor):
-            residual = residual * strength
-            strength = 1.0
-        return torch.add(x.reshape(b, frames, c, h * w), residual, alpha=strength).view(bf, c, h, w)
+        residual = rearrange(
+            linear(self.proj_out, tokens), "(b h w) f c -> b f c h w", b=x.shape[0] // frames, h=x.shape[2]
+        )
+        return x.unflatten(0, (-1, frames)).add(residual, alpha=strength).flatten(0, 1)

@@ -1,19 +1,24 @@
-"""Context windows: clips longer than a motion module renders well, in overlapping windows of frames.
+"""Context windows: clips longer than the motion module are rendered in overlapping windows of frames.
 
-The windows are the host's own (comfy/context_windows.py, after FreeNoise, arXiv 2310.15169); frames are its dim 0.
+The schedules and the fusing are the host's (comfy/context_windows.py, after FreeNoise, arXiv 2310.15169); frames are its
+dim 0.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from comfy.context_windows import (
+    ContextFuseMethod,
+    ContextFuseMethods,
+    ContextSchedules,
     IndexListContextHandler,
+    IndexListContextWindow,
     create_prepare_sampling_wrapper,
     create_sampler_sample_wrapper,
     get_matching_context_schedule,
@@ -22,54 +27,145 @@ from comfy.context_windows import (
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from .layer_windows import LayerWindowsHandler
+from .control_windows import control_of_frames
+from .host_internals import CONTEXT_HANDLER, Executor, window_frames
 from .model import MotionModuleConfig
 
-log = logging.getLogger(__name__)
+KEY = "fast_animatediff_windows"
 
 
-def make_windows(
-    context_length: int,
-    context_overlap: int,
-    context_schedule: str = "standard_static",
-    fuse_method: str = "pyramid",
-    context_stride: int = 1,
-    closed_loop: bool = False,
-    freenoise: bool = False,
-    motion_layers_only: bool = False,
-) -> IndexListContextHandler:
-    """The host's window handler over frames. Lengths are in frames.
+@dataclass(frozen=True)
+class WindowSettings:
+    """Lengths are in frames. motion_layers_only: see `layer_windows`."""
 
-    motion_layers_only: see `layer_windows`.
+    context_length: int
+    context_overlap: int
+    context_schedule: str = ContextSchedules.STATIC_STANDARD
+    fuse_method: str = ContextFuseMethods.PYRAMID
+    context_stride: int = 1
+    closed_loop: bool = False
+    freenoise: bool = False
+    motion_layers_only: bool = False
 
-    Its causal fix is for video models with causal attention: it would make windows one frame longer
+
+class WindowHandler(IndexListContextHandler):
+    """The host's handler with windows that are checked, and with each window's own frames of a control's hints.
+
+    Its causal fix stays off: made for video models with causal attention, it makes windows one frame longer
     (Comfy-Org/ComfyUI pull 13563).
     """
-    if context_overlap >= context_length:
-        raise ValueError(
-            f"context_overlap {context_overlap} must be smaller than context_length {context_length}; a quarter is usual."
+
+    def __init__(self, settings: WindowSettings) -> None:
+        if settings.context_overlap >= settings.context_length:
+            raise ValueError(
+                f"context_overlap {settings.context_overlap} must be smaller than context_length "
+                f"{settings.context_length}; a quarter is usual."
+            )
+        super().__init__(
+            context_schedule=get_matching_context_schedule(settings.context_schedule),
+            fuse_method=get_matching_fuse_method(settings.fuse_method),
+            context_length=settings.context_length,
+            context_overlap=settings.context_overlap,
+            context_stride=settings.context_stride,
+            closed_loop=settings.closed_loop,
+            freenoise=settings.freenoise,
+            dim=0,
+            causal_window_fix=False,
         )
-    handler = LayerWindowsHandler if motion_layers_only else IndexListContextHandler
-    return handler(
-        context_schedule=get_matching_context_schedule(context_schedule),
-        fuse_method=get_matching_fuse_method(fuse_method),
-        context_length=context_length,
-        context_overlap=context_overlap,
-        context_stride=context_stride,
-        closed_loop=closed_loop,
-        freenoise=freenoise,
-        dim=0,
-        causal_window_fix=False,
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.fuse_method.name == ContextFuseMethods.OVERLAP_LINEAR:
+            self.fuse_method = ContextFuseMethod(self.fuse_method.name, overlap_linear_weights)
+        self._controls: dict[tuple, tuple[Any, Any]] = {}
+        self._clip = 0
+
+    @classmethod
+    def for_run(cls, handler: IndexListContextHandler) -> WindowHandler:
+        """A handler for one run, as it keeps that run's controls; also of core's Context Windows node."""
+        own: Any = copy.copy(handler)
+        own.__class__ = type(handler) if isinstance(handler, cls) else cls
+        own._begin()
+        return own
+
+    def windows_of(self, frames: int, model_options: dict | None = None) -> list[list[int]]:
+        """The frames of each window of a clip, at the current step."""
+        found = self.context_schedule.func(frames, self, model_options or {})
+        return checked_windows(found, frames, self.context_length)
+
+    def get_context_windows(
+        self, model: Any, x_in: Tensor, model_options: dict
+    ) -> list[IndexListContextWindow]:
+        self._clip = x_in.shape[self.dim]
+        found = self.windows_of(self._clip, model_options)
+        alive = {tuple(window) for window in found}
+        self._controls = {key: pair for key, pair in self._controls.items() if key[1] in alive}
+        return [
+            IndexListContextWindow(window, self.dim, self._clip, context_overlap=self.context_overlap)
+            for window in found
+        ]
+
+    def get_resized_cond(self, cond_in: list[dict], x_in: Tensor, window: Any, device: Any = None) -> list:
+        self._window = window
+        return super().get_resized_cond(cond_in, x_in, window, device)
+
+    def prepare_control_objects(self, control: Any, device: Any = None) -> Any:
+        """The control for the current window: one object for cond and uncond, which the host else runs apart."""
+        key = (id(control), tuple(self._window.index_list))
+        if key not in self._controls:
+            found = control_of_frames(control, window_frames(self._window), self._clip)
+            self._controls[key] = (control, found)  # the first keeps its id from being used again
+        return self._controls[key][1]
+
+
+def overlap_linear_weights(
+    length: int, full_length: int, idxs: Sequence[int], context_overlap: int, **_: Any
+) -> list[float]:
+    """The host's linear ramps over the overlap; it fails where there is none or a window is shorter than it."""
+    ramp = min(context_overlap, length)
+    if ramp == 0:
+        return [1.0] * length
+    weights = get_matching_fuse_method(ContextFuseMethods.OVERLAP_LINEAR).func(
+        length, full_length=full_length, idxs=idxs, context_overlap=ramp
     )
+    return [float(weight) for weight in weights]
 
 
-def set_windows(model: ModelPatcher, windows: IndexListContextHandler) -> ModelPatcher:
+def checked_windows(windows: Sequence[Sequence[int]], frames: int, length: int) -> list[list[int]]:
+    """Windows over a clip in which each frame occurs, and none twice in a window or beyond the clip's end.
+
+    The host's uniform schedules with a stride run past the end, repeat frames and leave some out.
+    """
+    found: list[list[int]] = []
+    for window in windows:
+        shift = min(0, frames - 1 - max(window))
+        inside = list(dict.fromkeys(index + shift for index in window if index + shift >= 0))
+        if inside not in found:
+            found.append(inside)
+    missing = set(range(frames)).difference(*found)
+    while missing:
+        start = min(min(missing), max(0, frames - length))
+        found.append(list(range(start, min(start + length, frames))))
+        missing.difference_update(found[-1])
+    return found
+
+
+def begin_windows(executor: Executor, *arguments: Any, **options: Any) -> Tensor:
+    """OUTER_SAMPLE wrapper: gives each run a handler of its own."""
+    model_options = executor.class_obj.model_options  # the guider's copy for this run
+    handler = model_options.get(CONTEXT_HANDLER)
+    if isinstance(handler, IndexListContextHandler) and handler.dim == 0:
+        model_options[CONTEXT_HANDLER] = WindowHandler.for_run(handler)
+    return executor(*arguments, **options)
+
+
+def set_windows(model: ModelPatcher, windows: WindowHandler) -> ModelPatcher:
     """A clone of the model that samples longer clips in these windows."""
     patched = model.clone()
-    patched.model_options["context_handler"] = windows
-    # The wrapper tells the host that only one window is in memory at a time.
-    if not isinstance(windows, LayerWindowsHandler):
-        create_prepare_sampling_wrapper(patched)
+    patched.model_options[CONTEXT_HANDLER] = windows
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
+    create_prepare_sampling_wrapper(patched)  # tells the host that only one window is in memory at a time
     if windows.freenoise:
         create_sampler_sample_wrapper(patched)
     return patched
@@ -81,46 +177,5 @@ def check_frames(frames: int, config: MotionModuleConfig) -> None:
         raise ValueError(
             f"{config.file_name} ({config.family.name}) attends to at most {config.positions} frames, this window has "
             f"{frames}. Set context_length to {config.family.window} (core's Context Windows node: and switch "
-            "causal_window_fix off), or remove the Context Windows node: longer clips get windows by themselves."
+            "causal_window_fix off), or remove the Context Windows node: longer clips are windowed automatically."
         )
-
-
-@dataclass(frozen=True)
-class WindowsIfNeeded:
-    """OUTER_SAMPLE wrapper: sets windows for this run if the clip needs them and the user chose none."""
-
-    config: MotionModuleConfig
-
-    def __call__(self, executor: Callable, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        model_options = executor.class_obj.model_options  # the guider's copy for this run
-        family = self.config.family
-        frames = noise.shape[0]
-        if frames == 1:
-            log.warning(
-                "One frame has no motion. Set num_frames of Empty Video Latent (or the batch size) to 16."
-            )
-        if frames > min(family.frames, self.config.positions) and "context_handler" not in model_options:
-            log.info(
-                "%d frames are more than %s renders at once: context windows of %d frames, overlap %d.",
-                *(frames, self.config.file_name, family.window, family.overlap),
-            )
-            model_options["context_handler"] = make_windows(family.window, family.overlap)
-        windows = model_options.get("context_handler")
-        if isinstance(windows, LayerWindowsHandler):
-            # The host would make room for one window, but such a clip is in memory as a whole.
-            prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]
-            prepare.pop("ContextWindows_prepare_sampling", None)
-        is_windowed = (
-            windows is not None
-            and frames > windows.context_length
-            and not isinstance(windows, LayerWindowsHandler)
-        )
-        if is_windowed and any(
-            "control" in cond for conds in executor.class_obj.conds.values() for cond in conds
-        ):
-            log.warning(
-                "ControlNet in context windows: the host gives each window the hints of the clip's first %d frames "
-                "(Comfy-Org/ComfyUI pull 9238). Render at most %d frames for hints that fit.",
-                *(windows.context_length, min(family.frames, self.config.positions)),
-            )
-        return executor(noise, *arguments, **options)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import folder_paths
 from comfy.context_windows import ContextFuseMethods, ContextSchedules
 from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
 from ..motion_modules import lora
-from ..motion_modules.adapter import BETA_SCHEDULES, apply_motion_module
+from ..motion_modules.adapter import BETA_SCHEDULES, MotionSettings, apply_motion_module
 from ..motion_modules.checkpoint import load_motion_module
 from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES, listed_name, model_path
-from ..motion_modules.windows import make_windows, set_windows
+from ..motion_modules.layer_windows import make_windows
+from ..motion_modules.windows import WindowSettings, set_windows
 from .log_on_node import log_on_node
+
+log = logging.getLogger(__name__)
 
 CATEGORY = "Fast AnimateDiff/motion"
 
@@ -191,9 +196,8 @@ class ApplyMotionModule(io.ComfyNode):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Compiles the motion layers at the first step of each new size. Meant for GPUs, but not "
-                    "measured on one. On a CPU it gains nothing, and fp32 gets slower. Needs a C++ compiler and, on a "
-                    "GPU, Triton.",
+                    tooltip="Has no effect any longer: connect core's TorchCompileModel behind this node. It compiles the "
+                    "motion layers together with the UNet.",
                 ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
@@ -213,19 +217,15 @@ class ApplyMotionModule(io.ComfyNode):
         cpu_bf16: bool = True,
         compile_motion: bool = False,
     ) -> io.NodeOutput:
-        patched = apply_motion_module(
-            model,
-            motion_module,
-            strength,
-            motion_lora,
-            motion_scale,
-            beta_schedule,
-            start_percent,
-            end_percent,
-            cpu_bf16,
-            compile_motion,
+        if compile_motion:
+            log.warning(
+                "compile_motion has no effect: connect TorchCompileModel behind Apply Motion Module. "
+                "It compiles the motion layers together with the UNet."
+            )
+        settings = MotionSettings(
+            strength, motion_scale, beta_schedule, start_percent, end_percent, motion_lora, cpu_bf16
         )
-        return io.NodeOutput(patched)
+        return io.NodeOutput(apply_motion_module(model, motion_module, settings))
 
 
 class ContextWindows(io.ComfyNode):
@@ -325,7 +325,7 @@ class ContextWindows(io.ComfyNode):
         context_stride: int,
         motion_layers_only: bool = False,
     ) -> io.NodeOutput:
-        windows = make_windows(
+        settings = WindowSettings(
             context_length,
             context_overlap,
             context_schedule,
@@ -335,7 +335,7 @@ class ContextWindows(io.ComfyNode):
             freenoise,
             motion_layers_only,
         )
-        return io.NodeOutput(set_windows(model, windows))
+        return io.NodeOutput(set_windows(model, make_windows(settings)))
 
 
 def _is_listed(folder: str, name: str | None) -> bool | str:

@@ -24,7 +24,7 @@ class Ours:
 
     def __init__(self, setting: Setting) -> None:
         use_host(setting.host, setting.device, setting.dtype)
-        from fast_animatediff.motion_modules.adapter import apply_motion_module
+        from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
         from fast_animatediff.motion_modules.checkpoint import load_motion_module
 
         model = load_model(setting.folder, setting.size)
@@ -32,7 +32,9 @@ class Ours:
             model = compute_in_bf16(model)
         self.motion_module = load_motion_module(str(setting.folder / MOTION_MODULE))
         # As the node's own default is; it has no say where a precision is asked for.
-        self.model = apply_motion_module(model, self.motion_module, cpu_bf16=setting.dtype == "auto")
+        self.model = apply_motion_module(
+            model, self.motion_module, MotionSettings(cpu_bf16=setting.dtype == "auto")
+        )
         self.vae = load_vae(setting.folder, setting.size)
         self.unet: nn.Module = self.model.model.diffusion_model
 
@@ -78,9 +80,10 @@ class Ours:
         start = {"samples": empty_latent(job) if latent is None else latent}
         model = self.model
         if job.layer_windows:
-            from fast_animatediff.motion_modules.windows import make_windows, set_windows
+            from fast_animatediff.motion_modules.layer_windows import make_windows
+            from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
-            model = set_windows(model, make_windows(16, 4, motion_layers_only=True))
+            model = set_windows(model, make_windows(WindowSettings(16, 4, motion_layers_only=True)))
         return sample(model, *host_conditions(), start, settings)["samples"]
 
     def encode(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.across_frames import norm_across_frames
-from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
 from fast_animatediff.motion_modules.schedule import VelocitySampling
@@ -52,7 +52,7 @@ def inserted(model, module, frames, strength=1.0):
 @pytest.mark.parametrize("strength", [1.0, 0.4])
 def test_hooks_equal_layers_inserted_into_the_unet(family, strength):
     model, module = components.sd15_model(), components.motion_module(family)
-    applied = apply_motion_module(model, module, strength)
+    applied = apply_motion_module(model, module, MotionSettings(strength))
     x = components.noise(FRAMES)
     explicit = inserted(model, module, FRAMES, strength)
     sampling = applied.get_model_object("model_sampling")
@@ -73,7 +73,7 @@ def test_motion_makes_frames_depend_on_each_other():
 def test_strength_0_is_the_base_model_bit_for_bit():
     base, x = components.sd15_model(), components.noise(FRAMES)
     for family in (families.V1, families.V2):
-        applied = apply_motion_module(base, components.motion_module(family), strength=0.0)
+        applied = apply_motion_module(base, components.motion_module(family), MotionSettings(strength=0.0))
         same_schedule = base.clone()
         same_schedule.add_object_patch("model_sampling", applied.get_model_object("model_sampling"))
         assert torch.equal(predict(applied, x), predict(same_schedule, x))
@@ -180,7 +180,9 @@ def test_the_schedule_follows_the_family_unless_the_user_chose_one():
         (families.V2, "lcm 50 (LCM-LoRA)", 25.146, 50),
         (families.ANIMATE_LCM, "lcm 50 linear (AnimateDiff-Evolved)", 14.615, 50),
     ]:
-        applied = apply_motion_module(model, components.motion_module(family), beta_schedule=schedule)
+        applied = apply_motion_module(
+            model, components.motion_module(family), MotionSettings(beta_schedule=schedule)
+        )
         sampling = applied.get_model_object("model_sampling")
         assert (
             sampling.sigma_max.item() == pytest.approx(highest, abs=1e-3) and len(sampling.sigmas) == entries
@@ -225,8 +227,10 @@ def test_under_dynamic_vram_base_and_applied_take_turns_without_mixing_their_sch
 def test_under_low_vram_weights_are_patched_when_they_are_used(tmp_path):
     lora = load_motion_lora(components.save(components.motion_lora(), tmp_path / "zoom.safetensors"), 0.8)
     x, base = components.noise(FRAMES), components.sd15_model()
-    expected = predict(apply_motion_module(base, components.motion_module(), loras=(lora,)), x)
-    applied = apply_motion_module(base, components.motion_module(), loras=(lora,))
+    expected = predict(
+        apply_motion_module(base, components.motion_module(), MotionSettings(loras=(lora,))), x
+    )
+    applied = apply_motion_module(base, components.motion_module(), MotionSettings(loras=(lora,)))
     (motion,) = applied.get_nested_additional_models()
     comfy.model_management.load_models_gpu([applied, motion])
     motion.unpatch_model(components.CPU)
@@ -237,7 +241,9 @@ def test_under_low_vram_weights_are_patched_when_they_are_used(tmp_path):
 
 def test_start_and_end_percent_limit_where_the_module_acts():
     base = components.sd15_model()
-    applied = apply_motion_module(base, components.motion_module(), start_percent=0.2, end_percent=0.8)
+    applied = apply_motion_module(
+        base, components.motion_module(), MotionSettings(start_percent=0.2, end_percent=0.8)
+    )
     sampling = applied.get_model_object("model_sampling")
     plain = base.clone()
     plain.add_object_patch("model_sampling", sampling)
@@ -251,7 +257,9 @@ def test_start_and_end_percent_limit_where_the_module_acts():
 def test_motion_scale_reaches_the_attention():
     base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
     plain = predict(apply_motion_module(base, module), x)
-    assert not torch.allclose(predict(apply_motion_module(base, module, motion_scale=1.5), x), plain)
+    assert not torch.allclose(
+        predict(apply_motion_module(base, module, MotionSettings(motion_scale=1.5)), x), plain
+    )
 
 
 def test_a_motion_lora_changes_the_result_and_its_absence_restores_it(tmp_path):
@@ -259,10 +267,12 @@ def test_a_motion_lora_changes_the_result_and_its_absence_restores_it(tmp_path):
     plain = predict(apply_motion_module(base, module), x)
     path = components.save(components.motion_lora(), tmp_path / "zoom.safetensors")
     forward, backward = load_motion_lora(path, 1.0), load_motion_lora(path, -1.0)
-    zoomed = predict(apply_motion_module(base, module, loras=(forward,)), x)
+    zoomed = predict(apply_motion_module(base, module, MotionSettings(loras=(forward,))), x)
     assert not torch.allclose(zoomed, plain)
     assert torch.allclose(
-        predict(apply_motion_module(base, module, loras=(forward, backward)), x), plain, atol=1e-5
+        predict(apply_motion_module(base, module, MotionSettings(loras=(forward, backward))), x),
+        plain,
+        atol=1e-5,
     )
     assert torch.equal(predict(apply_motion_module(base, module), x), plain)
 
@@ -426,8 +436,6 @@ def test_a_model_taken_out_of_dynamic_vram_takes_its_motion_module_along(tmp_pat
     static = applied.clone(disable_dynamic=True)
     (taken,) = static.get_additional_models_with_key(KEY)
     assert not static.is_dynamic() and not taken.is_dynamic() and taken.model is not loaded.model
-    compiled = apply_motion_module(base, motion, compile_motion=True)
-    assert compiled.is_dynamic() and not compiled.get_additional_models_with_key(KEY)[0].is_dynamic()
     assert (
         apply_motion_module(components.sd15_model(), motion)
         .get_additional_models_with_key(KEY)[0]
@@ -457,3 +465,47 @@ def test_more_frames_than_positions_in_one_window_say_what_to_do():
     applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
     with pytest.raises(ValueError, match="at most 24 frames, this window has 25.*context_length to 16"):
         predict(applied, components.noise(25))
+
+
+@pytest.mark.parametrize("frames", [4, 8, 16])
+@pytest.mark.parametrize("how", ["tiles", "conditions apart"])
+def test_wrappers_that_change_the_batch_leave_frames_with_their_clip(frames, how):
+    """Tiled diffusion stacks tiles along the batch; others run the conditions one after the other."""
+
+    def split(apply, call):
+        x, t, c = call["input"], call["timestep"], call["c"]
+
+        def part(value, i, n):
+            is_batch = torch.is_tensor(value) and value.shape[:1] == x.shape[:1]
+            return value.chunk(n)[i] if is_batch else value
+
+        return torch.cat(
+            [apply(part(x, i, 2), part(t, i, 2), **{k: part(v, i, 2) for k, v in c.items()}) for i in (0, 1)]
+        )
+
+    def stacked(together):
+        def tiles(apply, call):
+            x, t, c = call["input"], call["timestep"], call["c"]
+            halves = x.chunk(2, dim=3)
+            twice = {k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in c.items()}
+            if together:
+                out = apply(torch.cat(halves), torch.cat([t, t]), **twice).chunk(2)
+            else:
+                out = [apply(half, t, **c) for half in halves]
+            return torch.cat(out, dim=3)
+
+        return tiles
+
+    def render(wrapper):
+        model = apply_motion_module(components.sd15_model(), components.motion_module()).clone()
+        if wrapper:
+            model.set_model_unet_function_wrapper(wrapper)
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(components.conditioning(3), components.conditioning(5))
+        guider.set_cfg(4.0)
+        latent, sampler = torch.zeros(frames, 4, 16, 16), comfy.samplers.sampler_object("euler")
+        return guider.sample(components.noise(frames, 16), latent, sampler, torch.tensor([9.0, 0.0]), seed=1)
+
+    wrappers = (stacked(True), stacked(False)) if how == "tiles" else (split, None)
+    found, expected = (render(wrapper) for wrapper in wrappers)
+    assert (found - expected).norm() / expected.norm() < 1e-5

@@ -1,30 +1,27 @@
-"""Compiling a model with a motion module, as a whole or its motion layers: few graphs, and no setting frozen into them."""
+"""Compiling a model with a motion module: few graphs, and no setting frozen into them."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import subprocess
-import sys
 
 import components
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
-from fast_animatediff.motion_modules import adapter, families
-from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
-from fast_animatediff.motion_modules.compiled import compiled_transformer
-from fast_animatediff.motion_modules.lora import load_motion_lora
-from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
-from fast_animatediff.motion_modules.sampling import sample
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
-from fast_animatediff.tests.conftest import COMFYUI, ROOT
-
-pytestmark = pytest.mark.slow
+from fast_animatediff.motion_modules import cpu, families
+from fast_animatediff.motion_modules.adapter import (
+    KEY,
+    LAYER_PATCH,
+    MotionState,
+    apply_motion_module,
+    motion_layer,
+)
+from fast_animatediff.motion_modules.layer_windows import LayerWindow
 
 
 class Graphs(list):
@@ -47,113 +44,76 @@ def graphs(caplog):
     caplog.set_level(logging.WARNING, "torch.__trace")
     torch._dynamo.reset()
     counters.clear()
-    # Values become constants that guards watch: a second graph, with symbols for them, takes a minute to trace.
-    with torch._dynamo.config.patch(automatic_dynamic_shapes=False):
-        yield Graphs()
+    yield Graphs()
     torch._dynamo.reset()
 
 
-def compiled(model, graphs):
-    """As TorchCompileModel does it, with the test's own backend."""
-    model = model.clone(disable_dynamic=True)
-    options = {"guard_filter_fn": skip_torch_compile_dict}
-    set_torch_compile_wrapper(model=model, backend=graphs.backend, options=options)
-    return model
+@pytest.fixture(scope="module")
+def unet():
+    return components.sd15_model().model.diffusion_model
 
 
-def render(model, frames=3, **settings):
-    latent = {"samples": torch.zeros(frames, 4, 8, 8)}
-    settings = SamplerSettings(**({"seed": 1, "steps": 1, "cfg": 3.0} | settings))
-    conditions = components.conditioning(3), components.conditioning(5)
+def motion_layer_of(unet, kind):
+    """A function of (x, state) that runs the first layer of a kind and what follows it; x is (4, 32, 8, 8)."""
+    layer = next(part for part in unet.input_blocks[1] if isinstance(part, kind))
+    emb = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
+    context = torch.randn(4, 7, components.CONTEXT_CHANNELS, generator=torch.Generator().manual_seed(2))
+
+    def run(x, state):
+        patches = {LAYER_PATCH: [((ResBlock, SpatialTransformer), motion_layer)]}
+        options = {"patches": patches, "block": ("input", 1), "block_index": 0, KEY: state}
+        return motion_layer(layer, x, emb, context, options | {cpu.ATTENTION: cpu.pytorch_attention})
+
+    return run
+
+
+FEATURES = torch.randn(4, 32, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def assert_compiles(run, graphs, states, expected_graphs):
+    compiled = torch.compile(run, backend=graphs.backend)
     with torch.inference_mode():
-        return sample(model, *conditions, latent, settings)["samples"]
+        for state in [*states, *states]:  # the second time nothing is traced
+            expected = run(FEATURES, state)
+            assert (compiled(FEATURES, state) - expected).norm() / expected.norm() < 1e-5, state
+    assert len(graphs) == expected_graphs and not counters["graph_break"]
 
 
-def assert_same(model, other, **settings):
-    expected = render(other, **settings)
-    assert (render(model, **settings) - expected).norm() / expected.norm() < 1e-5, settings
+def test_another_strength_and_motion_scale_count_after_compiling(unet, graphs):
+    module = components.motion_module().model
+    states = [MotionState(module, 1.0, 1.0, range(4)), MotionState(module, 0.3, 1.4, range(4))]
+    assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 2)
 
 
-def test_the_unet_with_its_motion_module_is_one_graph_without_breaks(graphs):
-    """Of v1, whose norms across the frames are the harder ones to trace; compile_motion has no say then."""
+def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(unet, graphs):
+    module = components.motion_module().model
+    states = [MotionState(module, 1.0, 1.0, range(frames)) for frames in (2, 4)]
+    assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 2)
+
+
+def test_windows_in_the_motion_layers_compile(unet, graphs):
+    windows = tuple(LayerWindow((i, i + 1), (1.0, 1.0)) for i in (0, 2))
+    states = [MotionState(components.motion_module().model, 1.0, 1.0, range(4), windows)]
+    assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 1)
+
+
+def test_norms_across_the_frames_compile(unet, graphs):
+    states = [MotionState(components.motion_module(families.V1).model, 1.0, 1.0, range(2))]
+    assert_compiles(motion_layer_of(unet, ResBlock), graphs, states, 1)
+
+
+@pytest.mark.slow
+def test_torch_compile_model_makes_one_graph_of_unet_and_motion_module(graphs):
+    """Of v1, whose norms across the frames are the harder ones to trace; the same motion, in one graph without breaks."""
     applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
-    also_by_itself = apply_motion_module(
-        components.sd15_model(), components.motion_module(families.V1), compile_motion=True
+    fast = applied.clone(disable_dynamic=True)
+    set_torch_compile_wrapper(
+        model=fast, backend=graphs.backend, options={"guard_filter_fn": skip_torch_compile_dict}
     )
-    fast = compiled(also_by_itself, graphs)
-    for _ in range(2):
-        assert_same(fast, applied)
+    x = components.noise(3)
+    with torch.inference_mode():
+        expected = components.predict(applied, x)
+        for _ in range(2):
+            found = components.predict(fast, x)
+            assert (found - expected).norm() / expected.norm() < 1e-5
     assert len(graphs) == 1 and not counters["graph_break"]
-
-
-def test_another_strength_and_motion_scale_count_after_compiling(graphs):
-    base, module = components.sd15_model(), components.motion_module()
-    for settings in ({"strength": 1.0}, {"strength": 0.3, "motion_scale": 1.4}):
-        applied = apply_motion_module(base, module, **settings)
-        assert_same(compiled(applied, graphs), applied)
-    assert len(graphs) == 2 and not counters["graph_break"]
-
-
-def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(graphs):
-    applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    fast = compiled(applied, graphs)
-    for frames, cfg in [(2, 2.0), (4, 1.0)]:  # four latents each: two clips of two, one of four
-        assert_same(fast, applied, frames=frames, cfg=cfg)
-    assert len(graphs) == 2 and not counters["graph_break"]
-
-
-@pytest.fixture
-def apply_both(graphs, monkeypatch):
-    """Applies a module as it is and with `compile_motion`, by the test's backend."""
-    monkeypatch.setattr(adapter, "compiled_transformer", lambda: compiled_transformer(graphs.backend))
-    return lambda *arguments, **settings: [
-        apply_motion_module(*arguments, **settings, compile_motion=switch) for switch in (False, True)
-    ]
-
-
-def test_motion_layers_need_one_graph_a_level_for_all_values_models_and_windows(apply_both, graphs, tmp_path):
-    module = components.motion_module()
-    lora = load_motion_lora(components.save(components.motion_lora(), tmp_path / "lora.safetensors"), 0.7)
-    for seed, settings in ((0, {}), (3, {"strength": 0.3, "motion_scale": 1.4})):
-        expected, fast = apply_both(components.sd15_model(seed), module, loras=(lora,), **settings)
-        assert_same(fast.clone(), expected)
-    windows = make_windows(3, 0, "batched", motion_layers_only=True)
-    assert_same(set_windows(fast, windows), set_windows(expected, windows), frames=6)
-    assert len(graphs) == 4 and not counters["graph_break"]
-
-
-def test_motion_layers_whose_weights_the_host_patches_at_each_use_stay_uncompiled(apply_both, graphs):
-    expected, fast = apply_both(components.sd15_model(), components.motion_module())
-    for model in (expected, fast):
-        (module,) = model.get_additional_models_with_key(KEY)
-        for name in module.model.state_dict():
-            if name.endswith("proj_in.weight"):
-                module.add_weight_wrapper(name, lambda weight: weight * 2)
-    assert_same(fast, expected)
-    assert not graphs
-
-
-WITHOUT_COMPILER = """
-import sys, types
-sys.path.insert(0, sys.argv[1])
-from comfy.cli_args import args
-args.cpu = True
-import comfy.ops, torch
-pack = sys.modules["pack"] = types.ModuleType("pack")
-pack.__path__ = [sys.argv[2]]
-from pack.motion_modules.compiled import compiled_transformer
-from pack.motion_modules.temporal import TemporalTransformer
-transformer = TemporalTransformer(32, 8, torch.float32, torch.device("cpu"), comfy.ops.disable_weight_init)
-with torch.inference_mode():
-    compiled_transformer()(transformer, torch.zeros(4, 32, 2, 2), 2, 1.0, 1.0)
-"""
-
-
-def test_a_missing_compiler_is_named_with_the_switch(tmp_path):
-    """In a process of its own: after a compilation that failed PyTorch keeps arguments of functions in memory for longer."""
-    environment = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-I", "-c", WITHOUT_COMPILER, str(COMFYUI), str(ROOT)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert re.search(
-        r"RuntimeError: compile_motion: .*C\+\+ compiler.*switch compile_motion", ended.stderr
-    ), ended.stderr

@@ -8,7 +8,7 @@ import comfy.ldm.modules.attention
 from comfy.cli_args import args
 from comfy.ldm.modules.attention import attention_sub_quad
 from fast_animatediff.motion_modules import cpu
-from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 
 FRAMES = 4
 native_bf16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")
@@ -27,7 +27,7 @@ def types_seen(model):
 def test_a_processor_with_bf16_computes_in_it_within_a_hundredth():
     base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
     exact = components.predict(apply_motion_module(base, module), x)
-    applied = apply_motion_module(base, module, cpu_bf16=True)
+    applied = apply_motion_module(base, module, MotionSettings(cpu_bf16=True))
     rough = components.predict(applied, x)
     assert types_seen(applied) == {torch.bfloat16} and rough.dtype == torch.float32
     assert (rough - exact).norm() / exact.norm() < 1e-2
@@ -38,7 +38,9 @@ def test_a_processor_with_bf16_computes_in_it_within_a_hundredth():
 def test_the_model_from_before_the_node_stays_as_it_is():
     base, x = components.sd15_model(), components.noise(FRAMES)
     before = components.predict(base, x)
-    components.predict(apply_motion_module(base, components.motion_module(), cpu_bf16=True), x)
+    components.predict(
+        apply_motion_module(base, components.motion_module(), MotionSettings(cpu_bf16=True)), x
+    )
     assert torch.equal(components.predict(base, x), before)
 
 
@@ -46,7 +48,9 @@ def test_the_model_from_before_the_node_stays_as_it_is():
 def test_fp32_asked_for_at_the_start_is_fp32(monkeypatch, flag):
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     monkeypatch.setattr(args, flag, True)
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(), cpu_bf16=True)
+    applied = apply_motion_module(
+        components.sd15_model(), components.motion_module(), MotionSettings(cpu_bf16=True)
+    )
     assert types_seen(applied) == {torch.float32}
 
 
@@ -54,14 +58,16 @@ def test_a_compute_type_chosen_by_another_node_is_kept(monkeypatch):
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
     model = components.sd15_model()
     model.set_model_compute_dtype(torch.float32)
-    assert types_seen(apply_motion_module(model, components.motion_module(), cpu_bf16=True)) == {
-        torch.float32
-    }
+    assert types_seen(
+        apply_motion_module(model, components.motion_module(), MotionSettings(cpu_bf16=True))
+    ) == {torch.float32}
 
 
 def test_a_processor_without_bf16_computes_in_fp32(monkeypatch):
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: False)
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(), cpu_bf16=True)
+    applied = apply_motion_module(
+        components.sd15_model(), components.motion_module(), MotionSettings(cpu_bf16=True)
+    )
     assert types_seen(applied) == {torch.float32}
 
 

@@ -8,8 +8,8 @@ import torch
 from test_windows import SCHEDULES, run
 
 from fast_animatediff.motion_modules.adapter import apply_motion_module
-from fast_animatediff.motion_modules.layer_windows import in_windows
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
+from fast_animatediff.motion_modules.layer_windows import in_windows, make_windows
+from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +18,15 @@ def applied():
 
 
 def windowed(model, length, overlap, **settings):
-    return set_windows(model, make_windows(length, overlap, motion_layers_only=True, **settings))
+    return set_windows(
+        model, make_windows(WindowSettings(length, overlap, motion_layers_only=True, **settings))
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("frames", [17, 40])
 def test_each_frame_has_a_weight_in_windows_of_the_length_asked_for(frames, schedule):
-    handler = make_windows(16, 4, schedule, motion_layers_only=True)
+    handler = make_windows(WindowSettings(16, 4, schedule, motion_layers_only=True))
     windows = handler.layer_windows(frames)
     assert {i for window in windows for i in window.frames} == set(range(frames))
     assert all(len(w.frames) == len(w.weights) == 16 or schedule == "batched" for w in windows)
@@ -35,7 +37,7 @@ def test_each_frame_has_a_weight_in_windows_of_the_length_asked_for(frames, sche
 def test_the_image_model_sees_the_clip_in_one_piece(applied):
     _, lengths = run(windowed(applied, 8, 2), frames=20)
     assert lengths == {20}
-    _, lengths = run(set_windows(applied, make_windows(8, 2)), frames=20)
+    _, lengths = run(set_windows(applied, make_windows(WindowSettings(8, 2))), frames=20)
     assert lengths == {8}
 
 
@@ -60,11 +62,11 @@ def test_windows_side_by_side_are_clips_by_themselves(applied):
         return transformer(clips[:, first:last].flatten(0, 1), last - first, 1.0, 1.0).unflatten(0, (2, -1))
 
     with torch.inference_mode():
-        batched = make_windows(3, 0, "batched", motion_layers_only=True).layer_windows(6)
+        batched = make_windows(WindowSettings(3, 0, "batched", motion_layers_only=True)).layer_windows(6)
         found = in_windows(transformer, x, 6, batched, 1.0, 1.0).unflatten(0, (2, 6))
         expected = torch.cat([alone(0, 3), alone(3, 6)], dim=1)
         assert (found - expected).norm() / expected.norm() < 1e-6
-        overlapping = make_windows(4, 2, motion_layers_only=True).layer_windows(6)
+        overlapping = make_windows(WindowSettings(4, 2, motion_layers_only=True)).layer_windows(6)
         found = in_windows(transformer, x, 6, overlapping, 1.0, 1.0).unflatten(0, (2, 6))
         both = alone(0, 4)[:, 2:] * torch.tensor([2.0, 1.0]).view(-1, 1, 1, 1)
         both = both + alone(2, 6)[:, :2] * torch.tensor([1.0, 2.0]).view(-1, 1, 1, 1)

@@ -22,8 +22,9 @@ from fast_animatediff.motion_modules.adapter import (
     apply_motion_module,
     motion_layer,
 )
+from fast_animatediff.motion_modules.layer_windows import make_windows
 from fast_animatediff.motion_modules.model import MotionModule, MotionModuleConfig
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
+from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
 MEBIBYTE = 2**20
 FP16, META = torch.float16, torch.device("meta")
@@ -77,7 +78,7 @@ def applied():
 
 def test_memory_of_windows_does_not_grow_with_the_clip(applied):
     """But for the clip's latents, noise, predictions and their sums: five to six of a latent's size for each frame."""
-    windowed = set_windows(applied, make_windows(24, 0))
+    windowed = set_windows(applied, make_windows(WindowSettings(24, 0)))
     short, long = (
         costs_of(lambda frames=frames: run(windowed, frames, steps=1, cfg=1.0)).peak for frames in (48, 240)
     )
@@ -86,7 +87,7 @@ def test_memory_of_windows_does_not_grow_with_the_clip(applied):
 
 @pytest.mark.parametrize(("motion_layers_only", "expected"), [(False, 8), (True, 12)])
 def test_the_host_makes_room_for_the_frames_in_memory_at_once(applied, motion_layers_only, expected):
-    model = set_windows(applied, make_windows(8, 0, motion_layers_only=motion_layers_only))
+    model = set_windows(applied, make_windows(WindowSettings(8, 0, motion_layers_only=motion_layers_only)))
     shapes = []
 
     def remember(executor, patcher, noise_shape, *arguments, **options):

@@ -12,7 +12,7 @@ from diffusers import EulerDiscreteScheduler
 import comfy.sample
 import comfy.samplers
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import KEY, MotionState, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, MotionState, apply_motion_module
 from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
 from fast_animatediff.motion_modules.sampling import make_sigmas, sample, with_sampling_for
 from fast_animatediff.motion_modules.schedule import LcmSampling
@@ -45,7 +45,9 @@ class Run:
 
 
 def applied(family=families.V2, **options):
-    return apply_motion_module(components.sd15_model(), components.motion_module(family), **options)
+    return apply_motion_module(
+        components.sd15_model(), components.motion_module(family), MotionSettings(**options)
+    )
 
 
 def video_latent(seed=9):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import random
 
 import components
 import pytest
@@ -9,10 +10,11 @@ import torch
 import comfy.controlnet
 import comfy.sample
 import comfy.samplers
-from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from comfy.context_windows import ContextFuseMethods, ContextSchedules, get_context_weights
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import apply_motion_module
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
+from fast_animatediff.motion_modules.layer_windows import make_windows
+from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
 SCHEDULES = [
     ContextSchedules.STATIC_STANDARD,
@@ -54,7 +56,7 @@ def run(model, frames, steps=2, cfg=4.0, latent=None):
 def test_windows_cover_each_frame_with_positive_weight_and_never_exceed_their_length(
     total, length, overlap, schedule
 ):
-    handler = make_windows(length, overlap, schedule)
+    handler = make_windows(WindowSettings(length, overlap, schedule))
     x = torch.zeros(total, 4, 1, 1)
     weight = torch.zeros(total)
     for handler._step in range(3):
@@ -109,9 +111,9 @@ def test_automatic_windows_equal_the_hosts_node_set_to_frames():
 def test_windows_of_the_user_win_whichever_node_comes_first(order):
     model, module = components.sd15_model(), components.motion_module()
     if order == "before":
-        model = apply_motion_module(set_windows(model, make_windows(8, 2)), module)
+        model = apply_motion_module(set_windows(model, make_windows(WindowSettings(8, 2))), module)
     else:
-        model = set_windows(apply_motion_module(model, module), make_windows(8, 2))
+        model = set_windows(apply_motion_module(model, module), make_windows(WindowSettings(8, 2)))
     assert run(model, 20)[1] == {8}
 
 
@@ -119,7 +121,9 @@ def test_windows_of_the_user_win_whichever_node_comes_first(order):
 @pytest.mark.parametrize("fuse", ContextFuseMethods.LIST_STATIC)
 def test_every_schedule_and_fuse_method_renders(schedule, fuse):
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    windows = make_windows(8, 2, schedule, fuse, context_stride=2, closed_loop=True, freenoise=True)
+    windows = make_windows(
+        WindowSettings(8, 2, schedule, fuse, context_stride=2, closed_loop=True, freenoise=True)
+    )
     samples, _ = run(set_windows(applied, windows), 20)
     assert samples.shape[0] == 20 and torch.isfinite(samples).all()
 
@@ -127,12 +131,12 @@ def test_every_schedule_and_fuse_method_renders(schedule, fuse):
 def test_a_window_longer_than_the_positions_says_what_to_set():
     applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
     with pytest.raises(ValueError, match="at most 24 frames, this window has 30.*context_length to 16"):
-        run(set_windows(applied, make_windows(30, 4)), 40)
+        run(set_windows(applied, make_windows(WindowSettings(30, 4))), 40)
 
 
 def test_overlap_must_be_smaller_than_the_window():
     with pytest.raises(ValueError, match="context_overlap 16 must be smaller than context_length 16"):
-        make_windows(16, 16)
+        make_windows(WindowSettings(16, 16))
 
 
 def test_other_packs_read_the_windows_frames_from_ad_params():
@@ -164,18 +168,102 @@ def test_the_causal_fix_of_cores_node_is_told_to_other_packs():
     )
 
 
-def test_control_in_windows_warns(caplog):
+class HintControl(comfy.controlnet.ControlBase):
+    """Notes the hints that reach each frame of a call."""
+
+    def __init__(self, hints):
+        super().__init__()
+        self.cond_hint_original = hints
+        self.seen = []
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        hint = comfy.controlnet.broadcast_image_to(self.cond_hint_original, x_noisy.shape[0], batched_number)
+        frames = transformer_options["context_window"].index_list
+        self.seen.append((list(frames), hint.flatten().int().tolist()))
+
+    def get_models(self):
+        return []
+
+
+@pytest.mark.parametrize("hints", [40, 55, 12, 1])
+@pytest.mark.parametrize("node", ["automatic", "looped", "core's"])
+def test_each_window_gets_the_hints_of_its_own_frames(hints, node):
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    model = apply_motion_module(components.sd15_model(), components.motion_module())
+    if node == "looped":
+        settings = WindowSettings(16, 4, ContextSchedules.UNIFORM_LOOPED, closed_loop=True)
+        model = set_windows(model, make_windows(settings))
+    elif node == "core's":
+        model = ContextWindowsManualNode.execute(
+            model, 16, 4, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=False
+        ).args[0]
+    control = HintControl(torch.arange(hints).float().view(-1, 1, 1, 1))
+    controlled = [[components.conditioning(3)[0][0], {"control": control}]]
+    comfy.sample.sample(
+        model, components.noise(40), 1, 1.0, "euler", "simple", controlled, components.conditioning(),
+        torch.zeros(40, 4, 8, 8), seed=1, disable_pbar=True,
+    )  # fmt: skip
+    assert control.seen
+    for frames, found in control.seen:
+        assert found == ([frame % hints for frame in frames] if hints > 1 else [0])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("fuse", ContextFuseMethods.LIST_STATIC)
+@pytest.mark.parametrize("layers", [False, True])
+def test_windows_of_any_settings_lie_in_the_clip_and_cover_it(schedule, fuse, layers):
+    drawn = random.Random(1)
+    for _ in range(400):
+        frames, length = drawn.randint(2, 200), drawn.randint(2, 40)
+        overlap, stride = drawn.randint(0, length - 1), drawn.randint(1, 8)
+        settings = WindowSettings(
+            length, overlap, schedule, fuse, stride, drawn.random() < 0.5, motion_layers_only=layers
+        )
+        handler = make_windows(settings)
+        handler._step = drawn.randint(0, 30)
+        windows = handler.windows_of(frames)
+        total = [0.0] * frames
+        for window in windows:
+            assert len(set(window)) == len(window) <= length and 0 <= min(window) <= max(window) < frames
+            weights = get_context_weights(len(window), frames, window, handler)
+            for frame, weight in zip(window, weights, strict=True):
+                assert weight > 0
+                total[frame] += float(weight)
+        assert min(total) > 0 and len({tuple(window) for window in windows}) == len(windows), settings
+        if layers:
+            sums = [0.0] * frames
+            for window in handler.layer_windows(frames):
+                for frame, weight in zip(window.frames, window.weights, strict=True):
+                    sums[frame] += weight
+            assert frames <= length or all(abs(value - 1) < 1e-6 for value in sums)
+
+
+@pytest.mark.parametrize("rows", [120, 12])
+def test_prompts_of_another_length_keep_their_frames_in_windows_and_are_told_once(rows, caplog):
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    prompts = torch.randn(120, 7, components.CONTEXT_CHANNELS, generator=torch.Generator().manual_seed(9))
 
-    def with_control(cond):
-        return [[cond[0][0], {"control": comfy.controlnet.ControlBase()}]]
-
-    with caplog.at_level(logging.WARNING), pytest.raises(AttributeError):  # the base class has no hints
-        comfy.sample.sample(
-            applied, components.noise(40), 1, 1.0, "euler", "simple", with_control(components.conditioning()),
-            components.conditioning(), torch.zeros(40, 4, 8, 8), seed=1, disable_pbar=True,
+    def sampled(rows):
+        return comfy.sample.sample(
+            applied, components.noise(40), 2, 1.0, "euler", "simple", [[rows, {}]], components.conditioning(),
+            torch.zeros(40, 4, 8, 8), seed=1, disable_pbar=True,
         )  # fmt: skip
-    assert "hints of the clip's first 16 frames" in caplog.text
+
+    expected = sampled(prompts[[frame % rows for frame in range(40)]])
+    assert torch.equal(sampled(prompts[:rows]), expected)
+    assert caplog.text.count(f"{rows} prompts for 40 frames") == 1
+
+
+def test_latents_of_video_models_are_refused_by_name():
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    with pytest.raises(ValueError, match="5 dimensions.*Empty Video Latent"):
+        guider = comfy.samplers.CFGGuider(applied)
+        guider.set_conds(components.conditioning(), components.conditioning())
+        latent = torch.zeros(1, 4, 5, 8, 8)
+        guider.sample(
+            latent, latent, comfy.samplers.sampler_object("euler"), torch.tensor([9.0, 0.0]), seed=1
+        )
 
 
 def test_one_frame_runs_with_a_warning(caplog):

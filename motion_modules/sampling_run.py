@@ -1,0 +1,150 @@
+"""What is settled once, when sampling begins: the clip's length, its windows, its conditions frame by frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+import comfy.utils
+from comfy.conds import CONDConstant, CONDRegular
+from comfy.context_windows import IndexListContextHandler
+from comfy.patcher_extension import WrappersMP
+
+from .host_internals import (
+    CONTEXT_HANDLER,
+    CONTEXT_WINDOW,
+    PREPARE_WINDOWS,
+    Executor,
+    has_windows_of_animatediff_evolved,
+    window_frames,
+)
+from .layer_windows import LayerWindowsHandler
+from .model import MotionModuleConfig
+from .prompt_schedule import check_frames_of_prompts
+from .windows import WindowHandler, WindowSettings
+
+log = logging.getLogger(__name__)
+
+# In transformer_options: the frames of the clip that is sampled.
+CLIP_FRAMES = "fast_animatediff_frames"
+
+
+@dataclass(frozen=True)
+class BeginSampling:
+    """OUTER_SAMPLE wrapper: notes the clip's length; windows it if it needs that and nobody chose how."""
+
+    config: MotionModuleConfig
+
+    def __call__(self, executor: Executor, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        guider = executor.class_obj
+        model_options = guider.model_options  # the guider's copy for this run
+        if noise.ndim != 4:
+            raise ValueError(
+                f"This latent has {noise.ndim} dimensions {tuple(noise.shape)}, as those of video models; SD1.5 "
+                "takes one 4-D latent a frame. Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
+            )
+        frames = noise.shape[0]
+        check_frames_of_prompts(guider.conds, frames)
+        model_options.setdefault("transformer_options", {})[CLIP_FRAMES] = frames
+        if frames == 1:
+            log.warning(
+                "One frame has no motion. Set num_frames of Empty Video Latent (or the batch size) to 16."
+            )
+        handler = model_options.get(CONTEXT_HANDLER)
+        if handler is None and not has_windows_of_animatediff_evolved(guider.model_patcher):
+            handler = self._windows_if_needed(frames)
+        elif type(handler) is IndexListContextHandler and handler.dim == 0:  # of core's Context Windows node
+            handler = WindowHandler.for_run(handler)
+        if handler is not None:
+            model_options[CONTEXT_HANDLER] = handler
+        if isinstance(handler, LayerWindowsHandler):
+            # The host would make room for one window, but such a clip is in memory as a whole.
+            prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]
+            prepare.pop(PREPARE_WINDOWS, None)
+        elif handler is not None and frames > handler.context_length:
+            _refuse_self_attention_guidance(model_options)
+        return executor(noise, *arguments, **options)
+
+    def _windows_if_needed(self, frames: int) -> WindowHandler | None:
+        family = self.config.family
+        if frames <= min(family.frames, self.config.positions):
+            return None
+        log.info(
+            "%d frames are more than %s renders at once: context windows of %d frames, overlap %d.",
+            *(frames, self.config.file_name, family.window, family.overlap),
+        )
+        return WindowHandler(WindowSettings(family.window, family.overlap))
+
+
+def _refuse_self_attention_guidance(model_options: dict) -> None:
+    """Core's SAG keeps the attention of the last call alone and compares it with the whole clip."""
+    patches = model_options.get("sampler_post_cfg_function", ())
+    if any("SelfAttentionGuidance" in getattr(patch, "__qualname__", "") for patch in patches):
+        raise ValueError(
+            "Self-Attention Guidance does not work in context windows. Remove that node, or render no more frames than "
+            "one window holds, or switch motion_layers_only of Context Windows (AnimateDiff) on."
+        )
+
+
+def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
+    """Frames of each clip, or of its window, in a UNet call's batch (b * f, ...).
+
+    Other packs' wrappers stack tiles along the batch or split it by condition, so the number of conditions tells
+    little; it counts only where the batch is not made of whole windows or clips.
+    """
+    window = transformer_options.get(CONTEXT_WINDOW)
+    lengths = (
+        len(window_frames(window)) if window is not None else None,
+        len((transformer_options.get("ad_params") or {}).get("sub_idxs") or ()),
+        transformer_options.get(CLIP_FRAMES),
+    )
+    for frames in lengths:
+        if frames and x.shape[0] % frames == 0:
+            return frames
+    return x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
+
+
+def window_params(frames: int, transformer_options: dict) -> dict[str, Any]:
+    """What other packs read from `ad_params`: IPAdapter nodes pick their frames by it. Another pack's own stays."""
+    window = transformer_options.get(CONTEXT_WINDOW)
+    if window is not None:
+        indices = window_frames(window)
+        return {"full_length": window.total_frames, "context_length": len(indices), "sub_idxs": indices}
+    theirs = transformer_options.get("ad_params")
+    return theirs or {"full_length": frames, "context_length": None, "sub_idxs": None}
+
+
+def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **options: Any) -> Tensor:
+    """SAMPLER_SAMPLE wrapper: gives conditions and masks of another length than the clip one row for each frame.
+
+    Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
+    would start them again with each, and masks that don't divide the clip's length would stop it.
+    """
+    frames = arguments[3].shape[0]  # of the noise
+    found: set[tuple[str, int]] = set()
+    for conditions in guider.conds.values():
+        for condition in conditions or ():
+            mask = condition.get("mask")
+            if isinstance(mask, Tensor) and mask.shape[0] not in (1, frames):
+                found.add(("masks", mask.shape[0]))
+                condition["mask"] = comfy.utils.repeat_to_batch_size(mask, frames)
+            model_conds = condition.get("model_conds", {})
+            for name, value in list(model_conds.items()):
+                if not isinstance(value, CONDRegular) or isinstance(value, CONDConstant):
+                    continue
+                if (
+                    isinstance(value.cond, Tensor)
+                    and value.cond.ndim > 1
+                    and value.cond.shape[0] not in (1, frames)
+                ):
+                    found.add(("prompts" if name == "c_crossattn" else name, value.cond.shape[0]))
+                    rows = comfy.utils.repeat_to_batch_size(value.cond, frames)
+                    model_conds[name] = value._copy_with(rows)
+    for name, length in sorted(found):
+        how = "the first are used" if length > frames else "they are repeated"
+        log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)
+    return executor(guider, *arguments, **options)
