@@ -2,9 +2,10 @@
 
 from comfy_api.v0_0_2 import io
 
-from . import decode_and_export, export_video, load_video, motion, sampling, schedules
+from . import decode_and_export, export_video, load_video, loaders, motion, sampling, schedules
 
 NODES: list[type[io.ComfyNode]] = [
+    *loaders.NODES,
     *motion.NODES,
     *sampling.NODES,
     *schedules.NODES,

@@ -16,6 +16,7 @@ from ..video import (
     DEFAULT_QUALITY,
     FORMATS,
     QUALITIES,
+    WITH_SOUND,
     Export,
     exact_rate,
     export_video,
@@ -26,6 +27,7 @@ from ..video import (
 from .host_progress import host_progress
 
 CATEGORY = "Fast AnimateDiff/video"
+DEFAULT_NAME = "FastAnimateDiff"
 LONGEST_NAME = 255 - len("_00001_.webm")  # bytes, as most file systems have it
 
 
@@ -89,6 +91,8 @@ def check_prefix(filename_prefix: str) -> None:
 
 def free_place(filename_prefix: str, shape: Sequence[int]) -> tuple[Path, str, int, str]:
     """Folder, name, counter and subfolder for images of a shape [n, height, width, channels]; makes the folder."""
+    if not Path(filename_prefix).name:  # the host would make a hidden file of it, `._00001_.mp4`
+        filename_prefix = DEFAULT_NAME
     with write_errors(Path(filename_prefix).name):
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory(), shape[2], shape[1]
@@ -106,8 +110,8 @@ def workflow_tags(hidden: io.HiddenHolder | None) -> dict[str, str]:
 
 
 def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
-    """The written file as a VIDEO; the frames themselves for WebP, which the host can't read back as one."""
-    if settings.format != "webp":
+    """The written file as a VIDEO; the frames themselves for GIF and WebP, which the host's nodes don't take as one."""
+    if settings.format in WITH_SOUND:
         return InputImpl.VideoFromFile(str(path))
     order = play_order(len(images), settings.ping_pong)
     shown = images[order] if settings.ping_pong else images
@@ -128,7 +132,7 @@ def export_inputs() -> list[io.Input]:
         io.Float.Input(
             "fps",
             default=8.0,
-            min=0.01,
+            min=0.0,  # which is refused: the page would turn a 0 that was typed into the least value without a word
             max=120.0,
             step=0.01,
             tooltip="Frames per second; connect the fps of the loader to keep the speed of the source.",
@@ -148,7 +152,7 @@ def export_inputs() -> list[io.Input]:
         ),
         io.String.Input(
             "filename_prefix",
-            default="video/FastAnimateDiff",
+            default=f"video/{DEFAULT_NAME}",
             tooltip="Folder and beginning of the name inside the output folder; %date:yyyy-MM-dd% and values of other "
             "nodes can be used, as in Save Image.",
         ),

@@ -11,7 +11,7 @@ from .reading.tensor_source import TensorSource
 from .reading.video_source import VideoSource
 from .size import FIT, PRESETS, SIZES
 from .timing import Selection, exact_rate, exact_seconds
-from .writing.export import DEFAULT_QUALITY, FORMATS, QUALITIES, Export, export_video
+from .writing.export import DEFAULT_QUALITY, FORMATS, QUALITIES, WITH_SOUND, Export, export_video
 from .writing.frame_stream import FrameStream, collected, in_chunks, write_behind
 from .writing.metadata import front_end_tags
 from .writing.new_files import write_errors
@@ -22,6 +22,7 @@ __all__ = [
     "FORMATS",
     "PRESETS",
     "QUALITIES",
+    "WITH_SOUND",
     "SIZES",
     "AnimatedImageSource",
     "Clip",

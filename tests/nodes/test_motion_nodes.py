@@ -12,7 +12,8 @@ import comfy.model_management
 import folder_paths
 from fast_animatediff import motion_modules
 from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
-from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows, LoadMotionModule, MotionLora
+from fast_animatediff.nodes.loaders import LoadMotionModule, MotionLora
+from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows
 from fast_animatediff.nodes.sampling import EmptyVideoLatent, Sampler
 
 

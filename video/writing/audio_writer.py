@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import torch
+from torch import Tensor
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+# What the third and later channels add to (left, right), in FFmpeg's order of the layouts with so many channels.
+CENTRE, LEFT, RIGHT, BASS, BACK = (0.7, 0.7), (0.7, 0.0), (0.0, 0.7), (0.0, 0.0), (0.5, 0.5)
+ADDED = {
+    3: (CENTRE,),  # 3.0
+    4: (CENTRE, BACK),
+    5: (CENTRE, LEFT, RIGHT),
+    7: (CENTRE, BASS, BACK, LEFT, RIGHT),
+    8: (CENTRE, BASS, LEFT, RIGHT, LEFT, RIGHT),
+}
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 STANDARD_RATE = 48000
 BIT_RATE = 192_000
@@ -24,12 +34,12 @@ class AudioWriter:
         waveform = audio["waveform"]
         if waveform.ndim != 3 or 0 in waveform.shape[:2]:
             raise ValueError(f"Expected audio [batch, channels, samples], got {list(waveform.shape)}.")
-        self._samples = waveform[0] if waveform.shape[1] in LAYOUTS else waveform[0, :2]
+        self._samples = waveform[0] if waveform.shape[1] in LAYOUTS else stereo(waveform[0])
         self._layout = LAYOUTS[self._samples.shape[0]]
         self._source_rate = int(audio["sample_rate"])
         rate = self._source_rate if codec == "aac" and self._source_rate in AAC_RATES else STANDARD_RATE
         self._container, self._done = container, 0
-        self._stream = container.add_stream(codec, rate=rate, layout=self._layout)
+        self._stream = cast(av.AudioStream, container.add_stream(codec, rate=rate, layout=self._layout))
         self._stream.bit_rate = BIT_RATE
 
     def write_until(self, time: Fraction) -> None:
@@ -54,3 +64,14 @@ class AudioWriter:
     def finish(self) -> None:
         """Writes what the encoder still holds."""
         self._container.mux(self._stream.encode(None))
+
+
+def stereo(samples: Tensor) -> Tensor:
+    """[channels, samples] mixed down to two channels, in which none but the bass is lost; never louder than the source.
+
+    Of more than eight channels nobody knows the places: each is heard on both sides.
+    """
+    channels = len(samples)
+    added = ADDED.get(channels, (CENTRE,) * (channels - 2))
+    mix = torch.tensor([(1.0, 0.0), (0.0, 1.0), *added], dtype=torch.float32, device=samples.device).T
+    return (mix / mix.sum(dim=1, keepdim=True)) @ samples.float()

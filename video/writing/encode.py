@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 
@@ -43,6 +44,8 @@ AV1 = Codec("webm", "libsvtav1", "libopus", "yuv420p10le", (45, 37, 30, 20), {"p
 AV1_SMALLEST = 64  # pixels; the encoder never finishes with pictures of 16 lines
 AV1_LARGEST = (8704, 16384)  # pixels, height and width
 AV1_FASTEST = 240  # frames per second
+# Below this crf the encoder starves every second frame (crf 1: 55 and 33 dB in turns), and FFmpeg takes 0 for "not set".
+AV1_LOWEST_CRF = 16
 # Pixels. Of smaller pictures x264's macroblock tree, in vector code, takes in memory that it never wrote: ten exports of the
 # same 64x64 frames gave six different files. Of larger ones that is rare (once in 8 at 160x160, never in 10 at 512x512),
 # and the tree saves bytes.
@@ -52,13 +55,17 @@ VP9 = Codec("webm", "libvpx-vp9", "libopus", "yuv420p", (45, 37, 30, 18), VP9_OP
 VP9_ALPHA = Codec("webm", "libvpx-vp9", "libopus", "yuva420p", (45, 37, 30, 18), VP9_OPTIONS, alpha=True)
 
 
-def webm_codec(images: Frames, fps: Fraction) -> Codec:
-    """AV1 where this build of FFmpeg has it; VP9 for images with transparency and what the AV1 encoder refuses."""
+def webm_codec(images: Frames, fps: Fraction, crf: int) -> Codec:
+    """AV1 where this build of FFmpeg has it; VP9 for transparency and for what the AV1 encoder refuses or does badly.
+
+    crf: -1 for that of the quality.
+    """
     if images.shape[-1] == 4:
         return VP9_ALPHA
     height, width = images.shape[1:3]
     fits = min(height, width) >= AV1_SMALLEST and height <= AV1_LARGEST[0] and width <= AV1_LARGEST[1]
-    return AV1 if AV1.video in av.codecs_available and fits and fps <= AV1_FASTEST else VP9
+    is_steady = crf < 0 or crf >= AV1_LOWEST_CRF
+    return AV1 if AV1.video in av.codecs_available and fits and is_steady and fps <= AV1_FASTEST else VP9
 
 
 def write_video(
@@ -74,14 +81,14 @@ def write_video(
     progress: Progress | None = None,
 ) -> None:
     """Encodes images [n, height, width, channels] in 0..1 in the given order, one frame in memory at a time."""
-    os.environ.setdefault(
-        "SVT_LOG", "1"
-    )  # errors only: the AV1 encoder writes a page to the console otherwise
-    with av.open(str(path), "w", format=codec.container, options=dict(codec.muxer_options)) as container:
+    with (
+        quiet_av1(),
+        av.open(str(path), "w", format=codec.container, options=dict(codec.muxer_options)) as container,
+    ):
         container.metadata.update(tags or {})
         video = _add_video(container, codec, images, fps, crf)
         sound = AudioWriter(container, codec.audio, audio) if audio else None
-        to_yuv = ToYuv(video.width, video.height, video.pix_fmt, "rgba" if codec.alpha else "rgb24")
+        to_yuv = ToYuv(video.width, video.height, codec.pixel_format, "rgba" if codec.alpha else "rgb24")
         frames = uint8_frames(images, order, alpha=codec.alpha, even=True, progress=progress)
         for done, picture in enumerate(frames, start=1):
             frame = to_yuv(picture)
@@ -94,10 +101,22 @@ def write_video(
             sound.finish()
 
 
+@contextmanager
+def quiet_av1() -> Iterator[None]:
+    """The AV1 encoder reports errors only; it would write a page to the console. It reads this variable when it starts."""
+    chosen = os.environ.get("SVT_LOG")
+    os.environ.setdefault("SVT_LOG", "1")
+    try:
+        yield
+    finally:
+        if chosen is None:
+            os.environ.pop("SVT_LOG", None)
+
+
 def _add_video(
     container: av.container.OutputContainer, codec: Codec, images: Frames, fps: Fraction, crf: int
 ) -> av.VideoStream:
-    stream = container.add_stream(codec.video, rate=fps)
+    stream = cast(av.VideoStream, container.add_stream(codec.video, rate=fps))
     stream.height, stream.width = (side + side % 2 for side in images.shape[1:3])
     stream.pix_fmt = codec.pixel_format
     stream.options = {"crf": str(crf), **codec.options}

@@ -104,7 +104,7 @@ def _write(
             "%s has no sound: the audio is left out. Use mp4 or webm to keep it.", settings.format
         )
     if settings.format in WITH_SOUND:
-        codec = H264 if settings.format == "mp4" else webm_codec(images, settings.fps)
+        codec = H264 if settings.format == "mp4" else webm_codec(images, settings.fps, settings.crf)
         crf = codec.crf[quality] if settings.crf < 0 else settings.crf
         write_video(
             images,
@@ -118,9 +118,20 @@ def _write(
             progress=progress,
         )
         return
-    animation = {"order": order, "fps": settings.fps, "quality": quality, "loop_count": settings.loop_count}
+    loops = settings.loop_count
     if settings.format == "webp":
-        write_webp(images, path, **animation, tags=tags, progress=progress)
+        write_webp(
+            images,
+            path,
+            order=order,
+            fps=settings.fps,
+            quality=quality,
+            loop_count=loops,
+            tags=tags,
+            progress=progress,
+        )
     else:
-        write_gif(images, path, **animation, progress=progress)
+        write_gif(
+            images, path, order=order, fps=settings.fps, quality=quality, loop_count=loops, progress=progress
+        )
         Image.fromarray(to_uint8(images[order[0]])).save(files[".png"], pnginfo=png_text(tags))

@@ -88,7 +88,8 @@ def write_behind(
     At most three chunks are in memory: the one being made, one that waits and the one being written.
     `progress(done, total)` may raise to cancel. Whatever is raised on either side ends both before it is raised here.
     """
-    stream, chunk, ended = FrameStream(shape), next(chunks), False
+    stream, ended = FrameStream(shape), False
+    chunk: Tensor | None = next(chunks)
     written: Future[Result] = Future()
 
     def run() -> None:  # without torch's inference mode, which is each thread's own

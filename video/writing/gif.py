@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ..frames import Frames, Progress, half_of, uint8_frames
 
 CENTISECOND = Fraction(1, 100)
+RGBA = av.VideoFormat("rgba")
 SHORTEST = 2  # centiseconds; players slow down anything shorter
 
 
@@ -100,7 +102,7 @@ def _mapped(
 
 
 def _make_palette(
-    shown: Iterable[np.ndarray], shape: tuple[int, ...], colours: int, transparent: bool
+    shown: Iterable[np.ndarray], shape: Sequence[int], colours: int, transparent: bool
 ) -> av.VideoFrame:
     graph = av.filter.Graph()
     source, sink = _rgba_buffer(graph, shape), graph.add("buffersink")
@@ -109,21 +111,21 @@ def _make_palette(
     for picture in shown:
         source.push(av.VideoFrame.from_ndarray(picture, format="rgba"))
     source.push(None)
-    return sink.pull()
+    return cast(av.VideoFrame, sink.pull())
 
 
-def _rgba_buffer(graph: av.filter.Graph, shape: tuple[int, ...]) -> av.filter.context.FilterContext:
-    return graph.add_buffer(width=shape[1], height=shape[0], format="rgba", time_base=CENTISECOND)
+def _rgba_buffer(graph: av.filter.Graph, shape: Sequence[int]) -> av.filter.context.FilterContext:
+    return graph.add_buffer(width=shape[1], height=shape[0], format=RGBA, time_base=CENTISECOND)
 
 
 class _PaletteUse:
     """Maps pictures of one size to the colours of a palette."""
 
-    def __init__(self, palette: av.VideoFrame, shape: tuple[int, ...], dither: str) -> None:
+    def __init__(self, palette: av.VideoFrame, shape: Sequence[int], dither: str) -> None:
         self._graph = graph = av.filter.Graph()
         self._source, self._sink = _rgba_buffer(graph, shape), graph.add("buffersink")
         colours = graph.add_buffer(
-            width=palette.width, height=palette.height, format=palette.format.name, time_base=CENTISECOND
+            width=palette.width, height=palette.height, format=palette.format, time_base=CENTISECOND
         )
         mapper = graph.add("paletteuse", f"dither={dither}")
         self._source.link_to(mapper, 0, 0)
@@ -139,4 +141,4 @@ class _PaletteUse:
         frame.pts, frame.time_base = self._count, CENTISECOND
         self._count += 1
         self._source.push(frame)
-        return self._sink.pull()
+        return cast(av.VideoFrame, self._sink.pull())

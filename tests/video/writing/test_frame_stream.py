@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from clips import barcode, numbers
-from test_export import load, resource, room_for
+from test_export import load
+from test_failed_exports import resource, room_for
 from torch import Tensor
 
 from fast_animatediff.video import (

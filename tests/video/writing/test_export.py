@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import barcode, numbers, without_rights
+from clips import bars, numbers
 from PIL import Image
 
 from fast_animatediff.video import (
@@ -27,19 +24,9 @@ from fast_animatediff.video import (
     load_clip,
     open_source,
 )
-from fast_animatediff.video.writing.new_files import new_files
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 EIGHT = Export(Fraction(8))
 VIDEO_FORMATS = ("mp4", "webm")
-
-
-def bars(frames: int) -> torch.Tensor:
-    return torch.from_numpy(np.stack([barcode(number) for number in range(frames)])).float() / 255
 
 
 def load(path: Path, fps: int = 0) -> Clip:
@@ -262,28 +249,6 @@ def test_a_gif_takes_a_number_that_is_free_for_its_png_too(tmp_path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["clip_00001_.png", "clip_00002_.gif", "clip_00002_.png"]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_frames_that_are_not_finite_are_named(tmp_path, format, value) -> None:
-    images = bars(6)
-    images[4, 3, 2, 1] = value
-    with pytest.raises(ValueError, match="Frame 4 holds NaN or infinite values: the latents or the model"):
-        save(images, tmp_path, Export(Fraction(8), format))
-    assert os.listdir(tmp_path) == []
-
-
-def test_audio_without_a_sample_rate_is_an_error_that_says_so(tmp_path) -> None:
-    with pytest.raises(ValueError, match="The audio has no sample_rate"):
-        save(bars(3), tmp_path, audio={"waveform": torch.zeros(1, 2, 8000)})
-    assert os.listdir(tmp_path) == []
-
-
-def test_no_frames_is_an_error(tmp_path) -> None:
-    with pytest.raises(ValueError, match="There are no frames to export"):
-        save(torch.zeros(0, 16, 16, 3), tmp_path)
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize("rate, height, width", [(300, 64, 64), (8, 64, 16400), (8, 16, 16)])
 def test_a_webm_that_av1_can_not_be_becomes_vp9(tmp_path, rate, height, width) -> None:
     path = save(torch.rand(3, height, width, 3), tmp_path, Export(Fraction(rate), "webm"))
@@ -292,72 +257,25 @@ def test_a_webm_that_av1_can_not_be_becomes_vp9(tmp_path, rate, height, width) -
     assert load(path).images.shape == (3, height, width, 3)
 
 
-def test_what_the_encoder_refuses_is_an_error_with_the_name_and_leaves_nothing(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"clip_00001_\.mp4 could not be encoded .* frames may be too large"):
-        save(torch.zeros(2, 16, 20000, 3), tmp_path)
-    assert os.listdir(tmp_path) == []
+def psnr(path: Path, images: torch.Tensor) -> list[float]:
+    """Of each frame, in decibels."""
+    errors = (load(path).images - images).square().mean(dim=(1, 2, 3))
+    return (-10 * errors.log10()).tolist()
 
 
-def test_a_file_that_can_not_get_its_name_leaves_no_other(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError), new_files(tmp_path, ".gif", ".png") as files:
-        files[".gif"].write_bytes(b"gif")
-        files.keep("clip_{}".format, 1)  # the png was never written
-    assert os.listdir(tmp_path) == []
+def test_a_lower_crf_of_webm_is_better_in_every_frame(tmp_path) -> None:
+    grey = photo(128, 192).mean(-1, keepdim=True).expand(-1, -1, 3)  # halved chroma would hide the difference
+    images = torch.stack([grey.roll(2 * k, 1) for k in range(8)])
+    worst = {}
+    for crf in (0, 1, 8, 15, 20):
+        (tmp_path / str(crf)).mkdir()
+        worst[crf] = min(
+            psnr(save(images, tmp_path / str(crf), Export(Fraction(8), "webm", crf=crf)), images)
+        )
+    assert min(worst[0], worst[1]) >= worst[20] and min(worst.values()) > 40, worst
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("frame", [0, 3])
-def test_a_cancelled_export_leaves_nothing(tmp_path, format, frame) -> None:
-    def cancel(done: int, total: int) -> None:
-        if done == frame:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        save(torch.rand(6, 64, 64, 3), tmp_path, Export(Fraction(8), format), progress=cancel)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_progress_never_goes_back(tmp_path, format) -> None:
-    shares = [0.0]
-    save(
-        bars(6),
-        tmp_path,
-        Export(Fraction(8), format),
-        progress=lambda done, total: shares.append(done / total),
-    )
-    assert shares == sorted(shares) and shares[-1] > 0.8
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Files of this process can't grow past `size` bytes, as on a disk that is almost full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.skipif(resource is None, reason="needs resource limits")
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_disk_that_fills_up_midway_gives_an_error_and_leaves_nothing(tmp_path, format) -> None:
-    images = torch.rand(12, 128, 128, 3)
-    with (
-        room_for(20_000),
-        pytest.raises(OSError, match=rf"clip_00001_\.{format} could not be written") as caught,
-    ):
-        save(images, tmp_path, Export(Fraction(8), format))
-    assert str(tmp_path) not in str(caught.value)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs user ids")
-def test_a_folder_that_is_not_writable_gives_an_error() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o555)
-        refused = r"clip_00001_\.mp4 could not be written: the folder is not writable"
-        with without_rights(), pytest.raises(OSError, match=refused) as caught:
-            save(bars(3), Path(name))
-        assert name not in str(caught.value) and os.listdir(name) == []
+def test_writing_a_webm_leaves_the_environment_as_it_was(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("SVT_LOG", raising=False)
+    save(torch.rand(2, 64, 64, 3), tmp_path, Export(Fraction(8), "webm"))
+    assert "SVT_LOG" not in os.environ
