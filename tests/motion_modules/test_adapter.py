@@ -13,11 +13,9 @@ import comfy.supported_models
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.across_frames import norm_across_frames
 from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
-from fast_animatediff.motion_modules.schedule import VelocitySampling
 
 predict = components.predict
 FRAMES = 6
@@ -115,78 +113,6 @@ def test_the_unet_and_the_host_are_left_alone_before_during_and_after(family):
     predict(applied, components.noise(2))
     assert during and all(state == before for state in during)
     assert frozen(model) == before
-
-
-class AcrossFrames(torch.nn.Module):
-    """A group norm written out with statistics over the group's channels, all frames and all pixels."""
-
-    def __init__(self, norm):
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x):
-        f, c, h, w = x.shape
-        groups = x.transpose(0, 1).reshape(32, -1)
-        centred = groups - groups.mean(1, keepdim=True)
-        normal = centred / (centred.square().mean(1, keepdim=True) + self.norm.eps).sqrt()
-        normal = normal.reshape(c, f, h, w).transpose(0, 1)
-        return normal * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
-
-
-def make_norms_see_all_frames(unet):
-    """v1 as trained: the ResBlocks' norms and the output norm, and no others."""
-    count = 1
-    for layer in unet.modules():
-        if isinstance(layer, ResBlock):
-            layer.in_layers[0] = AcrossFrames(layer.in_layers[0])
-            layer.out_layers[0] = AcrossFrames(layer.out_layers[0])
-            count += 2
-    unet.out[0] = AcrossFrames(unet.out[0])
-    assert count == 45
-
-
-def test_v1_normalises_exactly_45_layers_across_the_frames():
-    module = components.motion_module(families.V1)
-    x, context = components.noise(FRAMES), components.conditioning()[0][0]
-    applied = apply_motion_module(components.sd15_model(), module)
-    explicit = inserted(components.sd15_model(), module, FRAMES)
-    explicit.add_object_patch("model_sampling", applied.get_model_object("model_sampling"))
-    plain = predict(explicit, x, context=context)
-    make_norms_see_all_frames(explicit.model.diffusion_model)
-    assert torch.allclose(predict(applied, x), predict(explicit, x, context=context), atol=1e-5)
-    assert not torch.allclose(predict(applied, x), plain, atol=1e-2)
-
-
-def test_v1_keeps_two_conditions_apart():
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
-    x = components.noise(2 * FRAMES)
-    both = predict(applied, x, cfg_chunks=2)
-    assert torch.allclose(both[:FRAMES], predict(applied, x[:FRAMES]), atol=1e-5)
-
-
-def test_norm_across_one_frame_is_the_plain_norm():
-    norm = torch.nn.GroupNorm(4, 8)
-    x = torch.randn(3, 8, 5, 5)
-    assert torch.allclose(norm_across_frames(norm, x, 1), norm(x), atol=1e-6)
-
-
-def test_the_schedule_follows_the_family_unless_the_user_chose_one():
-    model = components.sd15_model()
-    assert model.get_model_object("model_sampling").sigma_max.item() == pytest.approx(14.615, abs=1e-3)
-    for family, schedule, highest, entries in [
-        (families.V2, "auto", 25.146, 1000),
-        (families.ANIMATE_LCM, "auto", 25.146, 100),
-        (families.V2, "linear (SD1.5)", 14.615, 1000),
-        (families.V2, "lcm 50 (LCM-LoRA)", 25.146, 50),
-        (families.ANIMATE_LCM, "lcm 50 linear (AnimateDiff-Evolved)", 14.615, 50),
-    ]:
-        applied = apply_motion_module(
-            model, components.motion_module(family), MotionSettings(beta_schedule=schedule)
-        )
-        sampling = applied.get_model_object("model_sampling")
-        assert (
-            sampling.sigma_max.item() == pytest.approx(highest, abs=1e-3) and len(sampling.sigmas) == entries
-        )
 
 
 def test_base_and_applied_keep_their_noise_levels_in_turns_on_one_checkpoint():
@@ -302,34 +228,6 @@ def test_an_exception_in_the_middle_leaves_the_next_run_as_it_was():
     assert torch.equal(predict(applied, x), expected)
 
 
-def test_another_packs_layer_patch_is_called_and_still_followed_by_motion():
-    base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
-    expected = predict(apply_motion_module(base, module), x)
-    calls = []
-
-    def theirs(layer, x, emb, context, options, *_):
-        calls.append(options["block"])
-        return layer(x, context, options)
-
-    for order in ("before", "after"):
-        model = base.clone()
-        if order == "before":
-            model.set_model_forward_timestep_embed_patch((SpatialTransformer, theirs))
-        model = apply_motion_module(model, module)
-        if order == "after":
-            model.set_model_forward_timestep_embed_patch((SpatialTransformer, theirs))
-        assert torch.equal(predict(model, x), expected) and len(calls) == 16, order
-        calls.clear()
-
-
-def test_other_packs_read_ad_params():
-    applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    seen = []
-    applied.set_model_input_block_patch(lambda h, options: seen.append(options["ad_params"]) or h)
-    predict(applied, components.noise(FRAMES))
-    assert seen[0] == {"full_length": FRAMES, "context_length": None, "sub_idxs": None}
-
-
 @pytest.mark.parametrize(
     ("weights", "compute"),
     [
@@ -347,80 +245,6 @@ def test_motion_follows_the_unets_compute_type(weights, compute, motion):
     applied.set_model_output_block_patch(lambda h, skip, options: seen.append(h.dtype) or (h, skip))
     assert torch.isfinite(predict(applied, components.noise(2))).all()
     assert set(seen) == {compute or weights}
-
-
-def test_a_second_motion_module_is_refused():
-    applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    with pytest.raises(ValueError, match=r"has a motion module already \(test.safetensors\)"):
-        apply_motion_module(applied, components.motion_module())
-
-
-def test_a_module_of_another_width_is_refused_with_both_widths():
-    module = components.motion_module(channels=(320, 640, 1280, 1280)[:1] + (64, 128, 128))
-    with pytest.raises(ValueError, match=r"channels \(320, 64, 128, 128\).*SD15 with \(32, 64, 128, 128\)"):
-        apply_motion_module(components.sd15_model(), module)
-
-
-def test_a_velocity_model_keeps_its_prediction():
-    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-
-    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), "v_prediction", zsnr=False)
-    applied = apply_motion_module(model, components.motion_module())
-    assert isinstance(applied.get_model_object("model_sampling"), VelocitySampling)
-    with pytest.raises(ValueError, match="predicts velocity"):
-        apply_motion_module(model, components.motion_module(families.ANIMATE_LCM))
-
-
-def test_a_schedule_set_before_is_replaced_with_a_warning(caplog):
-    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-
-    (model,) = ModelSamplingDiscrete().patch(components.sd15_model(), "lcm", zsnr=False)
-    apply_motion_module(model, components.motion_module())
-    assert "schedule set before Apply Motion Module is replaced" in caplog.text
-
-
-def test_a_distilled_unet_is_told_apart():
-    model = components.sd15_model()
-    model.model.model_config.unet_config["num_res_blocks"] = [1, 1, 1, 1]
-    with pytest.raises(ValueError, match="needs a UNet with two residual blocks a level"):
-        apply_motion_module(model, components.motion_module())
-
-
-def test_a_guider_of_two_models_may_have_motion_on_one_of_them():
-    from comfy_extras.nodes_custom_sampler import DualModelGuider
-
-    applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    guider = DualModelGuider.execute(
-        applied,
-        components.conditioning(3),
-        3.0,
-        model_negative=components.sd15_model(7),
-        negative=components.conditioning(5),
-    ).args[0]
-    samples = guider.sample(
-        components.noise(2),
-        torch.zeros(2, 4, 8, 8),
-        comfy.samplers.sampler_object("euler"),
-        torch.tensor([9.0, 2.0, 0.0]),
-        seed=1,
-    )
-    assert torch.isfinite(samples).all()
-
-
-def test_two_packs_that_pass_layers_on_do_not_call_each_other_for_ever():
-    model = apply_motion_module(components.sd15_model(), components.motion_module())
-    x = components.noise(2)
-    expected = predict(model, x)
-
-    def theirs(layer, x, emb, context, options, *rest):
-        entries = options["patches"]["forward_timestep_embed_patch"]
-        following = next(patch for kind, patch in entries if patch is not theirs and isinstance(layer, kind))
-        return following(layer, x, emb, context, options, *rest)
-
-    model = model.clone()
-    entries = model.model_options["transformer_options"]["patches"]["forward_timestep_embed_patch"]
-    entries.insert(0, ((ResBlock, SpatialTransformer), theirs))
-    assert torch.equal(predict(model, x), expected)
 
 
 def test_a_model_taken_out_of_dynamic_vram_takes_its_motion_module_along(tmp_path):
@@ -444,68 +268,8 @@ def test_a_model_taken_out_of_dynamic_vram_takes_its_motion_module_along(tmp_pat
     )
 
 
-@pytest.mark.parametrize("kind", ["SD20", "SDXL"])
-def test_a_model_of_another_kind_is_named(kind):
-    model = components.sd15_model()
-    model.model.model_config = getattr(comfy.supported_models, kind)(components.sd15_config())
-    with pytest.raises(
-        ValueError, match=f"test.safetensors needs an SD1.5 checkpoint, but this model is {kind}"
-    ):
-        apply_motion_module(model, components.motion_module())
-
-
 def test_the_motion_weights_are_counted_and_loaded_by_the_host():
     module = components.motion_module()
     applied = apply_motion_module(components.sd15_model(), module)
     (additional,) = applied.get_nested_additional_models()
     assert additional.model is module.model and additional.model_size() > 0
-
-
-def test_more_frames_than_positions_in_one_window_say_what_to_do():
-    applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
-    with pytest.raises(ValueError, match="at most 24 frames, this window has 25.*context_length to 16"):
-        predict(applied, components.noise(25))
-
-
-@pytest.mark.parametrize("frames", [4, 8, 16])
-@pytest.mark.parametrize("how", ["tiles", "conditions apart"])
-def test_wrappers_that_change_the_batch_leave_frames_with_their_clip(frames, how):
-    """Tiled diffusion stacks tiles along the batch; others run the conditions one after the other."""
-
-    def split(apply, call):
-        x, t, c = call["input"], call["timestep"], call["c"]
-
-        def part(value, i, n):
-            is_batch = torch.is_tensor(value) and value.shape[:1] == x.shape[:1]
-            return value.chunk(n)[i] if is_batch else value
-
-        return torch.cat(
-            [apply(part(x, i, 2), part(t, i, 2), **{k: part(v, i, 2) for k, v in c.items()}) for i in (0, 1)]
-        )
-
-    def stacked(together):
-        def tiles(apply, call):
-            x, t, c = call["input"], call["timestep"], call["c"]
-            halves = x.chunk(2, dim=3)
-            twice = {k: torch.cat([v, v]) if torch.is_tensor(v) else v for k, v in c.items()}
-            if together:
-                out = apply(torch.cat(halves), torch.cat([t, t]), **twice).chunk(2)
-            else:
-                out = [apply(half, t, **c) for half in halves]
-            return torch.cat(out, dim=3)
-
-        return tiles
-
-    def render(wrapper):
-        model = apply_motion_module(components.sd15_model(), components.motion_module()).clone()
-        if wrapper:
-            model.set_model_unet_function_wrapper(wrapper)
-        guider = comfy.samplers.CFGGuider(model)
-        guider.set_conds(components.conditioning(3), components.conditioning(5))
-        guider.set_cfg(4.0)
-        latent, sampler = torch.zeros(frames, 4, 16, 16), comfy.samplers.sampler_object("euler")
-        return guider.sample(components.noise(frames, 16), latent, sampler, torch.tensor([9.0, 0.0]), seed=1)
-
-    wrappers = (stacked(True), stacked(False)) if how == "tiles" else (split, None)
-    found, expected = (render(wrapper) for wrapper in wrappers)
-    assert (found - expected).norm() / expected.norm() < 1e-5

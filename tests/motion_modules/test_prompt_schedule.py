@@ -16,6 +16,7 @@ from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
 from comfy.supported_models_base import ClipTarget
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.keyframes import parse_keys
+from fast_animatediff.motion_modules.layer_windows import make_windows
 from fast_animatediff.motion_modules.prompt_schedule import (
     FRAMES,
     Conditioning,
@@ -23,7 +24,7 @@ from fast_animatediff.motion_modules.prompt_schedule import (
     encode_schedule,
     of_equal_length,
 )
-from fast_animatediff.motion_modules.windows import make_windows, set_windows
+from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 from fast_animatediff.tiny.extension.family import TEXT_ENCODER
 
 CAT, DOG = "a red (cat:1.3)", "a green dog, running"
@@ -159,7 +160,7 @@ def test_lengths_without_a_common_multiple_in_reach_are_refused_with_what_to_do(
 def test_a_constant_schedule_gives_what_the_plain_prompt_gives(
     clip: CLIP, model: ModelPatcher, frames: int, text: str, interpolation: str
 ) -> None:
-    windowed = set_windows(model, make_windows(8, 2))
+    windowed = set_windows(model, make_windows(WindowSettings(8, 2)))
     constant = scheduled(clip, f"0: {text}\n5: {text}", frames, interpolation=interpolation)
     difference = sample(windowed, constant, frames) - sample(windowed, plain(clip, text), frames)
     assert difference.abs().max() <= 1e-6
@@ -197,7 +198,9 @@ def contexts_of_frames(model: ModelPatcher, conds: Conditioning, frames: int) ->
 def test_in_context_windows_each_frame_gets_its_own_row(
     clip: CLIP, model: ModelPatcher, schedule: str, motion_layers_only: bool
 ) -> None:
-    windows = make_windows(8, 2, schedule, context_stride=2, motion_layers_only=motion_layers_only)
+    windows = make_windows(
+        WindowSettings(8, 2, schedule, context_stride=2, motion_layers_only=motion_layers_only)
+    )
     conds = scheduled(clip, f"0: {CAT}\n19: {DOG}", 20)
     seen = contexts_of_frames(set_windows(model, windows), conds, 20)
     assert sorted(seen) == list(range(20))
@@ -214,14 +217,14 @@ def test_regions_and_parts_of_the_run_have_schedules_of_their_own(clip: CLIP, mo
         for conds, mask in ((first, left), (second, right))
     ]
     (combined,) = nodes.ConditioningCombine().combine(*regions)
-    seen = contexts_of_frames(set_windows(model, make_windows(8, 2)), combined, 20)
+    seen = contexts_of_frames(set_windows(model, make_windows(WindowSettings(8, 2))), combined, 20)
     for frame, rows in seen.items():
         assert {tuple(row.flatten().tolist()) for row in rows} == {
             tuple(conds[0][0][frame].flatten().tolist()) for conds in (first, second)
         }
     late = nodes.ConditioningSetTimestepRange().set_range(second, 0.5, 1.0)[0]
     early = nodes.ConditioningSetTimestepRange().set_range(first, 0.0, 0.5)[0]
-    seen = contexts_of_frames(set_windows(model, make_windows(8, 2)), early + late, 20)
+    seen = contexts_of_frames(set_windows(model, make_windows(WindowSettings(8, 2))), early + late, 20)
     assert torch.equal(seen[10][0], first[0][0][10]) and torch.equal(seen[10][-1], second[0][0][10])
 
 
@@ -261,3 +264,12 @@ def test_a_schedule_for_another_number_of_frames_is_refused_with_both_numbers(cl
         check_frames_of_prompts(conds, 16)
     check_frames_of_prompts(conds, 48)
     check_frames_of_prompts({"positive": plain(clip, CAT)[0][1:]}, 16)
+
+
+@pytest.mark.parametrize("frames", [4, 20])
+def test_a_sampler_refuses_a_schedule_for_another_number_of_frames(
+    clip: CLIP, model: ModelPatcher, frames: int
+) -> None:
+    model = set_windows(model, make_windows(WindowSettings(8, 2)))
+    with pytest.raises(ValueError, match=f"prompts for 12 frames, the latent has {frames}"):
+        sample(model, scheduled(clip, f"0: {CAT}\n9: {DOG}", 12), frames)

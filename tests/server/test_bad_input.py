@@ -67,7 +67,9 @@ def expect(error: NodeFailed, class_type: str, *words: str) -> None:
 
 
 def test_a_model_that_is_not_there_is_refused_before_anything_runs(comfy: ComfyServer) -> None:
-    with pytest.raises(PromptRefused, match="FAD_LoadMotionModule.*not in list.*absent.safetensors"):
+    with pytest.raises(
+        PromptRefused, match="FAD_LoadMotionModule.*absent.safetensors is not in models/animatediff_models"
+    ):
         comfy.client.run(with_module("absent.safetensors"))
 
 

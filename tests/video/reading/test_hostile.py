@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import logging
 import os
 import struct
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,32 +25,6 @@ EIGHT = Selection(Fraction(8))
 def load(file: str | io.BytesIO, name: str = "clip.mp4", limits: Limits | None = None) -> Clip:
     with open_source(file, name, limits) as source:
         return load_clip(source, EIGHT, "source", limits=limits)
-
-
-@pytest.fixture
-def served() -> Iterator[tuple[str, list[str]]]:
-    """The address of a local web server and the requests that it has seen."""
-    requests: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", requests
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_video(tmp_path / "real.mp4", constant(Fraction(24), Fraction(2)))
 
 
 @pytest.mark.parametrize(
@@ -281,48 +253,6 @@ def test_a_frame_that_grows_midway_past_the_limit_is_not_decoded(tmp_path) -> No
     path.write_bytes(small.read_bytes() + (tmp_path / "b.ts").read_bytes())
     assert len(load(str(path), limits=Limits(max_pixels=100 * 100)).images) <= 9
     assert len(load(str(path)).images) > 9
-
-
-@pytest.mark.parametrize("buffered", [False, True], ids=["file", "buffer"])
-def test_a_list_of_other_files_named_mp4_opens_none_of_them(tmp_path, clip, buffered, monkeypatch) -> None:
-    path = tmp_path / "upload.mp4"
-    path.write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"upload\.mp4 could not be opened"):
-        load(io.BytesIO(path.read_bytes()) if buffered else str(path), "upload.mp4")
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
-@pytest.mark.parametrize("buffered", [False, True], ids=["file", "buffer"])
-def test_a_playlist_fetches_nothing(tmp_path, served, suffix, buffered) -> None:
-    address, requests = served
-    path = tmp_path / f"upload{suffix}"
-    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}/a.ts\n#EXT-X-ENDLIST\n")
-    buffer = io.BytesIO(path.read_bytes())
-    buffer.name = path.name
-    with pytest.raises(ValueError, match="could not be opened"):
-        load(buffer if buffered else str(path), path.name)
-    assert not requests
-
-
-def test_addresses_and_other_protocols_are_not_opened(tmp_path, served, clip, monkeypatch) -> None:
-    address, requests = served
-    monkeypatch.chdir(tmp_path)
-    for text in (
-        f"{address}/a.mp4",
-        f"concat:{clip.name}|{clip.name}",
-        f"subfile,,start,0,end,99,,:{clip}",
-        "pipe:0",
-    ):
-        with pytest.raises(FileNotFoundError):
-            load(text)
-    assert not requests
-
-
-def test_a_file_whose_name_looks_like_a_protocol_is_only_a_file(tmp_path, clip, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("concat:a|b").write_bytes(clip.read_bytes())
-    assert numbers(load("concat:a|b").images)[:3] == [0, 3, 6]
 
 
 def test_a_buffer_can_be_read_twice_and_stays_where_it_was(clip) -> None:

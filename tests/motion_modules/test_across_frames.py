@@ -1,0 +1,65 @@
+"""Norms across the frames of a clip, as v1 motion modules need them."""
+
+from __future__ import annotations
+
+import components
+import torch
+from test_adapter import FRAMES, inserted, predict
+
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from fast_animatediff.motion_modules import families
+from fast_animatediff.motion_modules.across_frames import norm_across_frames
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+
+
+class AcrossFrames(torch.nn.Module):
+    """A group norm written out with statistics over the group's channels, all frames and all pixels."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        f, c, h, w = x.shape
+        groups = x.transpose(0, 1).reshape(32, -1)
+        centred = groups - groups.mean(1, keepdim=True)
+        normal = centred / (centred.square().mean(1, keepdim=True) + self.norm.eps).sqrt()
+        normal = normal.reshape(c, f, h, w).transpose(0, 1)
+        return normal * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
+
+
+def make_norms_see_all_frames(unet):
+    """v1 as trained: the ResBlocks' norms and the output norm, and no others."""
+    count = 1
+    for layer in unet.modules():
+        if isinstance(layer, ResBlock):
+            layer.in_layers[0] = AcrossFrames(layer.in_layers[0])
+            layer.out_layers[0] = AcrossFrames(layer.out_layers[0])
+            count += 2
+    unet.out[0] = AcrossFrames(unet.out[0])
+    assert count == 45
+
+
+def test_v1_normalises_exactly_45_layers_across_the_frames():
+    module = components.motion_module(families.V1)
+    x, context = components.noise(FRAMES), components.conditioning()[0][0]
+    applied = apply_motion_module(components.sd15_model(), module)
+    explicit = inserted(components.sd15_model(), module, FRAMES)
+    explicit.add_object_patch("model_sampling", applied.get_model_object("model_sampling"))
+    plain = predict(explicit, x, context=context)
+    make_norms_see_all_frames(explicit.model.diffusion_model)
+    assert torch.allclose(predict(applied, x), predict(explicit, x, context=context), atol=1e-5)
+    assert not torch.allclose(predict(applied, x), plain, atol=1e-2)
+
+
+def test_v1_keeps_two_conditions_apart():
+    applied = apply_motion_module(components.sd15_model(), components.motion_module(families.V1))
+    x = components.noise(2 * FRAMES)
+    both = predict(applied, x, cfg_chunks=2)
+    assert torch.allclose(both[:FRAMES], predict(applied, x[:FRAMES]), atol=1e-5)
+
+
+def test_norm_across_one_frame_is_the_plain_norm():
+    norm = torch.nn.GroupNorm(4, 8)
+    x = torch.randn(3, 8, 5, 5)
+    assert torch.allclose(norm_across_frames(norm, x, 1), norm(x), atol=1e-6)

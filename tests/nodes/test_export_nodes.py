@@ -1,0 +1,114 @@
+"""Export Video through its node: the file, its name, its preview, its workflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import pytest
+from test_video_nodes import WHOLE, clip_in_input, export, grey, levels
+
+import comfy.model_management
+from comfy.cli_args import args
+from comfy_api.v0_0_2 import io as host_io
+from fast_animatediff.nodes.load_video import LoadVideoFrames
+
+pytestmark = pytest.mark.usefixtures("folders")
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp"])
+def test_the_exported_video_goes_on_to_other_nodes(format) -> None:
+    parts = export(grey(6), format=format)[0].get_components()
+    assert levels(parts.images[..., :3]) == list(range(6))
+    assert format == "gif" or parts.frame_rate == 8
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp"])
+def test_the_page_can_show_what_was_exported(folders, format) -> None:
+    shown = export(grey(6), format=format).ui.as_dict()
+    first = shown["images"][0]
+    assert first == {"filename": f"clip_00001_.{format}", "subfolder": "video", "type": "output"}
+    for entry in shown["images"]:
+        assert (folders / "output" / entry["subfolder"] / entry["filename"]).stat().st_size
+    # The page puts anything animated into a video player unless a webp or png is in the list.
+    assert shown["animated"] == (True,)
+    pictures = any(entry["filename"].endswith((".webp", ".png")) for entry in shown["images"])
+    assert pictures == (format in ("gif", "webp"))
+
+
+def test_the_workflow_is_inside_unless_the_host_keeps_metadata_out(folders) -> None:
+    graph = {"workflow": {"nodes": [{"id": 3}]}}
+    hidden = {host_io.Hidden.prompt: {"3": {"class_type": "X"}}, host_io.Hidden.extra_pnginfo: graph}
+    export(grey(3), hidden)
+    with av.open(str(folders / "output/video/clip_00001_.mp4")) as container:
+        assert json.loads(container.metadata["workflow"]) == graph["workflow"]
+        assert json.loads(container.metadata["prompt"]) == {"3": {"class_type": "X"}}
+    args.disable_metadata = True
+    try:
+        export(grey(3), hidden)
+    finally:
+        args.disable_metadata = False
+    with av.open(str(folders / "output/video/clip_00002_.mp4")) as container:
+        assert not {"workflow", "prompt"} & set(container.metadata)
+
+
+def test_files_of_the_same_name_are_numbered(folders) -> None:
+    for format in ("mp4", "gif", "mp4"):
+        export(grey(2), format=format)
+    names = sorted(os.listdir(folders / "output/video"))
+    assert names == ["clip_00001_.mp4", "clip_00002_.gif", "clip_00002_.png", "clip_00003_.mp4"]
+
+
+def test_a_cancelled_run_leaves_no_file(folders) -> None:
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        export(grey(4))
+    assert os.listdir(folders / "output/video") == []
+    file = clip_in_input(folders)
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        LoadVideoFrames.execute(file, **WHOLE)
+
+
+def test_an_output_folder_that_is_a_file_is_an_error_without_the_path(folders) -> None:
+    (folders / "output" / "video").write_bytes(b"")
+    with pytest.raises(OSError, match="could not be written: a part of its folder is a file") as caught:
+        export(grey(2))
+    assert str(folders) not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["../outside/clip", "/tmp/fast_animatediff_outside/clip"])
+def test_files_are_written_nowhere_else(folders, prefix) -> None:
+    with pytest.raises(ValueError, match="leads out of the output folder") as caught:
+        export(grey(2), filename_prefix=prefix)
+    assert str(folders) not in str(caught.value)
+    assert not (folders / "outside").exists() and not Path("/tmp/fast_animatediff_outside").exists()
+
+
+def test_an_empty_prefix_writes_into_the_output_folder(folders) -> None:
+    export(grey(2), filename_prefix="")
+    (name,) = os.listdir(folders / "output")
+    assert name.startswith("FastAnimateDiff_")
+
+
+def test_a_prefix_with_a_null_character_is_refused_by_name(folders) -> None:
+    with pytest.raises(ValueError, match="filename_prefix holds a null character"):
+        export(grey(2), filename_prefix="clip\0")
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "\u00e9" * 125])
+def test_a_name_that_is_too_long_is_refused_before_any_frame_is_read(folders, name) -> None:
+    images = grey(2)
+    images[0] = float("nan")  # would be reported first if the frames were read
+    with pytest.raises(OSError, match="the name is too long. Shorten filename_prefix"):
+        export(images, filename_prefix=name)
+
+
+def test_frames_that_are_not_finite_stop_the_export(folders) -> None:
+    images = grey(4)
+    images[2] = float("nan")
+    with pytest.raises(ValueError, match="Frame 2 holds NaN"):
+        export(images)
+    assert os.listdir(folders / "output/video") == []
