@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comfy.sd1_clip import SD1Tokenizer
-from fast_animatediff.tests.tiny.clips import attributes_of
+from fast_animatediff.tests.tiny.made_clips import attributes_of
 from fast_animatediff.tiny.domain.captions import (
     NO_CAPTIONS,
     caption,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fast_animatediff.tests.tiny.clips import FRAMES, SIZE, truth, worsened
+from fast_animatediff.tests.tiny.made_clips import FRAMES, SIZE, truth, worsened
 from fast_animatediff.tiny.domain.measures import (
     background_drift,
     camera_speed,

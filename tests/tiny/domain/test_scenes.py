@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fast_animatediff.tests.tiny.clips import attributes_of
+from fast_animatediff.tests.tiny.made_clips import attributes_of
 from fast_animatediff.tiny.domain.render import render
 from fast_animatediff.tiny.domain.scenes import (
     COLOURS,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fast_animatediff.tests.tiny.clips import FRAMES, SIZE, truth
+from fast_animatediff.tests.tiny.made_clips import FRAMES, SIZE, truth
 from fast_animatediff.tiny.domain.render import render
 from fast_animatediff.tiny.scoring.score import SCORE, weights
 from fast_animatediff.tiny.scoring.score_card import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fast_animatediff.tests.tiny.clips import SIZE
+from fast_animatediff.tests.tiny.made_clips import SIZE
 from fast_animatediff.tiny.domain.measures import (
     psnr,
 )

@@ -1,6 +1,6 @@
 """Prompt Schedule through the workflow that ships with it: what the tiny family makes of prompts that change on the way.
 
-All 16 clips of the movement are judged with `--all`.
+Eight clips of the movement are judged with `--all`; of 16, measured once, all turned within 4 frames.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def test_unusual_schedules_are_encoded(comfy: ComfyServer, schedule: str) -> Non
 
 
 @pytest.mark.slow
-def test_of_sixteen_subjects_nearly_all_turn_where_the_prompt_does(make: WorkflowMaker) -> None:
-    turns = [turn(make, number) for number in range(16)]
-    assert sum(is_right for is_right, _ in turns) >= 15, turns
-    assert sum(abs(frame - TURN) <= 4 for _, frame in turns) >= 15, turns
+def test_of_eight_subjects_nearly_all_turn_where_the_prompt_does(make: WorkflowMaker) -> None:
+    turns = [turn(make, number) for number in range(8)]
+    assert sum(is_right for is_right, _ in turns) >= 7, turns
+    assert sum(abs(frame - TURN) <= 4 for _, frame in turns) >= 7, turns
