@@ -76,9 +76,10 @@ def from_webm(path: Path) -> dict[str, str]:
         tag = data[at + 2 + width : at + 2 + width + size]
         parts = {}
         for kind in (b"\x45\xa3", b"\x44\x87"):
-            where = tag.find(kind)
-            length, wide = _length(tag, where + 2)
-            text = tag[where + 2 + wide : where + 2 + wide + length] if where >= 0 else b""
+            where, text = tag.find(kind), b""
+            if 0 <= where < len(tag) - 2:  # not where encoded pictures hold the same two bytes by chance
+                length, wide = _length(tag, where + 2)
+                text = tag[where + 2 + wide : where + 2 + wide + length]
             parts[kind] = text.rstrip(b"\0").decode(errors="replace")
         texts[parts[b"\x45\xa3"].lower()] = _balanced(parts[b"\x44\x87"])
         at = data.find(b"\x67\xc8", at + 2 + width + size)
