@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 from ..motion_modules import lora
 from ..motion_modules.checkpoint import load_motion_module
 from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES, listed_name, model_path
-from .log_on_node import log_on_node
+from .node_text import log_on_node
 
 CATEGORY = "Fast AnimateDiff/motion"
 

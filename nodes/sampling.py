@@ -10,7 +10,7 @@ from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
 from ..motion_modules.sampler_settings import SamplerSettings
 from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
-from .log_on_node import log_on_node
+from .node_text import log_on_node
 
 CATEGORY = "Fast AnimateDiff/sampling"
 

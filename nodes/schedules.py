@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
-
-from server import PromptServer
 
 from comfy_api.v0_0_2 import io
 
 from ..motion_modules.keyframes import INTERPOLATIONS, frames_beyond, parse_keys, timeline
 from ..motion_modules.prompt_schedule import encode_schedule
 from .host_progress import host_progress
+from .node_text import show_on_node
 
 CATEGORY = "Fast AnimateDiff/schedules"
 log = logging.getLogger(__name__)
-
-
-# The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
-MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
-
-
-def show_on_node(lines: list[str], node_id: str) -> None:
-    """Shows lines of plain text on a node of the page."""
-    server: Any = PromptServer  # its constructor sets `instance`
-    server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
 
 
 class PromptSchedule(io.ComfyNode):

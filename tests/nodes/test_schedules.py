@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fast_animatediff.nodes.schedules import MARKUP, PromptSchedule
+from fast_animatediff.nodes.node_text import MARKUP
+from fast_animatediff.nodes.schedules import PromptSchedule
 
 
 def run(schedule: str, clip: object = None) -> None:

@@ -1,14 +1,25 @@
-"""What the engine logs while a node runs, shown on that node: warnings belong where people look."""
+"""Text shown on a node of the page, such as what the engine logs while it runs: warnings belong where people look."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from comfy_execution.utils import get_executing_context
+from server import PromptServer
 
 from .. import motion_modules
+
+# The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
+MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
+
+
+def show_on_node(lines: list[str], node_id: str) -> None:
+    """Shows lines of plain text on a node of the page."""
+    server: Any = PromptServer  # its constructor sets `instance`
+    server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
 
 
 @contextmanager
@@ -36,9 +47,6 @@ class _NodeText(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        from server import PromptServer  # it must not be imported before the host has started
-
         self.records.append(record)
         in_order = sorted(self.records, key=lambda record: -record.levelno)
-        text = "\n".join(dict.fromkeys(record.getMessage() for record in in_order))
-        PromptServer.instance.send_progress_text(text, self.node_id)  # type: ignore[attr-defined]  # set as it starts
+        show_on_node(list(dict.fromkeys(record.getMessage() for record in in_order)), self.node_id)
