@@ -77,7 +77,14 @@ def at_rest(make: WorkflowMaker, textured: Attributes) -> Tensor:
     return make(replace(request(textured), motion_lora="ZoomIn", lora_strength=0.0))
 
 
-@pytest.mark.parametrize("move", ["ZoomIn", "PanLeft", "TiltUp", "RollingClockwise"])
+@pytest.mark.parametrize(
+    "move",
+    [
+        "PanLeft",
+        "RollingClockwise",
+        *(pytest.param(move, marks=pytest.mark.slow) for move in ("ZoomIn", "TiltUp")),
+    ],
+)
 def test_a_motion_lora_moves_the_camera_as_it_says_and_at_nought_and_minus_one_does_not(
     make: WorkflowMaker, textured: Attributes, at_rest: Tensor, move: str
 ) -> None:
