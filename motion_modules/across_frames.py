@@ -11,9 +11,7 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
-
-from .host_internals import Executor, resblock_layers
+from .host_internals import Executor, ResBlock, output_layers, resblock_layers
 
 # In transformer_options: where the last layer leaves its features for `output_across_frames`.
 FEATURES_KEY = "fast_animatediff_features"
@@ -60,7 +58,7 @@ def output_across_frames(
     if not features:
         return output
     h, frames = features.pop()
-    norm, *layers = executor.class_obj.out
+    norm, layers = output_layers(executor)
     h = norm_across_frames(norm, h.type(x.dtype), frames)
     for layer in layers:
         h = layer(h)

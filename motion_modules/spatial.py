@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from comfy.ldm.modules.attention import SpatialTransformer
-
 from .cpu import pytorch_attention
-from .host_internals import ATTENTION
+from .host_internals import ATTENTION, SpatialTransformer
 
 # Largest GEGLU activation in elements: two fifths of that of two clips of 16 frames, 512x512.
 FEED_FORWARD_ELEMENTS = 2**27

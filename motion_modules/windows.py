@@ -13,22 +13,24 @@ from typing import Any
 
 from torch import Tensor
 
-from comfy.context_windows import (
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from .control_windows import control_of_frames
+from .host_internals import (
+    CONTEXT_HANDLER,
     ContextFuseMethod,
     ContextFuseMethods,
     ContextSchedules,
+    Executor,
     IndexListContextHandler,
     IndexListContextWindow,
     create_prepare_sampling_wrapper,
     create_sampler_sample_wrapper,
     get_matching_context_schedule,
     get_matching_fuse_method,
+    window_frames,
 )
-from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
-
-from .control_windows import control_of_frames
-from .host_internals import CONTEXT_HANDLER, Executor, window_frames
 from .model import MotionModuleConfig
 
 KEY = "fast_animatediff_windows"
@@ -159,13 +161,18 @@ def begin_windows(executor: Executor, *arguments: Any, **options: Any) -> Tensor
     return executor(*arguments, **options)
 
 
+def run_in_windows(model: ModelPatcher) -> None:
+    """Lets the model sample in the windows that its options hold by then, and the host make room for one only."""
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
+    create_prepare_sampling_wrapper(model)
+
+
 def set_windows(model: ModelPatcher, windows: WindowHandler) -> ModelPatcher:
     """A clone of the model that samples longer clips in these windows."""
     patched = model.clone()
     patched.model_options[CONTEXT_HANDLER] = windows
-    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
-    create_prepare_sampling_wrapper(patched)  # tells the host that only one window is in memory at a time
+    run_in_windows(patched)
     if windows.freenoise:
         create_sampler_sample_wrapper(patched)
     return patched
