@@ -164,7 +164,7 @@ def motion_layer(
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
     elif state and state.module.config.family.norm_across_frames:
-        x = resblock_across_frames(layer, x, emb, len(state.frames))
+        x = resblock_across_frames(layer, x, emb, len(state.frames), state.strength)
     else:
         x = layer(x, emb)
     if state is None:
@@ -175,7 +175,7 @@ def motion_layer(
     if transformer is not None and is_attention == follows_attention(block, levels):
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
-        transformer_options[FEATURES_KEY].append((x, len(state.frames)))
+        transformer_options[FEATURES_KEY].append((x, len(state.frames), state.strength))
     return x
 
 
