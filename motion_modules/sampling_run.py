@@ -12,6 +12,7 @@ from torch import Tensor
 import comfy.utils
 from comfy.patcher_extension import WrappersMP
 
+from .control_windows import hints_of
 from .host_internals import (
     CONTEXT_HANDLER,
     CONTEXT_WINDOW,
@@ -126,11 +127,20 @@ def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **opti
 
     Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
     would start them again with each, and masks that don't divide the clip's length would stop it.
+
+    Errors: ValueError where a ControlNet has no hint images.
     """
     frames = arguments[3].shape[0]  # of the noise
     found: set[tuple[str, int]] = set()
     for conditions in guider.conds.values():
         for condition in conditions or ():
+            for hints in hints_of(condition.get("control")):
+                if len(hints) == 0:
+                    raise ValueError(
+                        "A ControlNet has no hint images. Check what is connected to its image input."
+                    )
+                if len(hints) not in (1, frames):
+                    found.add(("ControlNet hints", len(hints)))
             mask = condition.get("mask")
             if isinstance(mask, Tensor) and mask.shape[0] not in (1, frames):
                 found.add(("masks", mask.shape[0]))

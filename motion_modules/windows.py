@@ -16,7 +16,7 @@ from torch import Tensor
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from .control_windows import control_of_frames
+from .control_windows import WindowedControls
 from .host_internals import (
     CONTEXT_HANDLER,
     ContextFuseMethod,
@@ -79,7 +79,7 @@ class WindowHandler(IndexListContextHandler):
     def _begin(self) -> None:
         if self.fuse_method.name == ContextFuseMethods.OVERLAP_LINEAR:
             self.fuse_method = ContextFuseMethod(self.fuse_method.name, overlap_linear_weights)
-        self._controls: dict[tuple, tuple[Any, Any]] = {}
+        self._controls = WindowedControls()
         self._clip = 0
 
     @classmethod
@@ -100,8 +100,7 @@ class WindowHandler(IndexListContextHandler):
     ) -> list[IndexListContextWindow]:
         self._clip = x_in.shape[self.dim]
         found = self.windows_of(self._clip, model_options)
-        alive = {tuple(window) for window in found}
-        self._controls = {key: pair for key, pair in self._controls.items() if key[1] in alive}
+        self._controls.keep_only(found)
         return [
             IndexListContextWindow(window, self.dim, self._clip, context_overlap=self.context_overlap)
             for window in found
@@ -112,12 +111,8 @@ class WindowHandler(IndexListContextHandler):
         return super().get_resized_cond(cond_in, x_in, window, device)
 
     def prepare_control_objects(self, control: Any, device: Any = None) -> Any:
-        """The control for the current window: one object for cond and uncond, which the host else runs apart."""
-        key = (id(control), tuple(self._window.index_list))
-        if key not in self._controls:
-            found = control_of_frames(control, window_frames(self._window), self._clip)
-            self._controls[key] = (control, found)  # the first keeps its id from being used again
-        return self._controls[key][1]
+        """The control for the current window."""
+        return self._controls.at(control, window_frames(self._window), self._clip)
 
 
 def overlap_linear_weights(
