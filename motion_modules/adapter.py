@@ -15,23 +15,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comfy.context_windows import create_prepare_sampling_wrapper
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
 from .cpu import compute_in_bf16, use_pytorch_attention
-from .host_internals import CONTEXT_HANDLER, LAYER_PATCH, Executor, without_dynamic_vram
+from .host_internals import (
+    CONTEXT_HANDLER,
+    LAYER_PATCH,
+    Executor,
+    ResBlock,
+    SpatialTransformer,
+    patcher_of,
+    without_dynamic_vram,
+)
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .sampling_run import BeginSampling, conditions_by_frame, frames_of_clip, window_params
 from .schedule import sampling_like
 from .spatial import attention_in_parts
-from .windows import check_frames
+from .windows import check_frames, run_in_windows
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +105,7 @@ class MotionModuleWrapper:
         **conds: Any,
     ) -> Tensor:
         options = dict(transformer_options or {})
-        patcher = executor.class_obj.current_patcher
+        patcher = patcher_of(executor)
         motion_modules = patcher.get_additional_models_with_key(KEY)
         if motion_modules:  # a guider of two models calls this for both
             frames, strength = frames_of_clip(x, options), self._strength_at(sigma)
@@ -159,7 +164,7 @@ def motion_layer(
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
     elif state and state.module.config.family.norm_across_frames:
-        x = resblock_across_frames(layer, x, emb, len(state.frames))
+        x = resblock_across_frames(layer, x, emb, len(state.frames), state.strength)
     else:
         x = layer(x, emb)
     if state is None:
@@ -170,7 +175,7 @@ def motion_layer(
     if transformer is not None and is_attention == follows_attention(block, levels):
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
-        transformer_options[FEATURES_KEY].append((x, len(state.frames)))
+        transformer_options[FEATURES_KEY].append((x, len(state.frames), state.strength))
     return x
 
 
@@ -220,13 +225,14 @@ def apply_motion_module(
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
-    create_prepare_sampling_wrapper(patched)
+    run_in_windows(patched)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     use_pytorch_attention(patched)
     if settings.cpu_bf16:
         compute_in_bf16(patched)
+    log.info("%s (%s), strength %g, %s", config.file_name, config.family.name, settings.strength, table)
     return patched
 
 

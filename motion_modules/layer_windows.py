@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comfy.context_windows import get_context_weights
-
+from .host_internals import get_context_weights
 from .windows import WindowHandler, WindowSettings
 
 

@@ -15,9 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import comfy.model_management
-from comfy.ldm.modules.attention import attention_pytorch
 
-from .host_internals import keep_model_dtype
+from .host_internals import attention_pytorch, keep_model_dtype
 from .projections import linear, linear_add, linear_geglu
 
 HEADS = 8

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from comfy.context_windows import ContextFuseMethods, ContextSchedules
 from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
 from ..motion_modules.adapter import BETA_SCHEDULES, MotionSettings, apply_motion_module
+from ..motion_modules.host_internals import ContextFuseMethods, ContextSchedules
 from ..motion_modules.layer_windows import make_windows
 from ..motion_modules.windows import WindowSettings, set_windows
 from .loaders import CATEGORY, MotionLoraType, MotionModuleType
+from .node_text import log_on_node
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class ApplyMotionModule(io.ComfyNode):
         )
 
     @classmethod
+    @log_on_node()
     def execute(
         cls,
         model: ModelPatcher,
