@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from einops import rearrange
 from torch import Tensor, nn
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
@@ -21,9 +20,9 @@ FEATURES_KEY = "fast_animatediff_features"
 
 def norm_across_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
     """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips."""
-    height = x.shape[2]
-    clips = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
-    return rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
+    clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # "(b f) c h w -> b c f h w"
+    normal = norm(clips.flatten(2, 3)).unflatten(2, clips.shape[2:4])
+    return normal.transpose(1, 2).flatten(0, 1)
 
 
 def resblock_across_frames(block: ResBlock, x: Tensor, emb: Tensor, frames: int) -> Tensor:
