@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from .host_internals import Executor, ResBlock, output_layers, resblock_layers
@@ -20,10 +19,10 @@ FEATURES_KEY = "fast_animatediff_features"
 
 def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float = 1.0) -> Tensor:
     """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames."""
-    height = x.shape[2]
-    clips = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
-    clips = rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
-    return clips if strength == 1.0 else torch.lerp(norm(x), clips, strength)
+    clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # "(b f) c h w -> b c f h w"
+    normal = norm(clips.flatten(2, 3)).unflatten(2, clips.shape[2:4])
+    normal = normal.transpose(1, 2).flatten(0, 1)
+    return normal if strength == 1.0 else torch.lerp(norm(x), normal, strength)
 
 
 def resblock_across_frames(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 import comfy.model_management
@@ -171,11 +170,12 @@ class TemporalTransformer(nn.Module):
         """
         # Under low VRAM the host may leave the table behind on the CPU.
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)
-        tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
+        # "(b f) c h w -> (b h w) f c"
+        tokens = self.norm(x).flatten(2).unflatten(0, (-1, frames)).permute(0, 3, 1, 2).flatten(0, 1)
         tokens = linear(self.proj_in, tokens)
         for block in self.transformer_blocks:
             tokens = block(tokens, positions, motion_scale)
-        residual = rearrange(
-            linear(self.proj_out, tokens), "(b h w) f c -> b f c h w", b=x.shape[0] // frames, h=x.shape[2]
-        )
+        height, width = x.shape[2:]
+        residual = linear(self.proj_out, tokens).unflatten(0, (-1, height, width))
+        residual = residual.permute(0, 3, 4, 1, 2)  # "(b h w) f c -> b f c h w"
         return x.unflatten(0, (-1, frames)).add(residual, alpha=strength).flatten(0, 1)
