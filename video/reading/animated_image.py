@@ -123,7 +123,7 @@ class AnimatedImageSource(Source):
 
 def webp_delays(file: BinaryIO) -> list[Fraction]:
     """How long each frame is shown (seconds) by the heads of the frames, which are read alone; one of 0 for a still."""
-    delays = []
+    delays: list[Fraction] = []
     before = file.tell()
     file.seek(RIFF_HEAD)
     while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:

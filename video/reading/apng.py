@@ -68,7 +68,7 @@ def apng_delays(file: BinaryIO) -> list[Fraction]:
     """How long each frame is shown (seconds) by the control chunks, which are read alone; one of 0 for a still."""
     if not is_animated_png(file):
         return [Fraction(0)]
-    delays = []
+    delays: list[Fraction] = []
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:
         length = int.from_bytes(head[:4], "big")
