@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..timing import TimedFrame, animation_delay
-from .apng import SIGNATURE, apng_frames, is_animated_png, png_size
+from .apng import MOST_FRAMES, SIGNATURE, apng_delays, apng_frames, is_animated_png, png_size
 from .container import HEAD, File, Limits
 from .source import Source
 
 RIFF, WEBP = b"RIFF", b"WEBP"
 WEBP_ANIMATION = 0x02
+RIFF_HEAD, FRAME_HEAD = 12, 16  # bytes
 OPAQUE = (255, 255)  # the extremes of alpha
 
 
@@ -43,7 +44,7 @@ def _is_animated(file: BinaryIO) -> bool:
 
 
 class AnimatedImageSource(Source):
-    """The frames of an animated WebP or PNG, one of a still; the duration is known only after the last frame."""
+    """The frames of an animated WebP or PNG, one of a still."""
 
     def __init__(self, file: File, name: str, limits: Limits) -> None:
         self.name = name
@@ -52,9 +53,12 @@ class AnimatedImageSource(Source):
         )
         try:
             self.width, self.height = self._open(limits)
+            delays = apng_delays(self._file) if self._webp is None else webp_delays(self._file)
         except BaseException:
             self._file.close()
             raise
+        self.frame_count = len(delays)
+        self.duration = sum(map(animation_delay, delays), Fraction(0))
 
     def close(self) -> None:
         """Closes the file."""
@@ -115,3 +119,18 @@ class AnimatedImageSource(Source):
             self._webp.seek(index)
             self._webp.load()
             yield Fraction(self._webp.info.get("duration") or 0) / 1000, self._webp.copy()
+
+
+def webp_delays(file: BinaryIO) -> list[Fraction]:
+    """How long each frame is shown (seconds) by the heads of the frames, which are read alone; one of 0 for a still."""
+    delays: list[Fraction] = []
+    before = file.tell()
+    file.seek(RIFF_HEAD)
+    while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:
+        length = int.from_bytes(head[4:], "little")
+        data = file.read(FRAME_HEAD) if head[:4] == b"ANMF" else b""
+        if len(data) == FRAME_HEAD:
+            delays.append(Fraction(int.from_bytes(data[12:15], "little"), 1000))
+        file.seek(length + length % 2 - len(data), io.SEEK_CUR)
+    file.seek(before)
+    return delays or [Fraction(0)]
