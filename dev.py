@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from bootstrap.browser_tools import browser_environment
+from bootstrap.convert_workflow import convert_workflow
 from bootstrap.host import BASE, find_host, link_into, link_into_base, relink
 from bootstrap.programs import (
     DEV,
@@ -62,6 +63,8 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   test            ruff, mypy and the tests, but for those marked slow; test --all: with these. With other arguments
                   only pytest, in one process, for example: test tests/video -k gif
   types           mypy alone
+  convert FILE    rewrites a workflow or API prompt made for AnimateDiff-Evolved, VideoHelperSuite and the like to this
+                  pack's nodes and core's, says what it could not carry over, and writes it beside the file
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
   bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
 
@@ -231,6 +234,7 @@ COMMANDS = {
     "serve": serve,
     "test": test,
     "types": types,
+    "convert": convert_workflow,
     "models": models,
     "bench": bench,
 }

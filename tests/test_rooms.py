@@ -16,7 +16,7 @@ MOST_LINES = 320
 # What each room may import, beside itself. A file belongs to the innermost room that holds it; "" is the pack's
 # __init__.py. What is not written down here is an arrow upwards.
 ENDPOINTS = {f"endpoints/{room}" for room in ("protocol", "inputs", "comfyui", "requests", "web")}
-PRODUCT = {"motion_modules", "video", "endpoints", "nodes"} | ENDPOINTS
+PRODUCT = {"motion_modules", "video", "endpoints", "nodes", "replacements"} | ENDPOINTS
 DEVELOPMENT = {"tiny", "tiny/domain", "dev_server", "tiny/scoring"}
 ARROWS: dict[str, set[str]] = {
     "motion_modules": set(),
@@ -27,14 +27,15 @@ ARROWS: dict[str, set[str]] = {
     "endpoints/requests": {"endpoints/protocol", "endpoints/inputs", "endpoints/comfyui"},
     "endpoints/web": {"endpoints/protocol", "endpoints/inputs", "endpoints/comfyui", "endpoints/requests"},
     "endpoints": ENDPOINTS,
+    "replacements": set(),
     "nodes": {"motion_modules", "video"},
-    "": {"nodes", "endpoints", "motion_modules"},
+    "": {"nodes", "endpoints", "motion_modules", "replacements"},
     "tiny": set(),
     "tiny/domain": {"tiny"},
     "dev_server": {"tiny", "tiny/domain", "endpoints"},
     "tiny/scoring": {"tiny", "tiny/domain", "dev_server"},
     "tiny/training": {"tiny", "tiny/domain", "dev_server", "motion_modules"},
-    "bootstrap": set(),
+    "bootstrap": {"replacements"},
     "dev.py": {"bootstrap"},
     "benchmarks": PRODUCT | DEVELOPMENT,
     "tests": {"", "dev.py", "bootstrap", "benchmarks"} | PRODUCT | DEVELOPMENT,

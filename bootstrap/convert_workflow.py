@@ -1,0 +1,48 @@
+"""`python3 dev.py convert FILE`: a workflow made for other AnimateDiff packs becomes one for this pack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from replacements.convert import Conversion, convert
+
+
+def convert_workflow(arguments: list[str]) -> int:
+    """Writes `NAME converted.json` beside each file and says what was replaced, what stays, and what is lost."""
+    if not arguments or arguments[0].startswith("-"):
+        print(
+            "usage: python3 dev.py convert FILE [FILE ...]  # a workflow of ComfyUI's page, or an API prompt"
+        )
+        return 2
+    return max(convert_file(Path(name)) for name in arguments)
+
+
+def convert_file(path: Path) -> int:
+    try:
+        conversion = convert(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        print(f"{path}: can't be read: {error}", file=sys.stderr)
+        return 1
+    report(path, conversion)
+    if not conversion.replaced:
+        return 0
+    target = path.with_name(f"{path.stem} converted.json")
+    if target.exists():
+        print(f"{target} exists and was left alone. Move it away and run this again.", file=sys.stderr)
+        return 1
+    target.write_text(json.dumps(conversion.document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"  written: {target}")
+    return 0
+
+
+def report(path: Path, conversion: Conversion) -> None:
+    print(f"{path}: {len(conversion.replaced)} nodes replaced")
+    for type, number in Counter(type for _, type in conversion.replaced).items():
+        print(f"  {number} x {type}")
+    for note in conversion.notes:
+        print(f"  lost: {note}")
+    for id, type in conversion.left:
+        print(f"  stays: {type} (node {id}); nothing here replaces it")

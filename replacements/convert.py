@@ -1,0 +1,80 @@
+"""Rewrites a workflow made for other AnimateDiff packs, an API prompt or a UI file, to this pack's nodes and core's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .api_prompts import read_prompt, write_prompt
+from .graph import HANDING_ON, Graph, Node, Note, Source
+from .rules import RULES, is_peer, is_setting
+from .ui_files import read_workflow, write_workflow
+
+SUBGRAPH = "a node of another pack inside a subgraph is left as it is: unpack the subgraph first."
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """replaced: what was taken out, by id and type. left: what other packs' nodes remain. notes: what got lost."""
+
+    document: dict[str, Any]
+    replaced: list[tuple[Any, str]]
+    left: list[tuple[Any, str]]
+    notes: list[Note]
+
+
+def convert(document: dict[str, Any], is_wanted: Callable[[str], bool] = is_peer) -> Conversion:
+    """The document rewritten; the one that is given is not changed.
+
+    Args:
+        document: an API prompt, or a UI file of schema 0.4 or 1.
+        is_wanted: tells by its type whether a node is to be replaced, such as where the host does not know it.
+
+    Errors: ValueError where the document is neither.
+    """
+    is_ui_file = isinstance(document.get("nodes"), list)
+    if not is_ui_file and not (
+        document and all(isinstance(node, dict) and "class_type" in node for node in document.values())
+    ):
+        raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
+    graph = read_workflow(document) if is_ui_file else read_prompt(document)
+    replace_all(graph, is_wanted)
+    left = [(node.id, node.type) for node in graph.nodes.values() if is_peer(node.type)]
+    notes = [*graph.notes, *(inner_notes(document) if is_ui_file else [])]
+    replaced = [(node.id, node.type) for node in graph.replaced]
+    if replaced:
+        document = write_workflow(graph, document) if is_ui_file else write_prompt(graph, document)
+    return Conversion(document, replaced, left, notes)
+
+
+def replace_all(graph: Graph, is_wanted: Callable[[str], bool]) -> None:
+    for type, rule in RULES.items():
+        for node in [node for node in graph.nodes.values() if node.type == type and is_wanted(type)]:
+            if node.id in graph.nodes:
+                rule(graph, node)
+    if not graph.replaced:
+        return
+    while unused := [node for node in graph.nodes.values() if is_over(graph, node, is_wanted)]:
+        for node in unused:
+            graph.remove(node)
+            if node.type not in HANDING_ON:
+                graph.replaced.append(node)
+
+
+def is_over(graph: Graph, node: Node, is_wanted: Callable[[str], bool]) -> bool:
+    """Whether a node only served one that is gone: settings, and what handed settings on."""
+    if graph.is_used(node):
+        return False
+    if node.type not in HANDING_ON:
+        return is_setting(node.type) and is_wanted(node.type)
+    if any(other.type == "GetNode" and node.type == "SetNode" for other in graph.named_alike(node)):
+        return False
+    found = graph.origin(Source(node.id, 0))
+    return found is not None and is_setting(found[0].type) and is_wanted(found[0].type)
+
+
+def inner_notes(workflow: dict[str, Any]) -> list[Note]:
+    subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
+    nodes = (node for subgraph in subgraphs for node in subgraph.get("nodes", []))
+    return [Note(node["id"], node["type"], SUBGRAPH) for node in nodes if is_peer(node["type"])]

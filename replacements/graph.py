@@ -1,0 +1,129 @@
+"""A workflow as nodes with named inputs, whatever the file it came from: what the rules of this room read and change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+Id = int | str
+MUTED, BYPASSED = 2, 4  # of a UI file's `mode`
+HANDING_ON = ("Reroute", "GetNode", "SetNode")  # the page's own, and KJNodes'
+
+
+class Source(NamedTuple):
+    """One output of a node: what a link begins at."""
+
+    node: Id
+    slot: int
+
+
+class Note(NamedTuple):
+    """What could not be carried over, in words for the person who opens the workflow."""
+
+    node: Id
+    type: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.type} (node {self.node}): {self.text}"
+
+
+@dataclass
+class Node:
+    """inputs: by name, a value or the Source it is linked to. like: the node that this one was made for."""
+
+    id: Id
+    type: str
+    inputs: dict[str, Any]
+    mode: int = 0
+    like: Node | None = None
+
+    def source(self, name: str) -> Source | None:
+        found = self.inputs.get(name)
+        return found if isinstance(found, Source) else None
+
+
+@dataclass
+class Graph:
+    nodes: dict[Id, Node]
+    notes: list[Note] = field(default_factory=list)
+    replaced: list[Node] = field(default_factory=list)
+
+    def consumers(self, source: Source) -> Iterator[tuple[Node, str]]:
+        """The nodes, with the names of their inputs, that an output is linked to."""
+        for node in list(self.nodes.values()):
+            for name, value in list(node.inputs.items()):
+                if isinstance(value, Source) and value == source:
+                    yield node, name
+
+    def is_used(self, node: Node) -> bool:
+        return any(
+            isinstance(value, Source) and value.node == node.id
+            for other in self.nodes.values()
+            for value in other.inputs.values()
+        )
+
+    def origin(self, source: Source | None) -> tuple[Node, int] | None:
+        """The node that really makes what a link carries: past reroutes, Set and Get nodes and bypassed nodes.
+
+        None where nothing arrives, as behind a muted node.
+        """
+        while source is not None and source.node in self.nodes:
+            node = self.nodes[source.node]
+            if node.mode == MUTED:
+                return None
+            if node.mode != BYPASSED and node.type not in HANDING_ON:
+                return node, source.slot
+            source = self._passed_on(node)
+        return None
+
+    def _passed_on(self, node: Node) -> Source | None:
+        if node.type == "GetNode":
+            node = next((other for other in self.named_alike(node) if other.type == "SetNode"), node)
+        if (
+            node.mode == BYPASSED
+        ):  # the host passes on what has the output's type: with these, what comes before
+            return next((node.source(name) for name in node.inputs if name.startswith("prev")), None)
+        return next((value for value in node.inputs.values() if isinstance(value, Source)), None)
+
+    def named_alike(self, node: Node) -> list[Node]:
+        """The Set and Get nodes of the same name."""
+        alike = [other for other in self.nodes.values() if other.type in ("SetNode", "GetNode")]
+        return [other for other in alike if other.inputs.get("name") == node.inputs.get("name")]
+
+    def add(self, type: str, like: Node, **inputs: Any) -> Source:
+        """A new node in the place and mode of `like`; inputs that are None are left out. Returns its first output."""
+        numbers = [int(id) for id in self.nodes if str(id).isdecimal()]
+        number: Id = (
+            max([*numbers, *(int(old.id) for old in self.replaced if str(old.id).isdecimal())], default=0) + 1
+        )
+        number = number if all(isinstance(id, int) for id in self.nodes) else str(number)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        self.nodes[number] = Node(number, type, given, like.mode, like)
+        return Source(number, 0)
+
+    def replace(self, old: Node, outputs: dict[int, Source | None]) -> None:
+        """Takes `old` away; who was linked to its outputs is linked to `outputs` instead, or to nothing, with a note."""
+        self.remove(old)
+        self.replaced.append(old)
+        for node in self.nodes.values():
+            for name, value in list(node.inputs.items()):
+                if not isinstance(value, Source) or value.node != old.id:
+                    continue
+                new = outputs.get(value.slot)
+                if new is not None:
+                    node.inputs[name] = new
+                    continue
+                del node.inputs[name]
+                if node.type not in HANDING_ON:
+                    self.note(
+                        old,
+                        f"output {value.slot} went to {name} of {node.type} (node {node.id}); nothing takes its place.",
+                    )
+
+    def remove(self, node: Node) -> None:
+        del self.nodes[node.id]
+
+    def note(self, node: Node, text: str) -> None:
+        self.notes.append(Note(node.id, node.type, text))

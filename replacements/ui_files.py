@@ -1,0 +1,173 @@
+"""UI files (schema 0.4 and 1) as graphs, and back. Only what a replacement changes is written anew."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from .graph import Graph, Id, Node, Source
+from .known_nodes import KNOWN_NODES, filled
+from .widgets import ORDERS
+
+Workflow = dict[str, Any]
+WIDTH, GAP, TITLE, ROW = 320, 20, 30, 24
+
+
+def links_of(workflow: Workflow) -> dict[int, tuple[Id, int, Id, int, str]]:
+    """By link id: origin and its slot, target and its slot, type."""
+    found = {}
+    for link in workflow.get("links", []):
+        if isinstance(link, dict):
+            names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+            link = [link.get(name) for name in names]
+        if link:
+            found[link[0]] = tuple(link[1:6])
+    return found
+
+
+def read_workflow(workflow: Workflow) -> Graph:
+    links = links_of(workflow)
+    nodes = {}
+    for entry in workflow["nodes"]:
+        inputs = values_of(entry)
+        for number, socket in enumerate(entry.get("inputs") or []):
+            link = links.get(socket.get("link"))
+            if link:
+                inputs[socket.get("name") or f"input {number}"] = Source(link[0], link[1])
+        nodes[entry["id"]] = Node(entry["id"], entry["type"], inputs, entry.get("mode", 0))
+    return Graph(nodes)
+
+
+def order_of(type: str) -> list[str]:
+    return list(KNOWN_NODES[type].widgets) if type in KNOWN_NODES else list(ORDERS.get(type, ()))
+
+
+def values_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """The values of a node by name, as far as the order of its widgets is known."""
+    values = entry.get("widgets_values") or []
+    if isinstance(values, dict):
+        return {name: value for name, value in values.items() if name != "videopreview"}
+    return dict(zip(order_of(entry["type"]), values, strict=False))
+
+
+def write_workflow(graph: Graph, before: Workflow) -> Workflow:
+    """The file with the graph's nodes and links; ids of links that stay are kept."""
+    written = copy.deepcopy(before)
+    entries = {entry["id"]: entry for entry in written["nodes"]}
+    old = {(link[0], link[1], link[2], name): id for id, link, name in named_links(before)}
+    next_link = max([*links_of(before), before.get("last_link_id") or 0], default=0)
+    stacked: dict[Id, int] = {}  # by node of the file, how high the nodes that stand above its place reach
+    for node in graph.nodes.values():
+        if node.like is not None:
+            original = entries[first_like(node).id]
+            entries[node.id] = new_entry(graph, node, original, stacked)
+        else:
+            patch_values(node, entries[node.id])
+    kept = [entries[id] for id in graph.nodes]
+    for entry in kept:
+        for output in entry.get("outputs") or []:
+            output["links"] = []
+    links = []
+    for node in graph.nodes.values():
+        sockets = entries[node.id].get("inputs") or []
+        for number, socket in enumerate(sockets):
+            name = socket.get("name") or f"input {number}"
+            source = node.source(name)
+            socket["link"] = None
+            if source is None:
+                continue
+            id = old.get((*source, node.id, name))
+            if id is None:
+                id = next_link = next_link + 1
+            outputs = entries[source.node].get("outputs") or []
+            if source.slot < len(outputs):
+                outputs[source.slot]["links"].append(id)
+            socket["link"] = id
+            links.append([id, source.node, source.slot, node.id, number, socket.get("type", "*")])
+    written["nodes"] = kept
+    written["links"] = as_before(sorted(links), before)
+    ids = [id for id in graph.nodes if isinstance(id, int)]
+    for place, name in ((written, "last_{}_id"), (written.get("state", {}), "last{}Id")):
+        if place is written or place:
+            for kind, last in (("node", max(ids, default=0)), ("link", next_link)):
+                key = name.format(kind if place is written else kind.title())
+                if key in place:
+                    place[key] = max(place[key] or 0, last)
+    return written
+
+
+def named_links(workflow: Workflow) -> list[tuple[int, tuple[Id, int, Id, int, str], str]]:
+    """Each link with the name of the input that it leads to."""
+    sockets = {entry["id"]: entry.get("inputs") or [] for entry in workflow["nodes"]}
+    found = []
+    for id, link in links_of(workflow).items():
+        for number, socket in enumerate(sockets.get(link[2], [])):
+            if socket.get("link") == id:
+                found.append((id, link, socket.get("name") or f"input {number}"))
+    return found
+
+
+def as_before(links: list[list[Any]], before: Workflow) -> list[Any]:
+    if not any(isinstance(link, dict) for link in before.get("links", [])):
+        return links
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    return [dict(zip(names, link, strict=True)) for link in links]
+
+
+def first_like(node: Node) -> Node:
+    """The node of the file that a new one was made for."""
+    while node.like is not None:
+        node = node.like
+    return node
+
+
+def new_entry(graph: Graph, node: Node, original: dict[str, Any], stacked: dict[Id, int]) -> dict[str, Any]:
+    """A node of the file for a new one; those after the first of an original are put above it, one on the other."""
+    known, values = KNOWN_NODES[node.type], filled(node.type, node.inputs)
+    height = TITLE + ROW * (len(known.widgets) + max(len(known.sockets), len(known.outputs)))
+    x, y = position(original)
+    if original["id"] in stacked:
+        stacked[original["id"]] += height + TITLE + GAP
+        y -= stacked[original["id"]]
+    else:
+        stacked[original["id"]] = 0
+    linked = [name for name in values if isinstance(values[name], Source)]
+    sockets: list[dict[str, Any]] = [
+        {"name": name, "type": type, "link": None} for name, type in known.sockets.items()
+    ]
+    sockets += [
+        {"name": name, "type": known.type_of(name), "widget": {"name": name}, "link": None}
+        for name in linked
+        if name in known.widgets
+    ]
+    defaults = {name: default for name, (_, default) in known.widgets.items()}
+    for name in linked:  # the page keeps the value of a PrimitiveNode on both of its ends
+        defaults[name] = graph.nodes[values[name].node].inputs.get("value", defaults.get(name))
+    return {
+        "id": node.id,
+        "type": node.type,
+        "pos": [x, y],
+        "size": [WIDTH, height],
+        "flags": {},
+        "order": original.get("order", 0),
+        "mode": node.mode,
+        "inputs": sockets,
+        "outputs": [{"name": name, "type": type, "links": []} for name, type in known.outputs],
+        "properties": {"Node name for S&R": node.type},
+        "widgets_values": [defaults[name] if name in linked else values[name] for name in known.widgets],
+    }
+
+
+def position(entry: dict[str, Any]) -> tuple[float, float]:
+    """Of a node; files of 2023 wrote it as an object with the keys 0 and 1."""
+    place = entry.get("pos", [0, 0])
+    return (place["0"], place["1"]) if isinstance(place, dict) else (place[0], place[1])
+
+
+def patch_values(node: Node, entry: dict[str, Any]) -> None:
+    """Writes back what a rule changed in a node that stays, such as a sampler's cfg."""
+    values = entry.get("widgets_values")
+    if isinstance(values, list):
+        for place, name in enumerate(order_of(entry["type"])[: len(values)]):
+            if not isinstance(node.inputs.get(name), Source | None):
+                values[place] = node.inputs[name]

@@ -1,0 +1,38 @@
+"""A workflow made for other AnimateDiff packs, dropped on the real page: the page offers this pack's nodes for theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.replacements.convert import convert
+from fast_animatediff.tests.workflows.graphs import read
+
+pytestmark = pytest.mark.browser
+PEERS = Path(__file__).resolve().parents[1] / "replacements" / "peers"
+
+
+def types(workflow: dict) -> list[str]:
+    return sorted(node["type"] for node in workflow["nodes"])
+
+
+@pytest.mark.parametrize("name", ["text to video", "camera moves"])
+def test_the_page_replaces_the_nodes_and_runs_what_it_made(
+    visit: Callable[..., dict], comfy_server: ComfyServer, name: str
+) -> None:
+    path = PEERS / f"{name}.json"
+    result = visit("open_peer.js", path, "Confirm")
+    expected = convert(read(path)).document
+    assert types(result["workflow"]) == types(expected)
+    assert f"{len(convert(read(path)).replaced)} nodes" in result["question"]
+    assert result["complaints"] == [] and result["dialogs"] == []
+    assert comfy_server.client.run(result["output"]).files(comfy_server.base)
+
+
+def test_who_declines_keeps_the_nodes(visit: Callable[..., dict]) -> None:
+    path = PEERS / "text to video.json"
+    result = visit("open_peer.js", path, "Cancel")
+    assert sorted(result["types"]) == types(read(path))

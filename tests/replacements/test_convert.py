@@ -1,0 +1,255 @@
+"""Converting without a server: what is carried over, what is said to be lost, what is left alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fast_animatediff.replacements.convert import Conversion, convert
+from fast_animatediff.replacements.rules import RULES, SETTINGS
+from fast_animatediff.tests.workflows.graphs import Prompt, read
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = sorted(Path(__file__).with_name("peers").glob("*.json"))
+
+
+def node(type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": type, "inputs": inputs, "_meta": {"title": type}}
+
+
+def only(conversion: Conversion, type: str) -> dict[str, Any]:
+    (found,) = (entry for entry in conversion.document.values() if entry["class_type"] == type)
+    return found["inputs"]
+
+
+def loaded(**inputs: Any) -> dict[str, Any]:
+    return node(
+        "ADE_AnimateDiffLoaderGen1",
+        model=["1", 0],
+        model_name="mm.ckpt",
+        beta_schedule="autoselect",
+        **inputs,
+    )
+
+
+def with_sampler(**nodes: dict[str, Any]) -> Prompt:
+    return {
+        "1": node("CheckpointLoaderSimple", ckpt_name="sd15.safetensors"),
+        **nodes,
+        "99": node(
+            "KSampler", model=["9", 0], seed=1, steps=20, cfg=8.0, sampler_name="euler", scheduler="normal"
+        ),
+    }
+
+
+@pytest.mark.parametrize("path", PEERS, ids=lambda path: path.stem)
+def test_the_given_document_is_not_changed_and_a_converted_one_stays_as_it_is(path: Path) -> None:
+    document = read(path)
+    before = copy.deepcopy(document)
+    converted = convert(document).document
+    assert document == before
+    again = convert(converted)
+    assert again.replaced == [] and again.document == converted
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PEERS if "api" not in path.stem], ids=lambda path: path.stem
+)
+def test_links_of_a_converted_file_agree_with_its_sockets(path: Path) -> None:
+    workflow = convert(read(path)).document
+    nodes = {entry["id"]: entry for entry in workflow["nodes"]}
+    ids = [link[0] for link in workflow["links"]]
+    assert (
+        len(ids) == len(set(ids))
+        and max(ids) <= workflow["last_link_id"]
+        and max(nodes) <= workflow["last_node_id"]
+    )
+    for id, origin, slot, target, place, _ in workflow["links"]:
+        assert nodes[target]["inputs"][place]["link"] == id
+        assert id in nodes[origin]["outputs"][slot]["links"]
+    assert sum(
+        socket["link"] is not None for entry in nodes.values() for socket in entry.get("inputs", [])
+    ) == len(ids)
+
+
+def test_other_packs_nodes_stay_and_stay_connected() -> None:
+    prompt = with_sampler(**{"5": loaded(), "9": node("FreeU (somebody's)", model=["5", 0], strength=0.3)})
+    conversion = convert(prompt)
+    (apply,) = (
+        id for id, entry in conversion.document.items() if entry["class_type"] == "FAD_ApplyMotionModule"
+    )
+    assert conversion.document["9"] == node("FreeU (somebody's)", model=[apply, 0], strength=0.3)
+    assert conversion.notes == [] and conversion.left == []
+
+
+def test_a_node_that_nothing_replaces_stays_and_is_named() -> None:
+    prompt = {
+        "1": node("ACN_SparseCtrlLoaderAdvanced", sparsectrl_name="v3"),
+        "2": node("ControlNetLoaderAdvanced", control_net_name="a"),
+    }
+    conversion = convert(prompt)
+    assert conversion.left == [("1", "ACN_SparseCtrlLoaderAdvanced")]
+    assert conversion.document["1"] == prompt["1"]
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("ad_keyframes", "ADE_AnimateDiffKeyframe"),
+        ("ad_settings", "ADE_AnimateDiffSettings"),
+        ("per_block", "ADE_PerBlock_SD15_LowLevel"),
+    ],
+)
+def test_what_a_loader_loses_is_said_and_goes(name: str, kind: str) -> None:
+    conversion = convert(with_sampler(**{"5": node(kind, x=1), "9": loaded(**{name: ["5", 0]})}))
+    (note,) = conversion.notes
+    assert name in note.text and note.node == "9"
+    assert conversion.left == [] and kind not in json.dumps(conversion.document)
+
+
+def test_values_out_of_range_are_moved_to_the_nearest_with_a_note() -> None:
+    scale = node("ADE_MultivalDynamic", float_val=2.6)
+    conversion = convert(with_sampler(**{"5": scale, "9": loaded(scale_multival=["5", 0])}))
+    assert only(conversion, "FAD_ApplyMotionModule")["motion_scale"] == 2.0
+    assert ["2.6" in note.text and "2" in note.text for note in conversion.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    "theirs, ours, lost",
+    [
+        ("autoselect", "auto", 0),
+        ("lcm", "lcm 50 linear (AnimateDiff-Evolved)", 0),
+        ("lcm[100_ots]", "auto", 1),
+        ("use existing", "linear (SD1.5)", 1),
+    ],
+)
+def test_beta_schedules_keep_their_meaning_or_are_named(theirs: str, ours: str, lost: int) -> None:
+    loader = loaded()
+    loader["inputs"]["beta_schedule"] = theirs
+    conversion = convert(with_sampler(**{"9": loader}))
+    assert only(conversion, "FAD_ApplyMotionModule")["beta_schedule"] == ours
+    assert len(conversion.notes) == lost and all(theirs in note.text for note in conversion.notes)
+
+
+def test_a_linked_number_stays_linked() -> None:
+    cap = node("PrimitiveInt", value=24)
+    conversion = convert(
+        {"1": cap, "2": node("VHS_LoadVideo", video="a.mp4", force_rate=8, frame_load_cap=["1", 0])}
+    )
+    assert only(conversion, "FAD_LoadVideoFrames")["max_frames"] == ["1", 0]
+
+
+@pytest.mark.parametrize(
+    "theirs, ours, lost",
+    [
+        ({"force_rate": 12, "select_every_nth": 3}, {"fps": 4}, 0),
+        ({"force_rate": 8, "skip_first_frames": 20}, {"fps": 8, "start_seconds": 2.5}, 0),
+        ({"force_rate": 0, "select_every_nth": 2}, {"fps": 0}, 1),
+        ({"force_size": "512x512"}, {"size": "square 512x512"}, 0),
+        ({"custom_width": 576, "custom_height": 1024}, {"size": "portrait_16_9 576x1024"}, 0),
+        ({"force_size": "Disabled", "custom_width": 512, "custom_height": 512}, {"size": "source"}, 0),
+        ({"format": "Mochi"}, {}, 1),
+    ],
+)
+def test_the_choice_of_frames_is_carried_over_to_seconds(theirs: dict, ours: dict, lost: int) -> None:
+    conversion = convert({"1": node("VHS_LoadVideo", **{"video": "a.mp4", "force_rate": 8, **theirs})})
+    assert only(conversion, "FAD_LoadVideoFrames").items() >= {"file": "a.mp4", **ours}.items()
+    assert len(conversion.notes) == lost
+
+
+def test_a_file_outside_of_the_input_folder_is_named() -> None:
+    inside, outside = (
+        convert({"1": node("VHS_LoadVideoPath", video=path)}) for path in ("input/a b.mp4", "C:\\x\\a.mp4")
+    )
+    assert only(inside, "FAD_LoadVideoFrames")["file"] == "a b.mp4" and inside.notes == []
+    assert only(outside, "FAD_LoadVideoFrames")["file"] == "a.mp4" and "C:\\x\\a.mp4" in outside.notes[0].text
+
+
+@pytest.mark.parametrize(
+    "theirs, lost",
+    [
+        ({"format": "video/h265-mp4"}, "h265"),
+        ({"format": "video/h264-mp4", "loop_count": 3}, "loop_count"),
+        ({"format": "video/h264-mp4", "pix_fmt": "yuv420p10le"}, "pix_fmt"),
+        ({"format": "image/gif", "save_output": False}, "output folder"),
+        ({"format": "image/gif", "meta_batch": ["1", 0]}, "meta_batch"),
+    ],
+)
+def test_what_a_combined_video_loses_is_said(theirs: dict, lost: str) -> None:
+    conversion = convert({"1": node("VHS_VideoCombine", images=["7", 0], frame_rate=8, **theirs)})
+    assert [lost in note.text for note in conversion.notes] == [True]
+
+
+def test_controlnet_keeps_its_numbers_and_says_what_core_has_not() -> None:
+    names = {
+        "positive": ["7", 0],
+        "negative": ["7", 1],
+        "image": ["8", 0],
+        "strength": 0.8,
+        "start_percent": 0.1,
+        "end_percent": 0.7,
+    }
+    prompt = {
+        "1": node("ControlNetLoaderAdvanced", control_net_name="canny.safetensors"),
+        "2": node("ScaledSoftControlNetWeights", base_multiplier=0.8),
+        "3": node("ACN_AdvancedControlNetApply_v2", control_net=["1", 0], weights_override=["2", 0], **names),
+        "4": node("KSampler", positive=["3", 0], negative=["3", 1]),
+    }
+    conversion = convert(prompt)
+    inputs = only(conversion, "ControlNetApplyAdvanced")
+    assert inputs.items() >= names.items()
+    assert conversion.document[inputs["control_net"][0]]["inputs"] == {
+        "control_net_name": "canny.safetensors"
+    }
+    assert [note.text for note in conversion.notes] == ["not carried over: weights_override."]
+    assert conversion.left == []
+
+
+def test_frame_interpolation_becomes_two_nodes_and_names_the_weights() -> None:
+    prompt = {
+        "1": node(
+            "RIFE VFI", ckpt_name="rife47.pth", frames=["7", 0], multiplier=3, ensemble=True, scale_factor=1.0
+        ),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="x"),
+    }
+    conversion = convert(prompt)
+    inputs = only(conversion, "FrameInterpolate")
+    assert (inputs["multiplier"], inputs["images"]) == (3, ["7", 0])
+    assert only(conversion, "FrameInterpolationModelLoader") == {"model_name": "rife47.pth"}
+    assert ["rife47.pth" in note.text for note in conversion.notes] == [True]
+
+
+@pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
+def test_what_is_no_workflow_is_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="neither"):
+        convert(document)
+
+
+def test_at_least_85_percent_of_the_uses_in_public_workflows_are_replaced() -> None:
+    """uses.json: in how many of 193 public workflows each node of these packs stands."""
+    uses = read(Path(__file__).with_name("uses.json"))
+    carried = (set(RULES) | SETTINGS) - {"VHS_LoadVideoPath"}  # whose file has to be copied by hand
+    assert sum(number for name, number in uses.items() if name in carried) >= 0.85 * sum(uses.values())
+
+
+def test_the_command_writes_beside_the_file_and_leaves_what_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.json"
+    file.write_text(
+        json.dumps({"1": node("VHS_VideoCombine", images=["7", 0], frame_rate=8, format="video/h265-mp4")})
+    )
+    command = [sys.executable, ROOT / "dev.py", "convert", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (
+        done.returncode == 0
+        and "1 x VHS_VideoCombine" in done.stdout
+        and "lost: VHS_VideoCombine (node 1)" in done.stdout
+    )
+    written = tmp_path / "theirs converted.json"
+    assert only(convert(read(file)), "FAD_ExportVideo") == read(written)["2"]["inputs"]
+    assert subprocess.run(command, capture_output=True).returncode == 1
