@@ -22,6 +22,7 @@ from .requests.lanes import Lanes
 from .requests.preparing import Preparation
 from .requests.queue import Queue
 from .requests.results import Results
+from .requests.signing import Signer
 from .requests.webhooks import Webhooks
 from .web.routes import Routes, Service
 
@@ -55,12 +56,14 @@ def add_endpoints(
     )
     queue = Queue(jobs, preparation, settings.max_queued)
     lanes = Lanes(Shop(queue, jobs, preparation, results, settings.silence_seconds), host, connect)
-    webhooks = Webhooks(settings, jobs)
-    service = Service(settings, lanes, jobs, uploads, results)
-    addresses = [*settings.comfyui, *workers] or ([host.url] if host else [])
+    signer = Signer(data / "webhook-key")
+    webhooks = Webhooks(settings, jobs, signer)
+    service = Service(settings, lanes, jobs, uploads, results, signer)
+    for address in [*settings.comfyui, *workers] or ([host.url] if host else []):
+        lanes.add(address)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
-        queue.spawn(lanes.run(addresses))
+        queue.spawn(lanes.run())
         queue.spawn(webhooks.run(queue.ready))
         queue.spawn(expire(jobs, results, keep, queue.ready))
         runner = await listen(service)

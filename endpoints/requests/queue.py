@@ -38,7 +38,7 @@ class Taker(Protocol):
 class Queue:
     """most: how many requests may wait; more are refused with 429. has_lanes: whether there is a ComfyUI to prepare for.
 
-    ended and seconds count what has ended since the start, by endpoint and outcome.
+    Since the start: `ended` counts requests by endpoint and outcome, `seconds` adds up how long those with a result ran.
     """
 
     def __init__(self, jobs: Jobs, preparation: Preparation, most: int) -> None:
@@ -152,15 +152,21 @@ class Queue:
         if lane in self._line:
             self._line.remove(lane)
 
-    async def put_back(self, request: Request, reason: object) -> None:
-        """The request waits at its old place; its ComfyUI may still have it."""
+    async def put_back(self, request: Request, reason: object, is_over: bool = False) -> None:
+        """The request waits at its old place; its ComfyUI may go on with it, unless the attempt is over."""
         if request.is_ending:
             return
         job = request.job
         request.log.say(f"{reason}; it waits for its next turn.", "WARN")
         request.tell("given_back", worker=job.worker, attempt=job.attempt, reason=reason)
         request.began, request.step = None, 0
-        request.job = await keep_trying(lambda: self.jobs.change(job, state="waiting"))
+        if is_over:
+            over = {"worker": None, "attempts": job.attempts - request.is_counted}
+            request.job = await keep_trying(
+                lambda: self.jobs.change(job, job.leftover, state="waiting", **over)
+            )
+        else:
+            request.job = await keep_trying(lambda: self.jobs.change(job, state="waiting"))
         if request.stop.is_set():
             await self.end(request, None, request.stopped_by, job.leftover)
         else:
@@ -294,7 +300,8 @@ class Queue:
         self._open.pop(request.id, None)
         outcome = (failure.error_type or "invalid_input") if failure else "completed"
         self.ended[request.job.endpoint, outcome] += 1
-        self.seconds[request.job.endpoint] += seconds or 0.0
+        if not failure:
+            self.seconds[request.job.endpoint] += seconds or 0.0
         worker, attempt = request.job.worker, request.job.attempt
         request.tell(
             "ended", outcome=outcome, worker=worker, attempt=attempt, seconds=round(seconds or 0.0, 3)
