@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .frame_values import blend
 from .host_internals import Executor, ResBlock, output_layers, resblock_layers
 
 # In transformer_options: where the last layer leaves its features for `output_across_frames`.
 FEATURES_KEY = "fast_animatediff_features"
 
 
-def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float = 1.0) -> Tensor:
+def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float | Tensor = 1.0) -> Tensor:
     """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames."""
     height = x.shape[2]
     clips = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
     clips = rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
-    return clips if strength == 1.0 else torch.lerp(norm(x), clips, strength)
+    return clips if isinstance(strength, float) and strength == 1.0 else blend(norm(x), clips, strength)
 
 
 def resblock_across_frames(
-    block: ResBlock, x: Tensor, emb: Tensor, frames: int, strength: float = 1.0
+    block: ResBlock, x: Tensor, emb: Tensor, frames: int, strength: float | Tensor = 1.0
 ) -> Tensor:
     """An SD1.5 ResBlock (no resampling, no scale-shift norm) with both norms across the frames."""
     (first_norm, *first_layers), project_emb, (second_norm, *second_layers), skip = resblock_layers(block)
@@ -56,7 +56,7 @@ def output_across_frames(
     The host has no hook between the last block and the output norm, so the last layer's features are kept and the plain
     output is dropped: one small convolution (to 4 channels) too many.
     """
-    features: list[tuple[Tensor, int, float]] = []
+    features: list[tuple[Tensor, int, float | Tensor]] = []
     transformer_options = {**transformer_options, FEATURES_KEY: features}
     output = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     if not features:
