@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from .frame_values import blend
 from .host_internals import Executor, ResBlock, output_layers, resblock_layers
 
 # In transformer_options: where the last layer leaves its features for `output_across_frames`.
 FEATURES_KEY = "fast_animatediff_features"
 
 
-def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float = 1.0) -> Tensor:
+def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float | Tensor = 1.0) -> Tensor:
     """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames."""
     clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # "(b f) c h w -> b c f h w"
     normal = norm(clips.flatten(2, 3)).unflatten(2, clips.shape[2:4])
     normal = normal.transpose(1, 2).flatten(0, 1)
-    return normal if strength == 1.0 else torch.lerp(norm(x), normal, strength)
+    return normal if isinstance(strength, float) and strength == 1.0 else blend(norm(x), normal, strength)
 
 
 def resblock_across_frames(
-    block: ResBlock, x: Tensor, emb: Tensor, frames: int, strength: float = 1.0
+    block: ResBlock, x: Tensor, emb: Tensor, frames: int, strength: float | Tensor = 1.0
 ) -> Tensor:
     """An SD1.5 ResBlock (no resampling, no scale-shift norm) with both norms across the frames."""
     (first_norm, *first_layers), project_emb, (second_norm, *second_layers), skip = resblock_layers(block)
@@ -55,7 +55,7 @@ def output_across_frames(
     The host has no hook between the last block and the output norm, so the last layer's features are kept and the plain
     output is dropped: one small convolution (to 4 channels) too many.
     """
-    features: list[tuple[Tensor, int, float]] = []
+    features: list[tuple[Tensor, int, float | Tensor]] = []
     transformer_options = {**transformer_options, FEATURES_KEY: features}
     output = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     if not features:
