@@ -3,11 +3,12 @@
 from .frames import half_of, play_order
 from .preview import write_preview
 from .reading import open_source
-from .reading.animated_image import AnimatedImageSource, is_animated_image
+from .reading.animated_image import AnimatedImageSource, is_animated_image, is_still_image
 from .reading.audio import SourceAudio, trimmed_audio
 from .reading.container import EXTENSIONS, Limits
 from .reading.decode import Clip, frames_in_chunks, load_clip
 from .reading.describe import ClipDescription, describe_clip
+from .reading.image_folder import ImageFolderSource, numbered_pictures
 from .reading.selected_frames import SelectedFrames
 from .reading.source import Source
 from .reading.tensor_source import TensorSource
@@ -33,6 +34,7 @@ __all__ = [
     "EXTENSIONS",
     "Export",
     "FrameStream",
+    "ImageFolderSource",
     "Limits",
     "SelectedFrames",
     "Selection",
@@ -50,7 +52,9 @@ __all__ = [
     "half_of",
     "in_chunks",
     "is_animated_image",
+    "is_still_image",
     "load_clip",
+    "numbered_pictures",
     "open_source",
     "play_order",
     "trimmed_audio",

@@ -19,6 +19,8 @@ from .source import Source
 RIFF, WEBP = b"RIFF", b"WEBP"
 WEBP_ANIMATION = 0x02
 RIFF_HEAD, FRAME_HEAD = 12, 16  # bytes
+STILLS = (b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")  # JPEG, BMP and TIFF
+STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 OPAQUE = (255, 255)  # the extremes of alpha
 
 
@@ -34,6 +36,15 @@ def is_animated_image(path: str) -> bool:
             return _is_animated(file)
     except OSError:
         return False
+
+
+def is_still_image(path: str) -> bool:
+    """Whether a file is a picture that does not move, by its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+        file.seek(0)
+        still = head.startswith(STILLS) or (head[4:8] == b"ftyp" and head[8:12] in STILL_BRANDS)
+        return still or (is_image(head) and not _is_animated(file))
 
 
 def _is_animated(file: BinaryIO) -> bool:
@@ -77,14 +88,7 @@ class AnimatedImageSource(Source):
 
     def pixels(self, frame: Image.Image, width: int, height: int) -> np.ndarray:
         """The frame scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
-        opaque = "A" not in frame.mode or frame.getchannel("A").getextrema() == OPAQUE
-        picture = frame.convert("RGB") if opaque else frame.convert("RGBA").convert("RGBa")
-        if picture.size != (width, height):
-            smaller = width * height < picture.width * picture.height
-            picture = picture.resize(
-                (width, height), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-            )
-        return np.array(picture)
+        return scaled_picture(frame, width, height)
 
     def _open(self, limits: Limits) -> tuple[int, int]:
         """Width and height of the canvas."""
@@ -119,6 +123,19 @@ class AnimatedImageSource(Source):
             self._webp.seek(index)
             self._webp.load()
             yield Fraction(self._webp.info.get("duration") or 0) / 1000, self._webp.copy()
+
+
+def scaled_picture(picture: Image.Image, width: int, height: int) -> np.ndarray:
+    """A picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
+    transparent = picture.has_transparency_data
+    opaque = not transparent or picture.convert("RGBA").getchannel("A").getextrema() == OPAQUE
+    picture = picture.convert("RGB") if opaque else picture.convert("RGBA").convert("RGBa")
+    if picture.size != (width, height):
+        smaller = width * height < picture.width * picture.height
+        picture = picture.resize(
+            (width, height), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+        )
+    return np.array(picture)
 
 
 def webp_delays(file: BinaryIO) -> list[Fraction]:

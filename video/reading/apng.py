@@ -140,10 +140,14 @@ def _decoded(chunks: list[Chunk]) -> Image.Image:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
-    picture: Image.Image = Image.open(io.BytesIO(SIGNATURE + b"".join(parts)), formats=("PNG",))
-    if picture.mode.startswith("I"):  # 16-bit greys, which Pillow would cut off at 255
-        picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
-    return picture.convert("RGBA")
+    return eight_bits(Image.open(io.BytesIO(SIGNATURE + b"".join(parts)), formats=("PNG",))).convert("RGBA")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16-bit greys, which Pillow would cut off at 255, as one of 8 bits; others as they are."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
 
 
 def _chunks(file: BinaryIO) -> Iterator[Chunk]:
