@@ -1,6 +1,7 @@
 """Shows, then downloads the weights that the workflows name into a ComfyUI's model folders: resumable and checked.
 
-Run it as `python3 dev.py models`, or alone wherever huggingface_hub is installed.
+Run it as `python3 dev.py models`, or with the Python of a ComfyUI, which has huggingface_hub:
+`python custom_nodes/fast-animatediff/bootstrap/download_models.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,10 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
+from which_models import LIST, PACK, DownloadError, choose, own_checkpoint
 
-LIST = Path(__file__).resolve().parents[1] / "workflows" / "models" / "models.json"
 HUB = "https://huggingface.co/"
 AGAIN = "then run the same command again; it continues where it stopped."
-
-
-class DownloadError(RuntimeError):
-    """Why a file was not downloaded and what to do next, written for the console."""
 
 
 class NoConnection(DownloadError):
@@ -37,7 +34,8 @@ class NoConnection(DownloadError):
 
 @dataclass
 class Weights:
-    """One file of the list. `bytes` and `sha256` are None where only the hub knows them, until it is asked."""
+    """One file of the list. `bytes` and `sha256` are None where only the hub knows them, until it is asked; until then
+    `about_bytes` has the size that its page shows."""
 
     name: str
     folder: str
@@ -47,6 +45,7 @@ class Weights:
     licence: str
     credit: str
     target: Path
+    about_bytes: int = 0
     commit: str | None = None  # of the hub's file, once asked
     is_listed: bool = False  # whether the list itself has the sha256
 
@@ -141,20 +140,27 @@ def read_list(path: Path, models: Path) -> list[Weights]:
     ]
 
 
-def choose(wanted: list[Weights], words: list[str]) -> list[Weights]:
-    """Those with one of the words in `folder/name`, whatever its case; without words all of them."""
-    found = [
-        w
-        for w in wanted
-        if not words or any(word.lower() in f"{w.folder}/{w.name}".lower() for word in words)
+def without_checkpoint(wanted: list[Weights], models: Path) -> list[Weights]:
+    """Leaves the checkpoint out, and says so, where another one of its kind is there already."""
+    lacking = [
+        weights for weights in wanted if weights.folder == "checkpoints" and weights.state == "missing"
     ]
-    if not found:
-        raise DownloadError(f"No file of the list has {' or '.join(words)} in its folder or name.")
-    return found
+    own = own_checkpoint(models) if lacking else None
+    if own is None:
+        return wanted
+    for weights in lacking:
+        print(f"{own} is an SD1.5 checkpoint: choose it in Load Checkpoint instead of {weights.name}.")
+        print(f"For that one too ({readable(weights.bytes or weights.about_bytes)}): --only {weights.name}\n")
+    return [weights for weights in wanted if weights not in lacking]
 
 
 def find_models_folder(named: str | None) -> Path:
-    """The models folder of a ComfyUI; raises DownloadError where there is none."""
+    """The models folder of a ComfyUI: the named one, else the one whose custom_nodes this pack lies in.
+
+    Errors: DownloadError where there is none.
+    """
+    if not named and PACK.parent.name == "custom_nodes":
+        named = str(PACK.parents[1])
     if not named:
         raise DownloadError(
             "Which ComfyUI gets the files? Name its folder: --comfyui PATH (or set COMFYUI_PATH)."
@@ -216,7 +222,8 @@ def show(wanted: list[Weights], models: Path) -> None:
     """The table of files, then who made them."""
     print(f"The weights that the workflows name, in {models}\n")
     for weights in wanted:
-        size = readable(weights.bytes) if weights.bytes else "?"
+        about = f"~{readable(weights.about_bytes)}" if weights.about_bytes else "?"
+        size = readable(weights.bytes) if weights.bytes else about
         print(f"  {weights.name:<48} {weights.folder:<24} {size:>9}  {weights.state}")
     print()
     for licence, credit in dict.fromkeys((weights.licence, weights.credit) for weights in wanted):
@@ -268,11 +275,25 @@ def main(arguments: list[str]) -> int:
         help="only files with one of these words in their folder or name, such as turbo's: AnimateLCM",
     )
     parser.add_argument(
+        "--workflow",
+        nargs="+",
+        default=[],
+        metavar="TITLE",
+        help='only files that these workflows name, such as "Turbo Text to Video"',
+    )
+    parser.add_argument(
         "--list", type=Path, default=LIST, metavar="FILE", help="another list, in the form of models.json"
     )
     options = parser.parse_args(arguments)
     models = find_models_folder(options.comfyui or os.environ.get("COMFYUI_PATH"))
-    wanted = choose(read_list(options.list, models), options.only)
+    wanted = choose(read_list(options.list, models), options.only, options.workflow)
+    if not any(
+        word.lower() in weights.name.lower()
+        for word in options.only
+        for weights in wanted
+        if weights.folder == "checkpoints"
+    ):
+        wanted = without_checkpoint(wanted, models)
     problems = ask_about(wanted)
     show(wanted, models)
     print("".join(f"{problem}\n" for problem in problems), end="")

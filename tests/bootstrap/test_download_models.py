@@ -28,6 +28,7 @@ def load_script():
     spec = importlib.util.spec_from_file_location("download", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules["download"] = module
+    sys.path.insert(0, str(SCRIPT.parent))  # as it is when the script is run
     spec.loader.exec_module(module)
     return module
 

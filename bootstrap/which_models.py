@@ -1,0 +1,77 @@
+"""Which files of the list of weights are wanted, and whether a checkpoint of the same kind is there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+PACK = Path(__file__).resolve().parents[1]
+WORKFLOWS = PACK / "workflows"
+LIST = WORKFLOWS / "models" / "models.json"
+# In the header of an SD1.5 checkpoint: attention to a text of width 768.
+SD15_LAYER, SD15_SHAPE = (
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+    [320, 768],
+)
+
+
+class Listed(Protocol):
+    """A file of the list, as far as choosing it goes."""
+
+    name: str
+    folder: str
+
+
+W = TypeVar("W", bound=Listed)
+
+
+class DownloadError(RuntimeError):
+    """Why a file was not downloaded and what to do next, written for the console."""
+
+
+def choose(wanted: list[W], words: list[str], workflows: list[str]) -> list[W]:
+    """Those with one of the words in `folder/name`, whatever its case, and those that a workflow names; else all.
+
+    workflows: words of the titles of files in workflows/. Errors: DownloadError where nothing is found.
+    """
+    named = {name for title in workflows for name in names_in_workflow(title)}
+    found = [
+        w
+        for w in wanted
+        if w.name in named
+        or any(word.lower() in f"{w.folder}/{w.name}".lower() for word in words)
+        or not (words or workflows)
+    ]
+    if not found:
+        raise DownloadError(f"No file of the list has {' or '.join(words)} in its folder or name.")
+    return found
+
+
+def names_in_workflow(title: str) -> set[str]:
+    """The model files that a workflow of this pack names, for the page's dialog of missing models."""
+    files = {path.stem: path for path in sorted(WORKFLOWS.glob("*.json"))}
+    alike = [name for name in files if title.lower() == name.lower()] or [
+        name for name in files if title.lower() in name.lower()
+    ]
+    if len(alike) != 1:
+        raise DownloadError(f"Which workflow is '{title}'? Name one of these: {', '.join(alike or files)}.")
+    nodes = json.loads(files[alike[0]].read_text(encoding="utf-8"))["nodes"]
+    return {model["name"] for node in nodes for model in node.get("properties", {}).get("models", [])}
+
+
+def own_checkpoint(models: Path) -> str | None:
+    """The name of a safetensors checkpoint in models/checkpoints that has SD1.5's layout."""
+    folder = models / "checkpoints"
+    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    return next((path.relative_to(folder).as_posix() for path in files if is_sd15(path)), None)
+
+
+def is_sd15(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 1 << 26)))
+        return header.get(SD15_LAYER, {}).get("shape") == SD15_SHAPE
+    except (OSError, ValueError, AttributeError):
+        return False
