@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,21 +11,23 @@ from typing import Literal
 FILE_NAME = "render.sqlite3"
 VERSION = 1
 SCHEMA = """CREATE TABLE clips (name TEXT PRIMARY KEY, digest TEXT NOT NULL, state TEXT NOT NULL, file TEXT,
-    attempts INTEGER NOT NULL DEFAULT 0, seconds REAL, node TEXT, reason TEXT) WITHOUT ROWID"""
+    request TEXT NOT NULL, attempts INTEGER NOT NULL, seconds REAL, node TEXT, reason TEXT) WITHOUT ROWID"""
+COLUMNS = ("name", "digest", "state", "file", "request", "attempts", "seconds", "node", "reason")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """digest: of everything that makes the result what it is. state: waiting if its request may have been made already.
+    """digest: of everything that makes the result what it is. state: waiting while its request is under way.
 
-    file: its name in the folder. attempts: requests that were made for this digest. seconds and node: of the one that
-    made it. reason: why the last one failed.
+    file: its name in the folder. request: the id of the last one; attempts: how many were made for this digest.
+    seconds and node: of the one that made it. reason: why the last one failed.
     """
 
     name: str
     digest: str
     state: Literal["waiting", "done", "failed"]
     file: str | None = None
+    request: str = ""
     attempts: int = 0
     seconds: float | None = None
     node: str | None = None
@@ -44,7 +45,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / FILE_NAME, timeout=0, isolation_level=None)
+        self._db = sqlite3.connect(folder / FILE_NAME, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -66,18 +67,13 @@ class Ledger:
             raise ValueError(f"{FILE_NAME}: {error}") from None
 
     def clips(self) -> dict[str, Clip]:
-        rows = self._db.execute("SELECT name, digest, state, file, attempts, seconds, node, reason FROM clips")
+        rows = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM clips")
         return {row[0]: Clip(*row) for row in rows}
 
-    def put(self, clips: Iterable[Clip]) -> None:
-        """Stores the clips, in the place of those with their names."""
-        with self._db:
-            self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO clips (name, digest, state, file, attempts, seconds, node, reason)"
-                " VALUES (:name, :digest, :state, :file, :attempts, :seconds, :node, :reason)",
-                [vars(clip) for clip in clips],
-            )
+    def put(self, clip: Clip) -> None:
+        """Stores the clip, in the place of one with its name."""
+        marks = ", ".join(f":{name}" for name in COLUMNS)
+        self._db.execute(f"INSERT OR REPLACE INTO clips VALUES ({marks})", vars(clip))
 
     def __enter__(self) -> Ledger:
         return self

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..endpoints.requests import ENDPOINTS, InvalidRequest, validate
+from ..endpoints.protocol.schemas import ENDPOINTS, InvalidRequest, validate
 
 FIELDS = ("endpoint", "input", "name")
 NAME = re.compile(r"[^\W.][\w .,()+=@-]{0,99}")

@@ -5,6 +5,7 @@ Standard library only: Ray hands this module to the nodes by value, so that a no
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -31,6 +32,10 @@ WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 10.0  # before another attempt, after one that failed
 KEEP_SECONDS = 3600.0  # for files in the output folder: whoever asked for them has fetched them
 STOP_SECONDS = 8.0
+# Two frames of 16x16 pixels, for prompts that warm a workflow which takes a video.
+WARM_VIDEO = "warm-up.gif"
+WARM_GIF = """R0lGODlhEAAQAIEAAAAAAP8AAAD/AAAA/yH5BABkAAAALAAAAAAQABAAQAgdAAEIHEiwoMGDCBMqXMiwocOHECNKnEixosWBAQEAIfkE
+    AGQAAAAsAAAAABAAEABACDAAAQgcSLBgwQAIEyI0KFChQoYQI0o06DAhxIoLJ2rcyPEgxosfGWIMALJix5MFAwIAOw=="""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -66,6 +71,7 @@ class Worker:
         self._starts, self._began, self._draining = 0, time.monotonic(), False
         self._gpu = ""
         self._lane: dict[str, Any] = {}
+        self._told = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = threading.Event()
         remove_leftovers()
@@ -90,12 +96,13 @@ class Worker:
             "starts": self._starts,
             "seconds": time.monotonic() - self._began,
             "lane": self._lane,
+            "told_seconds": time.monotonic() - self._told,
             "pids": [os.getpid(), self._process.pid if self._process else None],
         }
 
     def tell(self, lane: dict[str, Any]) -> None:
         """What the front knows of its requests here, for those who ask this worker: state, request, step, done, failed."""
-        self._lane = lane
+        self._lane, self._told = lane, time.monotonic()
 
     def drain(self) -> None:
         """Asks whoever gives it requests to give it no more, and then to end it."""
@@ -154,6 +161,7 @@ class Worker:
         for name in OWN_FOLDERS:
             shutil.rmtree(self._base / name, ignore_errors=True)
             (self._base / name).mkdir()
+        (self._base / "input" / WARM_VIDEO).write_bytes(base64.b64decode(WARM_GIF))
         for name in SHARED_FOLDERS:
             link, target = self._base / name, Path(self._comfy.shared) / name
             if not target.is_dir():

@@ -29,6 +29,16 @@ LINE_BYTES = 1 << 24
 Report = dict[str, Any]
 
 
+def cluster_command(python: Path, ray: str) -> list[str]:
+    """The process of cluster.py. python: the one of the environment that has Ray."""
+    return [str(python), str(RUN), CLUSTER, "--ray", ray]
+
+
+def cluster_environment() -> dict[str, str]:
+    """With token authentication, unless the owner of the cluster has chosen otherwise."""
+    return {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+
+
 @dataclass(frozen=True)
 class Size:
     """How many workers there should be. most None: as many as the cluster has room for."""
@@ -68,7 +78,7 @@ class RayWorkers:
         per_node: int | None,
         demand: Callable[[], int],
     ) -> None:
-        self._command = [str(python), str(RUN), CLUSTER, "--ray", ray, "--comfy"]
+        self._command = [*cluster_command(python, ray), "--comfy"]
         self._command += [] if per_node is None else ["--per-node", str(per_node)]
         self._comfy, self._requests = comfy, demand
         self._demand = Demand(size)
@@ -106,7 +116,7 @@ class RayWorkers:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **os.environ},
+            env=cluster_environment(),
             limit=LINE_BYTES,
         )
         assert self._process.stdout is not None
