@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -25,6 +27,7 @@ from .worker import Comfy, Worker
 
 NAMESPACE = "fast-animatediff"
 LOOK_SECONDS = 0.5
+CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0  # for a worker to report; one that is silent is not reported
 
 Report = dict[str, Any]
@@ -32,9 +35,11 @@ Report = dict[str, Any]
 
 @dataclass
 class Order:
-    """What the reader at the other end wants: so many workers, these ended, and what it knows of each by its name."""
+    """What the reader wants: so many workers beside those that are leaving, these drained or ended; and what it knows of
+    each, by name."""
 
     wanted: int | None = None
+    leaving: list[str] = field(default_factory=list)
     end: list[str] = field(default_factory=list)
     drain: list[str] = field(default_factory=list)
     lanes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -70,7 +75,7 @@ class Cluster:
             return int(ray.cluster_resources().get("GPU", 0))
         return self._per_node * len(alive_nodes())
 
-    def keep(self, wanted: int) -> None:
+    def keep(self, wanted: int, leaving: Collection[str]) -> None:
         """Starts workers until there are as many as wanted, and drops those whose node is gone for good."""
         assert self._comfy is not None
         names, places = set(list_named_actors()), self._places(wanted)
@@ -79,10 +84,11 @@ class Cluster:
                 if name.rpartition("-")[0] not in alive_nodes():
                     self.end(name)
                     names.discard(name)
+        names -= set(leaving)
         for name, node in places.items():
             if len(names) >= wanted:
                 return
-            if name not in names:
+            if name not in names and name not in leaving:
                 self._start(name, node)
                 names.add(name)
 
@@ -157,7 +163,10 @@ def alive_nodes() -> dict[str, str]:
 
 
 def connect(address: str) -> None:
-    """Errors: ConnectionError, RuntimeError or ValueError, as Ray has them."""
+    """Errors: OSError, RuntimeError or ValueError."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():  # Ray itself goes on trying for minutes
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     ray.cloudpickle.register_pickle_by_value(worker)  # the nodes have no checkout to import it from
     ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
 
@@ -166,11 +175,12 @@ def serve(cluster: Cluster, orders: TextIO, out: TextIO) -> None:
     """Until the orders end, carries them out and reports."""
     latest: list[Order] = []
     threading.Thread(target=read_orders, args=(orders, latest), daemon=True).start()
-    wanted: int | None = None
+    wanted, leaving = None, []
     while True:
         while latest:
             order = latest.pop(0)
-            wanted = wanted if order.wanted is None else order.wanted
+            if order.wanted is not None:
+                wanted, leaving = order.wanted, order.leaving
             for name in order.end:
                 cluster.end(name)
             for name in order.drain:
@@ -178,7 +188,7 @@ def serve(cluster: Cluster, orders: TextIO, out: TextIO) -> None:
             for name, lane in order.lanes.items():
                 cluster.tell(name, lane)
         if wanted is not None:
-            cluster.keep(wanted)
+            cluster.keep(wanted, leaving)
         print(json.dumps({"workers": cluster.reports(), "room": cluster.room()}), file=out, flush=True)
         time.sleep(LOOK_SECONDS)
 

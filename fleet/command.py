@@ -32,6 +32,7 @@ from .workers import cluster_command, cluster_environment
 COLUMNS = ("worker", "node", "GPU", "state", "request", "done", "failed", "up")
 FIRST_SECONDS = 120.0  # for Ray to be reached
 SHOWN_ID = 8
+TOLD_SECONDS = 10.0  # since a front last said what a worker does: there is none any more
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -131,7 +132,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def row(report: dict[str, Any]) -> tuple[str, ...]:
-    lane = report.get("lane") or {}
+    lane = report.get("lane", {}) if report.get("told_seconds", 0) < TOLD_SECONDS else {}
     state, request = report["state"], lane.get("request_id")
     if request and state in ("ready", "draining"):
         step = f", step {lane['step']} of {lane['steps']}" if lane["steps"] else ""
@@ -179,7 +180,7 @@ def down(options: argparse.Namespace) -> int:
 
 def is_alone(report: dict[str, Any]) -> bool:
     """Whether it drains and nobody gives it requests, who would end it when it has finished."""
-    return bool(report.get("draining")) and report["told_seconds"] > 15.0
+    return bool(report.get("draining")) and report["told_seconds"] > TOLD_SECONDS
 
 
 def main() -> int:

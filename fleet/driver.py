@@ -196,3 +196,4 @@ def place(source: Path, target: Path, like: Path | None = None) -> None:
     if like:
         shutil.copymode(like, part)
     part.replace(target)
+    part.unlink(missing_ok=True)  # renaming a file to another name of the same file does nothing

@@ -71,7 +71,7 @@ class Worker:
         self._starts, self._began, self._draining = 0, time.monotonic(), False
         self._gpu = ""
         self._lane: dict[str, Any] = {}
-        self._told = 0.0
+        self._told = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = threading.Event()
         remove_leftovers()

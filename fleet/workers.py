@@ -149,7 +149,7 @@ class RayWorkers:
 
     def _leave(self, name: str, lanes: Lanes) -> None:
         async def leave() -> None:
-            if address := self._addresses.pop(name, None):
+            if address := self._addresses.get(name):
                 await lanes.drain(address)
             self._send({"end": [name]})
 
@@ -172,7 +172,8 @@ class RayWorkers:
             self._leave(name, lanes)
         self._send(
             {
-                "wanted": wanted + len(self._leaving),
+                "wanted": wanted,
+                "leaving": list(self._leaving),
                 "lanes": {name: states[at] for name, at in self._addresses.items() if at in states},
             }
         )
