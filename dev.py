@@ -44,6 +44,7 @@ assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7); print(torch.
 TEST_TOOLS = ["pytest>=8,<9.2", "pytest-xdist>=3.8,<4", "hypothesis>=6,<7", "pathspec>=1,<2"]
 TEST_TOOLS += ["ruff==0.17.5", "mypy==2.4.1"]
 TEST_TOOLS += ["diffusers==0.42.1; python_version >= '3.11'", "diffusers==0.41.0; python_version < '3.11'"]
+FRONT = ["aiohttp>=3.12", "pydantic>=2,<3", "cryptography"]  # of the endpoints in a process of their own
 CERTIFICATES = "trustme>=1.2,<2"  # the Python client speaks only https
 # The service's own client, and schemathesis, which makes requests up from the OpenAPI document.
 TEST_TOOLS += ["fal-client==1.0.3", CERTIFICATES, "schemathesis>=4,<5"]
@@ -65,6 +66,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
   ui              the ComfyUI page with this pack and the tiny models
   serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
+                  or in front of ComfyUIs that run elsewhere: --workers URL[,URL] [--port PORT] [--folder FOLDER]
   render          a list of requests, or a folder of videos, into a folder: requests.jsonl --out DIR; --help says more
   fleet           the endpoints in front of many machines: up, status, down; `fleet ray ...` is Ray's own command
   test            ruff, mypy and the tests, but for those marked slow; test --all: with these. With other arguments
@@ -165,6 +167,10 @@ def ui(arguments: list[str]) -> int:
 
 
 def serve(arguments: list[str]) -> int:
+    if any(argument.startswith("--workers") for argument in arguments):  # ComfyUI and torch are elsewhere
+        DEV.mkdir(exist_ok=True)
+        install("endpoints", FRONT, make_venv())
+        return run_module("dev_server.front", arguments, child_environment())
     env = setup()
     install("certificates", [CERTIFICATES], make_venv())
     return run_module("dev_server.serve", arguments, env)
@@ -182,7 +188,12 @@ def fleet(arguments: list[str]) -> int:
     if arguments[:1] == ["ray"]:
         DEV.mkdir(exist_ok=True)
         make_venv()
-        env = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **child_environment(), **fleet_environment()}
+        env = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **child_environment(),
+            **fleet_environment(),
+        }
         ray = FLEET_SCRIPTS / ("ray.exe" if WINDOWS else "ray")
         token = Path(env.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
         if env["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in env and not token.exists():

@@ -50,6 +50,10 @@ class ComfyServer:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def log_text(self) -> str:
         """What the server has said so far, without colours."""
         if not self.log_path.exists():

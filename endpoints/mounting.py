@@ -18,7 +18,7 @@ from . import FILE_NAME, PREFIX
 if TYPE_CHECKING:
     from aiohttp import Fingerprint, web
 
-    from .comfyui import ComfyUI
+    from .comfyui.client import ComfyUI
 
 
 def mount(app: web.Application) -> None:
@@ -41,7 +41,7 @@ def mount(app: web.Application) -> None:
 
 def this_host() -> ComfyUI:
     """A client for the ComfyUI that this runs in."""
-    from .comfyui import ComfyUI
+    from .comfyui.client import ComfyUI
 
     listened = [address.strip() for address in args.listen.split(",")]
     if {"0.0.0.0", "127.0.0.1", ""} & set(listened):

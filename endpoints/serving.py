@@ -1,67 +1,87 @@
-"""The endpoints as an application: its parts, and what runs for as long as its server."""
+"""The endpoints as an application: mounted in a ComfyUI's own server, or a front of its own with ComfyUIs behind it."""
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 
 from aiohttp import web
 
-from .addresses import check_aiohttp
-from .answers import ROOT
-from .comfyui import ComfyUI
-from .expiry import expire
-from .filling import load_workflows
-from .jobs import Jobs
-from .preparing import Preparation
-from .queue import Queue
-from .routes import Routes
-from .settings import Settings
-from .uploads import Uploads
-from .webhooks import Webhooks
+from .comfyui.client import ComfyUI
+from .comfyui.filling import load_workflows
+from .inputs.addresses import check_aiohttp
+from .inputs.uploads import Uploads
+from .protocol.answers import ROOT
+from .protocol.settings import Settings
+from .requests.expiry import expire
+from .requests.jobs import Jobs
+from .requests.lane import Shop
+from .requests.lanes import Lanes
+from .requests.preparing import Preparation
+from .requests.queue import Queue
+from .requests.results import Results
+from .requests.webhooks import Webhooks
+from .web.routes import Routes, Service
+
+LANES = web.AppKey("lanes", Lanes)
 
 
-def add_endpoints(app: web.Application, settings: Settings, host: ComfyUI) -> None:
-    """Adds /fal to the application of a ComfyUI's own server. Errors: ValueError when a setting or a workflow is wrong."""
+def front(settings: Settings, workers: Iterable[str] = ()) -> web.Application:
+    """The endpoints outside of any ComfyUI. workers: addresses of ComfyUIs, beside those in the settings; more come and
+    go through `app[LANES]`. Errors: ValueError when a setting or a workflow is wrong."""
+    app = web.Application()
+    add_endpoints(app, settings, None, workers)
+    return app
+
+
+def add_endpoints(
+    app: web.Application, settings: Settings, host: ComfyUI | None, workers: Iterable[str] = ()
+) -> None:
+    """Adds /fal to an application. host: the ComfyUI whose server that is; it works if no others are named.
+
+    Errors: ValueError when a setting or a workflow is wrong.
+    """
     check_aiohttp()
     workflows = load_workflows(settings)
     data = settings.database.with_name(f"{settings.database.stem}-files")
     keep = settings.keep_hours * 3600
-    comfyuis = [host if url.rstrip("/") == host.url else ComfyUI(url) for url in settings.comfyui] or [host]
-    jobs = Jobs(settings.database)
+    jobs, results = Jobs(settings.database), Results(data / "results", host)
     uploads = Uploads(data / "uploads", settings.max_upload_mb << 20, keep)
-    by_url = {comfyui.url: comfyui for comfyui in (host, *comfyuis)}
-    preparation = Preparation(settings, workflows, host, by_url, jobs, uploads, data / "incoming")
-    queue = Queue(jobs, comfyuis, preparation, settings.max_queued, settings.silence_seconds)
-    routes = Routes(settings, queue, jobs, uploads, view_base=host.url)
-    webhooks = Webhooks(settings, jobs, host.url)
+    connect = partial(ComfyUI, answer_seconds=settings.answer_seconds)
+    preparation = Preparation(
+        settings, workflows, jobs, uploads, results, lambda url: lanes.named(url), data / "incoming"
+    )
+    queue = Queue(jobs, preparation, settings.max_queued)
+    lanes = Lanes(Shop(queue, jobs, preparation, results, settings.silence_seconds), host, connect)
+    webhooks = Webhooks(settings, jobs)
+    service = Service(settings, lanes, jobs, uploads, results)
+    addresses = [*settings.comfyui, *workers] or ([host.url] if host else [])
 
     async def running(_: web.Application) -> AsyncIterator[None]:
-        if host not in comfyuis:
-            host.start()
-        queue.start()
+        queue.spawn(lanes.run(addresses))
         queue.spawn(webhooks.run(queue.ready))
-        queue.spawn(expire(jobs, keep, queue.ready))
-        runner = await listen(Routes(settings, queue, jobs, uploads, view_base=None))
+        queue.spawn(expire(jobs, results, keep, queue.ready))
+        runner = await listen(service)
         yield
         await runner.cleanup()
-        await queue.close()
-        if host not in comfyuis:
-            await host.close()
+        await lanes.close()
+        await jobs.close()
 
-    endpoints = routes.app()
+    endpoints = Routes(service, has_view=host is not None).app()
     endpoints.cleanup_ctx.append(running)
+    app[LANES] = lanes
     app.add_subapp(ROOT, endpoints)
     logging.info("Fast AnimateDiff: the endpoints are on, at %s/ of this server", ROOT)
 
 
-async def listen(routes: Routes) -> web.AppRunner:
+async def listen(service: Service) -> web.AppRunner:
     """A server on a port of its own, if the settings name one: the host's refuses pages of other origins. A failure is
     only logged, because the host works without that port."""
-    context, settings = None, routes.settings
+    context, settings = None, service.settings
     app = web.Application()
-    app.add_subapp(ROOT, routes.app())
+    app.add_subapp(ROOT, Routes(service, has_view=False).app())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     if settings.listen is None:

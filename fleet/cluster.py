@@ -138,7 +138,9 @@ class Cluster:
             if name not in self._pending and (actor := find(name)):
                 self._pending[name] = actor.report.remote()
         answers = {ref: name for name, ref in self._pending.items()}
-        done, _ = ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS) if answers else ([], [])
+        done, _ = (
+            ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS) if answers else ([], [])
+        )
         told: dict[str, Report] = {}
         for ref in done:
             name = answers[ref]
@@ -147,7 +149,9 @@ class Cluster:
                 told[name] = ray.get(ref)
             except RayError:
                 pass
-        return [{"name": name, "state": "pending", "address": None} | told.get(name, {}) for name in sorted(names)]
+        return [
+            {"name": name, "state": "pending", "address": None} | told.get(name, {}) for name in sorted(names)
+        ]
 
 
 def find(name: str) -> Any:
@@ -203,7 +207,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", required=True)
     parser.add_argument("--per-node", type=int)
-    parser.add_argument("--comfy", action="store_true", help="the first line of the input says how to run one")
+    parser.add_argument(
+        "--comfy", action="store_true", help="the first line of the input says how to run one"
+    )
     options = parser.parse_args()
     # Whatever Ray prints must not get among the lines.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")

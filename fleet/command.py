@@ -42,7 +42,9 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="serve the endpoints with the workers of a cluster")
     add_ray_options(up, required=True)
-    up.add_argument("--folder", type=Path, default=Path("fleet"), help="of the requests and results, and of the settings")
+    up.add_argument(
+        "--folder", type=Path, default=Path("fleet"), help="of the requests and results, and of the settings"
+    )
     up.add_argument("--host", default="127.0.0.1", help="to listen on; default: 127.0.0.1. Others need keys")
     up.add_argument("--port", type=int, default=8190)
     up.add_argument("--warm", action="append", choices=list(ENDPOINTS), help=f"default: {WARM_ENDPOINT}")
@@ -51,17 +53,23 @@ def arguments() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     down = commands.add_parser("down", help="end the workers, each after its request")
     down.add_argument("--ray", metavar="ADDRESS", required=True)
-    down.add_argument("--worker", action="append", metavar="NAME", help="only this one; may be given several times")
-    down.add_argument("--now", action="store_true", help="without waiting for their requests, which others then get")
+    down.add_argument(
+        "--worker", action="append", metavar="NAME", help="only this one; may be given several times"
+    )
+    down.add_argument(
+        "--now", action="store_true", help="without waiting for their requests, which others then get"
+    )
     return parser
 
 
 async def up(options: argparse.Namespace) -> int:
     """Errors: BadOption, ValueError, OSError."""
     options.folder.mkdir(parents=True, exist_ok=True)
-    settings = load(options.folder, os.environ)
+    settings = load(options.folder.resolve(), os.environ)
     if options.host not in ("127.0.0.1", "::1", "localhost") and not settings.keys:
-        raise BadOption(f"--host {options.host} lets others in: set keys, in FAD_ENDPOINTS_KEYS or {options.folder}.")
+        raise BadOption(
+            f"--host {options.host} lets others in: set keys, in FAD_ENDPOINTS_KEYS or {options.folder}."
+        )
     settings = settings.model_copy(update={"enabled": True, "comfyui": ()})
     lanes = None
 
@@ -78,7 +86,10 @@ async def up(options: argparse.Namespace) -> int:
         try:
             ray.attach(lanes)
             await web.TCPSite(runner, options.host, options.port).start()
-            print(f"The endpoints are at http://{options.host}:{options.port}/fal/. Ctrl-C ends them.", flush=True)
+            print(
+                f"The endpoints are at http://{options.host}:{options.port}/fal/. Ctrl-C ends them.",
+                flush=True,
+            )
             telling = asyncio.create_task(first_ready(ray, lambda text: print(text, flush=True)))
             await ray.taken_down.wait()
             telling.cancel()
@@ -152,7 +163,8 @@ def row(report: dict[str, Any]) -> tuple[str, ...]:
 def table(rows: list[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
     )
 
 

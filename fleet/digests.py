@@ -13,7 +13,9 @@ from ..endpoints.protocol.schemas import ENDPOINTS, validate
 from ..endpoints.protocol.settings import Settings
 from .manifest import Item, digest
 
-Sizes = dict[str, list[tuple[str, int]]]  # by a model file's name, the folders that have it, with its bytes there
+Sizes = dict[
+    str, list[tuple[str, int]]
+]  # by a model file's name, the folders that have it, with its bytes there
 
 
 async def read_model_sizes(address: str) -> Sizes:

@@ -41,7 +41,9 @@ class Work:
     clip: Clip
 
 
-def plan(items: list[Item], digests: list[str], known: dict[str, Clip], folder: Path) -> tuple[list[Work], list[Clip]]:
+def plan(
+    items: list[Item], digests: list[str], known: dict[str, Clip], folder: Path
+) -> tuple[list[Work], list[Clip]]:
     """What is to be done, and what is there already. A row of another digest counts for nothing."""
     work, there = [], []
     for item, digest in zip(items, digests, strict=True):

@@ -45,7 +45,9 @@ class Ledger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / FILE_NAME, timeout=0, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(
+            folder / FILE_NAME, timeout=0, isolation_level=None, check_same_thread=False
+        )
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA synchronous = FULL")

@@ -100,7 +100,9 @@ def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, t
         body = {**given, "video_url": ""} if video and isinstance(given, dict) else given
         request = validate(ENDPOINTS[endpoint], body)
     except InvalidRequest as error:
-        said = [f"{'.'.join(map(str, found['loc'][1:])) or 'input'}: {found['msg']}" for found in error.detail]
+        said = [
+            f"{'.'.join(map(str, found['loc'][1:])) or 'input'}: {found['msg']}" for found in error.detail
+        ]
         raise ValueError("; ".join(said)) from None
     fields = request.model_dump(mode="json")
     name = name or own_name(fields["prompt"], digest(endpoint, fields), taken)

@@ -26,16 +26,28 @@ class BadOption(ValueError):
 
 def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
     group = parser.add_argument_group("workers")
-    group.add_argument("--ray", metavar="ADDRESS", required=required, help="a Ray cluster, such as 10.0.0.1:6379")
-    group.add_argument("--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need")
+    group.add_argument(
+        "--ray", metavar="ADDRESS", required=required, help="a Ray cluster, such as 10.0.0.1:6379"
+    )
+    group.add_argument(
+        "--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need"
+    )
     group.add_argument("--least", type=int, default=0, help="of auto; default: 0")
     group.add_argument("--most", type=int, help="of auto; default: as many as there is room for")
-    group.add_argument("--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU")
+    group.add_argument(
+        "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"
+    )
     group.add_argument("--comfyui", metavar="PATH", help="ComfyUI's folder, the same on every machine")
-    group.add_argument("--python", metavar="PATH", help="its Python; default: of a .venv or venv in its folder")
-    group.add_argument("--shared", metavar="PATH", help="folder of its models and custom_nodes; default: its own")
+    group.add_argument(
+        "--python", metavar="PATH", help="its Python; default: of a .venv or venv in its folder"
+    )
+    group.add_argument(
+        "--shared", metavar="PATH", help="folder of its models and custom_nodes; default: its own"
+    )
     group.add_argument("--options", default="", help="more of its arguments, in quotes")
-    group.add_argument("--hang-seconds", type=float, default=60.0, help="without an answer; then it is started again")
+    group.add_argument(
+        "--hang-seconds", type=float, default=60.0, help="without an answer; then it is started again"
+    )
 
 
 def worker_size(options: argparse.Namespace) -> Size:
@@ -86,7 +98,11 @@ def warm_prompts(endpoints: Iterable[str], settings: Settings) -> list[dict[str,
     for name in endpoints:
         endpoint = ENDPOINTS[name]
         few = {"prompt": "warm-up", "num_inference_steps": 1, "seed": 0, "fps": 1}
-        small = {"video_url": ""} if endpoint.takes_video else {"num_frames": 2, "video_size": {"width": 64, "height": 64}}
+        small = (
+            {"video_url": ""}
+            if endpoint.takes_video
+            else {"num_frames": 2, "video_size": {"width": 64, "height": 64}}
+        )
         filled = fill(endpoint, workflows[name], validate(endpoint, few | small), settings)
         if endpoint.takes_video:
             filled.set_video(WARM_VIDEO)

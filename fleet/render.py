@@ -39,15 +39,27 @@ KEEP_HOURS = 24.0 * 365 * 10
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py render", description=__doc__)
     what = parser.add_argument_group("what (one of the three)")
-    what.add_argument("manifest", nargs="?", type=Path, help='JSON lines: {"endpoint": ..., "input": {...}, "name": ...}')
-    what.add_argument("--videos", type=Path, metavar="FOLDER", help="each video in it, with --endpoint and --prompt")
+    what.add_argument(
+        "manifest", nargs="?", type=Path, help='JSON lines: {"endpoint": ..., "input": {...}, "name": ...}'
+    )
+    what.add_argument(
+        "--videos", type=Path, metavar="FOLDER", help="each video in it, with --endpoint and --prompt"
+    )
     what.add_argument("--one", type=Path, metavar="FILE", help="one request, into the file --out")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the results; a file with --one")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="of the results; a file with --one"
+    )
     parser.add_argument("--endpoint", help="of --videos")
     parser.add_argument("--prompt", help="of --videos")
-    parser.add_argument("--input", type=json.loads, default={}, metavar="JSON", help="more of the input of --videos")
-    parser.add_argument("--attempts", type=int, default=3, help="requests made for one clip, over all runs; default: 3")
-    parser.add_argument("--settings", type=Path, metavar="FOLDER", help="with an endpoints' settings file, for workflows")
+    parser.add_argument(
+        "--input", type=json.loads, default={}, metavar="JSON", help="more of the input of --videos"
+    )
+    parser.add_argument(
+        "--attempts", type=int, default=3, help="requests made for one clip, over all runs; default: 3"
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FOLDER", help="with an endpoints' settings file, for workflows"
+    )
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
     add_ray_options(parser, required=False)
     return parser
@@ -78,13 +90,18 @@ async def render(options: argparse.Namespace, items: list[Item], folder: Path, d
     progress = Progress(len(items))
     with Ledger(folder) as ledger:
         source = open_source(
-            options, settings, {item.endpoint for item in items}, lambda: progress.left, lambda text: display.say(text, "note")
+            options,
+            settings,
+            {item.endpoint for item in items},
+            lambda: progress.left,
+            lambda text: display.say(text, "note"),
         )
         async with source as workers:
             sizes = await read_model_sizes(workers.addresses[0])
             workflows = load_workflows(settings)
             digests = [
-                await asyncio.to_thread(clip_digest, item, workflows[item.endpoint], settings, sizes) for item in items
+                await asyncio.to_thread(clip_digest, item, workflows[item.endpoint], settings, sizes)
+                for item in items
             ]
             work, there = plan(items, digests, ledger.clips(), folder)
             progress.skipped = len(there)
@@ -120,7 +137,7 @@ async def drive(
 
 def read_settings(options: argparse.Namespace, folder: Path) -> Settings:
     """The owner's settings, as far as they concern what is made. Errors: ValueError."""
-    settings = load(options.settings or folder, os.environ)
+    settings = load((options.settings or folder).resolve(), os.environ)
     own = {"enabled": True, "comfyui": (), "listen": None, "tls_certfile": None, "tls_keyfile": None}
     (folder / REQUESTS).mkdir(exist_ok=True)
     database = folder / REQUESTS / "requests.sqlite3"
@@ -146,7 +163,9 @@ def main() -> int:
     except BadManifest as error:
         for line, why in error.problems:
             display.say(f"line {line}: {why}" if line else why, "problem", line=line, reason=why)
-        display.say(f"{len(error.problems)} problems; nothing was rendered.", "refused", problems=len(error.problems))
+        display.say(
+            f"{len(error.problems)} problems; nothing was rendered.", "refused", problems=len(error.problems)
+        )
     except LedgerInUse as error:
         display.say(f"{options.out}: {error}", "refused", reason=str(error))
     except (BadOption, ValueError, OSError, aiohttp.ClientError) as error:

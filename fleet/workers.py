@@ -12,12 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..endpoints.requests.lanes import Lanes
 from .worker import Comfy
-
-if TYPE_CHECKING:
-    from ..endpoints.requests.lanes import Lanes
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "bootstrap" / "run_in_pack.py"

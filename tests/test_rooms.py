@@ -15,17 +15,24 @@ MOST_LINES = 320
 
 # What each room may import, beside itself. A file belongs to the innermost room that holds it; "" is the pack's
 # __init__.py. What is not written down here is an arrow upwards.
-PRODUCT = {"motion_modules", "video", "endpoints", "nodes"}
+ENDPOINTS = {f"endpoints/{room}" for room in ("protocol", "inputs", "comfyui", "requests", "web")}
+PRODUCT = {"motion_modules", "video", "endpoints", "nodes", "fleet"} | ENDPOINTS
 DEVELOPMENT = {"tiny", "tiny/domain", "dev_server", "tiny/scoring"}
 ARROWS: dict[str, set[str]] = {
     "motion_modules": set(),
     "video": set(),
-    "endpoints": set(),
+    "endpoints/protocol": set(),
+    "endpoints/inputs": {"endpoints/protocol"},
+    "endpoints/comfyui": {"endpoints/protocol"},
+    "endpoints/requests": {"endpoints/protocol", "endpoints/inputs", "endpoints/comfyui"},
+    "endpoints/web": {"endpoints/protocol", "endpoints/inputs", "endpoints/comfyui", "endpoints/requests"},
+    "endpoints": ENDPOINTS,
+    "fleet": {"endpoints"} | ENDPOINTS - {"endpoints/web"},
     "nodes": {"motion_modules", "video"},
     "": {"nodes", "endpoints", "motion_modules"},
     "tiny": set(),
     "tiny/domain": {"tiny"},
-    "dev_server": {"tiny", "tiny/domain"},
+    "dev_server": {"tiny", "tiny/domain", "endpoints"},
     "tiny/scoring": {"tiny", "tiny/domain", "dev_server"},
     "tiny/training": {"tiny", "tiny/domain", "dev_server", "motion_modules"},
     "bootstrap": set(),
@@ -134,6 +141,8 @@ def test_the_imports_of_this_checkout_are_found(imports: Imports) -> None:
     for name, other in (
         ("__init__.py", "nodes/__init__.py"),
         ("nodes/motion.py", "motion_modules/adapter.py"),
+        ("endpoints/web/routes.py", "endpoints/requests/lanes.py"),
+        ("fleet/driver.py", "endpoints/requests/lanes.py"),
         ("dev_server/set_up.py", "tiny/make.py"),
         ("tiny/scoring/workflow_maker.py", "dev_server/client.py"),
         ("dev.py", "bootstrap/programs.py"),

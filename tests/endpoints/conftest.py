@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fast_animatediff.dev_server.host import host_folder
+from fast_animatediff.dev_server.server import ComfyServer, free_port
+from fast_animatediff.endpoints.comfyui.filling import FOLDER
 from fast_animatediff.tests.browser.conftest import screenshots, tools  # noqa: F401  # fixtures
 from fast_animatediff.tests.comfy_server import make_base
 from fast_animatediff.tests.endpoints.network import Recorder, install_recorder
-from fast_animatediff.tests.endpoints.served import Served
+from fast_animatediff.tests.endpoints.served import TURBO, Served, write_settings
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +24,33 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served.start()
     finally:
         served.stop()
+
+
+@pytest.fixture(scope="session")
+def second_server(served: Served) -> Iterator[ComfyServer]:
+    """A second ComfyUI, with nodes that do it harm, and endpoints of its own that use one. A test may lose it."""
+    shutil.copy(Path(__file__).with_name("harmful_nodes.py"), served.base / "custom_nodes")
+    user = served.base / "user-of-the-other"
+    workflow = json.loads((FOLDER / "turbo-text-to-video.json").read_text(encoding="utf-8"))
+    [sampler] = [node for node in workflow.values() if node["class_type"] == "FAD_Sampler"]
+    for number, kind in enumerate(("EndThread", "Sleep"), 100):
+        harmful = {"class_type": kind, "inputs": {"latent": sampler["inputs"]["latent_image"]}}
+        (served.base / f"{kind}.json").write_text(json.dumps(workflow | {str(number): harmful}))
+    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'EndThread.json'))}\n"
+    write_settings(user, {"enabled": True, "max_pixels": 64 * 64}, own)
+    other = ComfyServer(host_folder(), served.base, free_port(), ["--user-directory", str(user)])
+    other.log_path = served.base / "other.log"
+    with other:
+        yield other
+
+
+@pytest.fixture
+def other(second_server: ComfyServer) -> ComfyServer:
+    """The second ComfyUI, running whatever became of it before."""
+    if not second_server.is_running:
+        second_server.stop()
+        second_server.start()
+    return second_server
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""The endpoints alone, without a ComfyUI around them: `python front_process.py FOLDER PORT HOST`.
+"""The endpoints in a process of their own: `python front_process.py FOLDER PORT WORKER`.
 
-FOLDER holds their settings, HOST is the address of the ComfyUI that they take for their own. They end with the process
-that started them, which holds the other end of standard input.
+FOLDER holds their settings, WORKER is the address of the ComfyUI that works for them if the settings name none. They end
+with the process that started them, which holds the other end of standard input.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ def end_with_parent() -> None:
     os._exit(0)
 
 
-def main(folder: Path, port: int, host: str) -> None:
+def main(folder: Path, port: int, worker: str) -> None:
     spec = importlib.util.spec_from_file_location(
         "endpoints", ENDPOINTS / "__init__.py", submodule_search_locations=[str(ENDPOINTS)]
     )
     sys.modules["endpoints"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["endpoints"])
-    from endpoints.comfyui import ComfyUI
-    from endpoints.serving import add_endpoints
+    from endpoints.serving import front
     from endpoints.settings import load
 
-    app = web.Application()
-    add_endpoints(app, load(folder, {}), ComfyUI(host))
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
+    settings = load(folder, {})
+    web.run_app(
+        front(settings, [] if settings.comfyui else [worker]),
+        host="127.0.0.1",
+        port=port,
+        access_log=None,
+        print=None,
+    )
 
 
 if __name__ == "__main__":

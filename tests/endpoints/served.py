@@ -156,14 +156,14 @@ class Served(Endpoints):
 class Front(Endpoints):
     """The endpoints in a process of their own, in front of a ComfyUI that stays up while they come and go.
 
-    host: address of the ComfyUI that they take for the one around them. A context manager: it runs inside the block.
+    worker: address of the ComfyUI, if the settings name none. A context manager: it runs inside the block.
     """
 
     def __init__(
-        self, base: Path, host: str, settings: Mapping[str, Any] | None = None, tables: str = ""
+        self, base: Path, worker: str, settings: Mapping[str, Any] | None = None, tables: str = ""
     ) -> None:
         super().__init__(base)
-        self.host, self.port = host, free_port()
+        self.worker, self.port = worker, free_port()
         self._process: subprocess.Popen[bytes] | None = None
         defaults = {"enabled": True, "allowed_hosts": ["127.0.0.1"], "max_pixels": 64 * 64}
         write_settings(base, defaults | dict(settings or {}), tables)
@@ -182,7 +182,7 @@ class Front(Endpoints):
 
     def start(self) -> Front:
         program = Path(__file__).with_name("front_process.py")
-        command = [sys.executable, "-I", program, self.base, str(self.port), self.host]
+        command = [sys.executable, "-I", program, self.base, str(self.port), self.worker]
         with (self.base / "front.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         deadline = time.monotonic() + 30

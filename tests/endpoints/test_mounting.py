@@ -25,10 +25,14 @@ from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints import FILE_NAME, PREFIX
+from fast_animatediff.endpoints.comfyui.client import ComfyUI
 from fast_animatediff.endpoints.mounting import mount, this_host
-from fast_animatediff.endpoints.routes import Routes
+from fast_animatediff.endpoints.requests.lane import Shop
+from fast_animatediff.endpoints.requests.lanes import Lanes
+from fast_animatediff.endpoints.requests.queue import Queue
 from fast_animatediff.endpoints.serving import listen
 from fast_animatediff.endpoints.settings import Settings
+from fast_animatediff.endpoints.web.routes import Service
 
 
 def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:
@@ -128,7 +132,8 @@ def test_a_second_port_that_cannot_be_had_is_said_in_the_log_only(
     )
 
     async def start_and_stop() -> None:
-        runner = await listen(Routes(settings, None, None, None, None))  # nobody asks it anything
+        lanes = Lanes(Shop(Queue(None, None, 1), None, None, None, 1.0), None, ComfyUI)
+        runner = await listen(Service(settings, lanes, None, None, None))  # nobody asks it anything
         await runner.cleanup()
 
     asyncio.run(start_and_stop())

@@ -14,7 +14,15 @@ from pathlib import Path
 from fast_animatediff.dev_server.server import free_port
 
 SECONDS = 120.0  # for anything, on a busy machine
-LITTLE = ("--num-cpus", "1", "--object-store-memory", "80000000", "--disable-usage-stats", "--include-log-monitor", "false")
+LITTLE = (
+    "--num-cpus",
+    "1",
+    "--object-store-memory",
+    "80000000",
+    "--disable-usage-stats",
+    "--include-log-monitor",
+    "false",
+)
 
 
 class LocalRay:
@@ -36,7 +44,15 @@ class LocalRay:
 
     def start_head(self) -> None:
         # Sockets have short names; below pytest's folders they would not fit.
-        head = ("--head", "--port", str(self.port), "--include-dashboard", "false", "--temp-dir", str(self._temp))
+        head = (
+            "--head",
+            "--port",
+            str(self.port),
+            "--include-dashboard",
+            "false",
+            "--temp-dir",
+            str(self._temp),
+        )
         self._start(*head)
         self._wait_for_port()
 

@@ -34,7 +34,9 @@ def write_workflows(folder: Path, seconds: float) -> Path:
     for endpoint, name in ((TURBO, "text.json"), (VIDEO, "video.json")):
         (folder / name).write_text(json.dumps(workflow(seconds, takes_video=endpoint == VIDEO)))
         tables += f'"{endpoint}" = "{name}"\n'
-    (folder / "fast-animatediff-endpoints.toml").write_text(f'allowed_hosts = ["127.0.0.1"]\n[workflows]\n{tables}')
+    (folder / "fast-animatediff-endpoints.toml").write_text(
+        f'allowed_hosts = ["127.0.0.1"]\n[workflows]\n{tables}'
+    )
     return folder
 
 
@@ -52,9 +54,15 @@ def workflow(seconds: float, takes_video: bool) -> dict[str, Any]:
         load = nodes["Load Video Frames"]
         inputs["images"] = [load["id"], 0]
         prompt[load.pop("id")] = load
-    prompt["sleep"] = {"class_type": "FleetSleep", "inputs": inputs, "_meta": {"title": "AnimateDiff Sampler"}}
+    prompt["sleep"] = {
+        "class_type": "FleetSleep",
+        "inputs": inputs,
+        "_meta": {"title": "AnimateDiff Sampler"},
+    }
     export = {**nodes["Export Video"]["inputs"], "images": ["sleep", 0]}
-    export = {key: value for key, value in export.items() if not isinstance(value, list) or value[0] in prompt}
+    export = {
+        key: value for key, value in export.items() if not isinstance(value, list) or value[0] in prompt
+    }
     prompt["export"] = {"class_type": "FAD_ExportVideo", "inputs": export, "_meta": {"title": "Export Video"}}
     return prompt
 

@@ -99,7 +99,9 @@ def test_nothing_is_rendered_from_a_manifest_with_a_bad_line(render: Render, tmp
 def test_a_driver_that_was_killed_is_continued_and_every_clip_is_made_once(
     arguments: list[str | Path], sleeper: ComfyServer, tmp_path: Path
 ) -> None:
-    manifest = write_manifest(tmp_path / "manifest.jsonl", [line(f"clip {n}", seed=100 + n) for n in range(8)])
+    manifest = write_manifest(
+        tmp_path / "manifest.jsonl", [line(f"clip {n}", seed=100 + n) for n in range(8)]
+    )
     before, out = made(sleeper), tmp_path / "out"
     for count in (1, 3, 5):
         driver = subprocess.Popen(command("render", manifest, *arguments), stdout=subprocess.PIPE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
+
 from comfy.utils import ProgressBar
 
 REFUSED_SEED = 666  # fails, as a model might

@@ -1,0 +1,119 @@
+"""Files that clients upload before they send a request, kept until they expire."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ..protocol.failure import Refused, refuse
+
+PREFIX = "/fal/storage/files/"
+TOKEN = re.compile("[0-9a-f]{32}")
+UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
+LONGEST_NAME = 100
+MOST_PARTS = 10_000
+NOT_INITIATED = refuse(404, "This upload was not initiated, or has expired.")
+
+
+class Uploads:
+    """Uploaded files, each in a folder of its own whose name can't be guessed: whoever knows the name may use the file.
+
+    most: bytes of one file. keep: seconds until a file expires. A folder's name begins with the time of that, in hex.
+    """
+
+    def __init__(self, folder: Path, most: int, keep: float) -> None:
+        self.folder, self.most, self.keep = folder, most, keep
+
+    def new(self, file_name: str, keep: float | None = None) -> str:
+        """The path to PUT a new file to, and to GET it from. keep: seconds, if fewer. Deletes expired files."""
+        self._expire()
+        expires = time.time() + min(self.keep, keep or self.keep)
+        token = f"{int(expires):08x}{secrets.token_hex(12)}"
+        (self.folder / token).mkdir(parents=True)
+        name = UNSAFE.sub("_", file_name)[-LONGEST_NAME:].lstrip(".") or "upload"
+        return f"{PREFIX}{token}/{name}"
+
+    async def write(self, path: str, pieces: AsyncIterator[bytes], part: int | None = None) -> None:
+        """Stores a file, or a numbered part of it, at a path from `new`: whole or not at all.
+
+        Errors: Refused with 404 or 413; OSError.
+        """
+        target = self._place(path)
+        if target is None or (part is not None and not 0 < part <= MOST_PARTS):
+            raise NOT_INITIATED
+        others = [other for other in target.parent.glob(".[0-9]*") if other.name != f".{part}"]
+        size = 0 if part is None else sum(other.stat().st_size for other in others)
+        with whole_or_not(target if part is None else target.with_name(f".{part}")) as file:
+            async for piece in pieces:
+                size += len(piece)
+                if size > self.most:
+                    raise self._too_large()
+                await asyncio.to_thread(file.write, piece)
+
+    def join(self, path: str, parts: Sequence[int]) -> None:
+        """Makes the file of its parts. Errors: Refused with 400, 404 or 413; OSError."""
+        target = self._place(path)
+        if target is None:
+            raise NOT_INITIATED
+        files = [target.with_name(f".{part}") for part in parts]
+        missing = [file.name[1:] for file in files if not file.is_file()]
+        if missing or not parts:
+            raise refuse(
+                400, f"These parts were not uploaded: {', '.join(missing[:10]) or 'all'}.", "bad_request"
+            )
+        if sum(file.stat().st_size for file in files) > self.most:
+            raise self._too_large()
+        with whole_or_not(target) as whole:
+            for file in files:
+                with file.open("rb") as part:
+                    shutil.copyfileobj(part, whole, 1 << 20)
+        for file in files:
+            file.unlink(missing_ok=True)
+
+    def find(self, path: str) -> Path | None:
+        """The uploaded file at a path, which may have a query; None if there is none."""
+        place = self._place(path.partition("?")[0])
+        return place if place and place.is_file() else None
+
+    def _too_large(self) -> Refused:
+        return refuse(413, f"The file is larger than {self.most >> 20} MiB.")
+
+    def _place(self, path: str) -> Path | None:
+        found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]*)", path)
+        if found is None or has_expired(found[1]) or not (self.folder / found[1]).is_dir():
+            return None
+        return self.folder / found[1] / found[2]
+
+    def _expire(self) -> None:
+        if not self.folder.is_dir():
+            return
+        for entry in self.folder.iterdir():
+            if not TOKEN.fullmatch(entry.name):
+                continue
+            with suppress(FileNotFoundError):  # another call has deleted it
+                if has_expired(entry.name) or entry.stat().st_mtime < time.time() - self.keep:
+                    shutil.rmtree(entry, ignore_errors=True)
+
+
+def has_expired(token: str) -> bool:
+    return int(token[:8], 16) < time.time()
+
+
+@contextmanager
+def whole_or_not(target: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the target's place when the block ends, and is gone if it raises."""
+    new = tempfile.NamedTemporaryFile(dir=target.parent, prefix=".new", delete=False)
+    try:
+        with new:
+            yield new
+        Path(new.name).replace(target)
+    finally:
+        Path(new.name).unlink(missing_ok=True)

@@ -1,0 +1,201 @@
+"""Turns a stored request into what a ComfyUI needs to run it: its video is fetched, its prompt filled in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused, lent_name
+from ..comfyui.filling import Filled, fill
+from ..inputs.uploads import Uploads
+from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
+from ..protocol.answers import Log
+from ..protocol.failure import VIDEO_AWAY, Failure, Refused, refuse, wrong_field
+from ..protocol.schemas import ENDPOINTS, InvalidRequest, validate
+from ..protocol.settings import Settings
+from .jobs import Job, Jobs
+from .results import Results
+from .store import keep_trying
+
+RESULT = re.compile(r"/fal/files/([0-9a-f-]{36})/[^/?]+")
+NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
+
+
+@dataclass(frozen=True)
+class LocalVideo:
+    """A file of ours, deleted with the request if it was fetched for it."""
+
+    path: Path
+    is_fetched: bool
+
+
+@dataclass(frozen=True)
+class HostVideo:
+    """A file that a ComfyUI has: one that the host's /view shows, or the result of an earlier request."""
+
+    owner: ComfyUI
+    file: HostFile
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is ready for its turn. folder: for files on their way from one ComfyUI to another."""
+
+    filled: Filled
+    video: LocalVideo | HostVideo | None
+    folder: Path
+
+    def lent_to(self, comfyui: ComfyUI, prompt_id: str) -> str | None:
+        """The name that the video will have on the ComfyUI; None if there is none, or the ComfyUI has it."""
+        if self.video is None or (isinstance(self.video, HostVideo) and self.video.owner is comfyui):
+            return None
+        path = self.video.path if isinstance(self.video, LocalVideo) else Path(self.video.file.name)
+        return lent_name(prompt_id, path)  # messages of nodes repeat the file's name
+
+    async def bring_to(self, comfyui: ComfyUI, lent: str | None) -> None:
+        """Copies the video to the ComfyUI where it has to be, and names it in the prompt. Errors: Refused, ComfyUIGone."""
+        if self.video is None:
+            return
+        try:
+            name = await self._bring(self.video, comfyui, lent)
+        except PromptRefused as error:
+            raise refuse(500, str(error), "runner_server_error") from error
+        except ComfyUIGone:
+            raise
+        except OSError as error:
+            raise cant_store(error) from error
+        self.filled.set_video(name)
+
+    async def _bring(self, video: LocalVideo | HostVideo, comfyui: ComfyUI, lent: str | None) -> str:
+        if isinstance(video, LocalVideo):
+            return await comfyui.lend(video.path, lent or "")
+        if lent is None:
+            if await comfyui.describe(place(video.file)) is None:
+                raise Refused(NO_FILE)
+            return video.file.annotated
+        copy = self.folder / lent.replace("/", "-")
+        try:
+            await copy_file(video, copy)
+            return await comfyui.lend(copy, lent)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    async def discard(self) -> None:
+        """Deletes what was fetched."""
+        if isinstance(self.video, LocalVideo) and self.video.is_fetched:
+            await asyncio.to_thread(self.video.path.unlink, missing_ok=True)
+
+
+class Preparation:
+    """Prepares requests with these workflows.
+
+    named: finds the ComfyUI that has an earlier result, by URL. results: those that lie here. folder: for fetched files.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workflows: Mapping[str, Prompt],
+        jobs: Jobs,
+        uploads: Uploads,
+        results: Results,
+        named: Callable[[str], ComfyUI | None],
+        folder: Path,
+    ) -> None:
+        self.settings, self.workflows, self.jobs, self.uploads = settings, workflows, jobs, uploads
+        self.results, self.host, self.named, self.folder = results, results.host, named, folder
+
+    def takes_video(self, job: Job) -> bool:
+        return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
+
+    async def prepare(self, job: Job, log: Log) -> Prepared:
+        """Fetches the video and fills in the prompt. Errors: Refused."""
+        request = await keep_trying(lambda: self.jobs.request(job.id))
+        url = request.pop("video_url", None)
+        filled = self._fill(job, request)
+        for note in filled.notes:
+            log.say(note)
+        try:
+            video = await self._find(job, url, log) if self.takes_video(job) else None
+        except VideoError as error:
+            raise Refused(Failure(422, error.detail)) from error
+        except OSError as error:
+            raise cant_store(error) from error
+        return Prepared(filled, video, self.folder)
+
+    async def fill(self, job: Job) -> Filled:
+        """The prompt of the last attempt, which a ComfyUI may have. Errors: Refused."""
+        filled = self._fill(job, await keep_trying(lambda: self.jobs.request(job.id)))
+        filled.name_output(job.output)
+        return filled
+
+    def _fill(self, job: Job, request: dict[str, Any]) -> Filled:
+        endpoint = ENDPOINTS[job.endpoint]
+        try:
+            # Without the URL, which may be a large data URI: the file is set later.
+            model = validate(endpoint, request | {"video_url": ""})
+        except InvalidRequest as error:  # accepted by another version of this pack
+            raise Refused(Failure(422, error.detail)) from error
+        return fill(endpoint, self.workflows[job.endpoint], model, self.settings)
+
+    async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:
+        own = (job.address, self.host.url) if self.host else (job.address,)
+        is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
+        if path := None if is_data else own_path(url, own):
+            if found := RESULT.match(path):
+                if video := await self._result(found[1]):
+                    return video
+            elif self.host and job.has_view and (shown := host_file(url, own)):
+                return HostVideo(self.host, shown)
+            elif uploaded := await asyncio.to_thread(self.uploads.find, path):
+                return LocalVideo(uploaded, is_fetched=False)
+        log.say("Fetching the video")
+        await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
+        return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
+
+    async def _result(self, request_id: str) -> LocalVideo | HostVideo | None:
+        """The video that an earlier request made."""
+        earlier = await keep_trying(lambda: self.jobs.get(request_id))
+        if earlier is None or earlier.result is None:
+            return None
+        file = earlier.result
+        if not file["worker"]:
+            path = self.results.path(request_id, file["filename"])
+            return LocalVideo(path, is_fetched=False) if await asyncio.to_thread(path.is_file) else None
+        owner = self.named(file["worker"])
+        return (
+            HostVideo(owner, HostFile(file["filename"], file["subfolder"], file["type"])) if owner else None
+        )
+
+    def remove_leftovers(self) -> None:
+        """Deletes what an earlier process fetched."""
+        for entry in self.folder.glob("*"):
+            with suppress(OSError):
+                entry.unlink()
+
+
+async def copy_file(video: HostVideo, target: Path) -> None:
+    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the target."""
+    await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+    try:
+        async with video.owner.open(place(video.file), {}) as answer:
+            if answer.status != 200:
+                raise Refused(VIDEO_AWAY if answer.status >= 500 else NO_FILE)
+            with target.open("wb") as copy:
+                async for piece in answer.content.iter_chunked(1 << 20):
+                    await asyncio.to_thread(copy.write, piece)
+    except ComfyUIGone as error:
+        raise Refused(VIDEO_AWAY) from error
+
+
+def place(file: HostFile) -> dict[str, str]:
+    return {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
+
+
+def cant_store(error: OSError) -> Refused:
+    return refuse(500, f"The video can't be stored: {error.strerror}.", "internal_error")

@@ -1,0 +1,76 @@
+"""One request on its way: waiting -> preparing -> sent -> running -> ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..protocol.answers import Log
+from ..protocol.failure import CANCELLED, Failure, Refused
+from .jobs import Job
+from .preparing import Prepared
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(eq=False)
+class Request:
+    """A request that has not ended. The queue owns it until it gives it to a lane, and again if the lane gives it back.
+
+    needs_video: its video has to be fetched before its turn. began: when a ComfyUI began to run it, past its own queue,
+    on the monotonic clock. failures: turns in a row in which it could not be sent. is_counted: its last attempt is one of
+    `job.attempts`. step, steps: of the sampler.
+    """
+
+    job: Job
+    takes_video: bool
+    needs_video: bool
+    log: Log = field(default_factory=Log)
+    began: float | None = None
+    failures: int = 0
+    is_counted: bool = True
+    step: int = 0
+    steps: int = 0
+    preparing: asyncio.Task[None] | None = None
+    prepared: Prepared | None = None
+    timer: asyncio.TimerHandle | None = None
+    is_ending: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped_by: Failure = CANCELLED
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        return self.job.low, self.job.seq
+
+    @property
+    def seconds(self) -> float | None:
+        return time.monotonic() - self.began if self.began else None
+
+    def tell(self, event: str, **more: Any) -> None:
+        """A line in the process's log, for people and for programs: what happened, then names and values."""
+        told = {"request_id": self.id, "endpoint": self.job.endpoint, **more}
+        words = " ".join(f"{name}={value}" for name, value in told.items())
+        logging.info("Fast AnimateDiff endpoints: %s %s", event, words, extra=told)
+
+
+async def unless_stopped(request: Request, work: Awaitable[Answer]) -> Answer:
+    """The result of the work; when the request is stopped, the work is cancelled and Refused raised."""
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(request.stop.wait())
+    try:
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Refused(request.stopped_by)
+        return task.result()
+    finally:
+        task.cancel()
+        stop.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)

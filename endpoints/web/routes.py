@@ -1,0 +1,201 @@
+"""The HTTP API: the addresses under /fal that the service's clients and a browser use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from ..inputs.uploads import Uploads
+from ..protocol.answers import Address
+from ..protocol.failure import CLIENT_GONE, NOBODY_ANSWERS, Failure, Refused, refuse, wrong_field
+from ..protocol.schemas import ENDPOINTS
+from ..protocol.settings import Settings
+from ..requests.jobs import Jobs, NewJob
+from ..requests.lanes import Lanes
+from ..requests.results import Results
+from ..requests.store import StoreUnavailable
+from .access import allow_origin, check_client, check_key, is_local_name, preflight
+from .answers import address_of, ended_within, failed, queued, result_answer, status_answer, stream_status
+from .files import Files
+from .incoming import Call, is_uuid, read_request, split
+from .site import Site
+
+OF_REQUEST = re.compile(
+    r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/response|/status|/status/stream|/cancel)?"
+)
+GONE_SECONDS = 0.5  # between checks that a waiting client is still connected
+TARGETS = {"fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "rest.alpha.fal.ai": "rest"}
+UPLOADS = {("POST", f"/storage/upload/{kind}") for kind in ("initiate", "initiate-multipart")}
+NO_STREAM = "Streams and realtime connections are not served here: a video arrives whole. Use `subscribe`, `run` or the queue."
+NOT_STORED = Failure(503, "Requests can't be stored at the moment. Try again later.", "internal_error")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes answer from."""
+
+    settings: Settings
+    lanes: Lanes
+    jobs: Jobs
+    uploads: Uploads
+    results: Results
+
+
+class Routes:
+    """Answers the clients. has_view: a ComfyUI's /view is on the same server."""
+
+    def __init__(self, service: Service, has_view: bool) -> None:
+        settings, lanes, jobs = service.settings, service.lanes, service.jobs
+        self.settings, self.lanes, self.queue, self.jobs = settings, lanes, lanes.queue, jobs
+        self.files = Files(settings, lanes, jobs, service.uploads, service.results)
+        self.site, self.has_view = Site(settings), has_view
+
+    def app(self) -> web.Application:
+        """The application that serves /fal."""
+        app = web.Application(middlewares=[self._guard])
+        app.on_response_prepare.append(self._allow_origin)
+        for api in ("run", "queue"):
+            app.router.add_route("*", f"/{api}/{{path:.+}}", self._handler_of(api))
+        app.router.add_route("*", "/proxy", self.proxied)
+        self.files.add_to(app.router)
+        self.site.add_to(app.router)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Checks who is asking, and gives every error the service's shape."""
+        try:
+            check_client(request, self.settings)
+            if request.method == "OPTIONS":
+                return await preflight(request)
+            return await handler(request)
+        except Refused as error:
+            return failed(error.failure)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return failed(Failure(error.status, error.reason), error.headers)
+        except StoreUnavailable as error:
+            logging.warning("Fast AnimateDiff endpoints: %s", error)
+            return failed(NOT_STORED)
+        except ConnectionError:  # the client is gone, or an answer that has begun can't be completed
+            if request.transport:
+                request.transport.abort()
+            return failed(CLIENT_GONE)
+
+    async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        allow_origin(request, response, self.settings)
+
+    def _handler_of(self, api: str) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            check_key(request, self.settings)
+            asked = "queue" if self._is_queue_host(request.host.lower()) else api
+            return await self.answer(
+                request, Call(asked, request.method, request.match_info["path"].strip("/"), request.query)
+            )
+
+        return handler
+
+    def _is_queue_host(self, host: str) -> bool:
+        """Whether the Python client derived this host from ours, because only FAL_RUN_HOST was set."""
+        prefix, _, name = host.partition("queue.")
+        own = split(self.settings.address or "").netloc.lower()
+        return not prefix and bool(name) and (name == own or is_local_name(name))
+
+    async def proxied(self, request: web.Request) -> web.StreamResponse:
+        """What the JavaScript client sends to its `proxyUrl`; a header names the address that it is meant for."""
+        check_key(request, self.settings)
+        target = split(request.headers.get("x-fal-target-url", ""))
+        api = TARGETS.get(target.hostname or "")
+        if api is None:
+            message = f"x-fal-target-url must name one of {', '.join(TARGETS)}."
+            raise refuse(400, message, "bad_request")
+        if api == "rest":
+            if (request.method, target.path) in UPLOADS:
+                return await self.files.initiate_upload(request)
+            if target.path.startswith("/tokens"):  # asked for before a realtime connection
+                raise refuse(404, NO_STREAM)
+            raise refuse(404, f"{target.path} is not served here.")
+        call = Call(api, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
+        return await self.answer(request, call)
+
+    async def answer(self, request: web.Request, call: Call) -> web.StreamResponse:
+        address = address_of(request, self.settings, self.has_view)
+        found = OF_REQUEST.fullmatch(call.path)
+        if found:
+            return await self.about(request, call, address, **found.groupdict(""))
+        endpoint, _, last = call.path.rpartition("/")
+        if endpoint in ENDPOINTS and last in ("stream", "realtime"):
+            raise refuse(404, NO_STREAM)
+        new = await read_request(request, call, self.settings, address)
+        if call.api == "run":
+            return await self.run(request, new, address)
+        job, _ = await self.queue.accept(new, read_most_waiting(call))
+        return queued(job, self.queue, address)
+
+    async def run(self, request: web.Request, new: NewJob, address: Address) -> web.StreamResponse:
+        """Waits for the result. A client that disconnects has cancelled, unless it chose the id: it may come back then."""
+        returns = "x-fal-request-id" in request.headers
+        job, is_new = await self.queue.accept(replace(new, api="queue") if returns else new)
+        running = self.queue.find(job.id)
+        served = time.monotonic()
+        try:
+            while running and not running.ended.is_set():
+                if request.transport is None or request.transport.is_closing():
+                    raise ConnectionResetError("The client is gone.")
+                if self.lanes.is_serving():
+                    served = time.monotonic()
+                elif time.monotonic() - served > self.settings.answer_seconds:
+                    if is_new and not returns:
+                        await self.queue.cancel(job.id, NOBODY_ANSWERS)
+                    raise Refused(NOBODY_ANSWERS)
+                await ended_within(running, GONE_SECONDS)
+        except (asyncio.CancelledError, ConnectionError):
+            if is_new and not returns:
+                await self.queue.cancel(job.id, CLIENT_GONE)
+            raise
+        return result_answer(await self.jobs.get(job.id) or job, address)
+
+    async def about(
+        self, request: web.Request, call: Call, address: Address, app: str, id: str, verb: str
+    ) -> web.StreamResponse:
+        """Answers for the status or the result of a request, or cancels it."""
+        call.require("PUT" if verb == "/cancel" else "GET")
+        await self.queue.recovered()
+        running = self.queue.find(id)
+        job = running.job if running else await self.jobs.get(id) if is_uuid(id) else None
+        if job is None or not (job.endpoint == app or job.endpoint.startswith(f"{app}/")):
+            return failed(Failure(404, "Request not found."), more={"status": "NOT_FOUND"})
+        if verb == "/cancel":
+            if await self.queue.cancel(id):
+                body = {"status": "CANCELLATION_REQUESTED", "request_id": id}
+                return web.json_response(body, status=202)
+            return failed(Failure(400, "The request has ended."), more={"status": "ALREADY_COMPLETED"})
+        logs = call.query.get("logs", "").lower() in ("1", "true")
+        if verb == "/status":
+            return status_answer(job, self.queue, address, logs)
+        if verb == "/status/stream":
+            return await stream_status(request, job, self.queue, self.jobs, address, logs)
+        if job.state != "ended":
+            raise refuse(400, "Request is still in progress")
+        return result_answer(job, address)
+
+
+def read_most_waiting(call: Call) -> int | None:
+    """How many requests may be waiting for this one to be accepted. Errors: Refused with 422."""
+    given = call.query.get("fal_max_queue_length")
+    if given is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}", given, re.ASCII):
+        message = "Input should be a whole number of requests"
+        raise Refused(wrong_field("fal_max_queue_length", message, "int_parsing", at="query"))
+    return int(given)

@@ -1,0 +1,71 @@
+"""The computer's clock is set while requests wait, run and have ended: durations and deadlines go on as before."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from fast_animatediff.endpoints.comfyui.client import ComfyUI
+from fast_animatediff.endpoints.requests import expiry
+from fast_animatediff.endpoints.serving import add_endpoints
+from fast_animatediff.endpoints.settings import Settings
+from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Served
+
+pytestmark = pytest.mark.server
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.mark.parametrize("jump", [-HOUR, 30 * DAY])
+def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    clock = time.time
+    monkeypatch.setattr(expiry, "LOOK_SECONDS", 0.2)
+    settings = Settings(enabled=True, database=tmp_path / "requests.sqlite3", max_pixels=64 * 64)
+
+    async def scenario() -> None:
+        app = web.Application()
+        add_endpoints(app, settings, ComfyUI(served.address))
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}/fal/queue"
+        async with aiohttp.ClientSession() as http:
+
+            async def submit(request: dict, **headers: str) -> str:
+                async with http.post(f"{base}/{TURBO}", json=request, headers=headers) as answer:
+                    return (await answer.json())["request_id"]
+
+            async def status(request_id: str) -> dict:
+                async with http.get(f"{base}/{APP}/requests/{request_id}/status") as answer:
+                    return await answer.json()
+
+            async def until(request_id: str, state: str) -> dict:
+                while (found := await status(request_id))["status"] != state:
+                    assert found["status"] != "COMPLETED", found
+                    await asyncio.sleep(0.05)
+                return found
+
+            began = time.monotonic()
+            ended = await submit(SMALL | {"seed": 51})
+            await until(ended, "COMPLETED")
+            running = await submit(LONG | {"num_inference_steps": 6})
+            waiting = await submit(SMALL | {"seed": 52}, **{"x-fal-request-timeout": "600"})
+            await until(running, "IN_PROGRESS")
+            monkeypatch.setattr(time, "time", lambda: clock() + jump)
+            done = await until(running, "COMPLETED")
+            assert 0 < done["metrics"]["inference_time"] < time.monotonic() - began
+            await until(waiting, "COMPLETED")
+            await asyncio.sleep(1.0)  # in which old results are deleted
+            for request_id in (ended, running, waiting):
+                async with http.get(f"{base}/{APP}/requests/{request_id}") as answer:
+                    assert answer.status == 200, await answer.text()
+        await runner.cleanup()
+
+    asyncio.run(scenario())

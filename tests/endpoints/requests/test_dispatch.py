@@ -1,0 +1,166 @@
+"""Where requests go, and how many may wait: queue and lanes, with ComfyUIs that answer as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused
+from fast_animatediff.endpoints.comfyui.filling import Filled
+from fast_animatediff.endpoints.protocol.answers import Log
+from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, Refused
+from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob, attempt_id
+from fast_animatediff.endpoints.requests.lane import Shop
+from fast_animatediff.endpoints.requests.lanes import Lanes
+from fast_animatediff.endpoints.requests.queue import Queue
+from fast_animatediff.endpoints.requests.results import Results
+
+SECONDS = 10.0
+
+
+class Answering(ComfyUI):
+    """Knows a prompt the first `answers` times it is asked, then its HTTP fails. Refuses every new prompt."""
+
+    def __init__(self, url: str, answers: int, comes_back: bool = False) -> None:
+        super().__init__(url)
+        self.answers, self.comes_back = answers, comes_back
+        self.unreachable, self.submitted, self.cancelled = 0, [], []
+
+    def start(self) -> None:
+        self._turn(True)
+
+    def mark_unreachable(self) -> None:
+        self.unreachable += 1
+        self._turn(False)
+        self._turn(self.comes_back)
+
+    async def job(self, prompt_id: str) -> dict[str, Any] | None:
+        if prompt_id in self.cancelled:
+            return None
+        self.answers -= 1
+        if self.answers < 0:
+            raise ComfyUIGone("It does not answer.")
+        return {"status": "in_progress"}
+
+    async def submit(self, prompt: Prompt, prompt_id: str) -> None:
+        self.submitted.append(prompt_id)
+        raise PromptRefused("It takes none.")
+
+    async def cancel(self, prompt_id: str) -> None:
+        self.cancelled.append(prompt_id)
+
+
+class Unprepared:
+    """Requests without a video and with an empty prompt: what prepares them, and what is prepared."""
+
+    filled = Filled({"1": {"class_type": "Export", "inputs": {}}}, "1", {}, (), seed=1)
+
+    def takes_video(self, job: Job) -> bool:
+        return False
+
+    async def prepare(self, job: Job, log: Log) -> Unprepared:
+        return self
+
+    async def fill(self, job: Job) -> Filled:
+        return self.filled
+
+    def remove_leftovers(self) -> None:
+        pass
+
+    def lent_to(self, comfyui: ComfyUI, prompt_id: str) -> None:
+        pass
+
+    async def bring_to(self, comfyui: ComfyUI, lent: str | None) -> None:
+        pass
+
+    async def discard(self) -> None:
+        pass
+
+
+def new(name: str) -> NewJob:
+    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True)
+
+
+def with_lanes(
+    path: Path, comfyuis: Sequence[ComfyUI], most: int, scenario: Callable[[Lanes], Awaitable[None]]
+) -> None:
+    """Runs a scenario with lanes in whose database "sent" is at the first ComfyUI, and "ended" has ended."""
+
+    async def run() -> None:
+        jobs = Jobs(path / "requests.sqlite3")
+        await jobs.accept(new("ended"))
+        await jobs.end("ended", None, CANCELLED, [], None)
+        if comfyuis:
+            sent = await jobs.accept(new("sent"))
+            await jobs.change(sent, state="sent", worker=comfyuis[0].url, attempt=1, attempts=1)
+        queue = Queue(jobs, Unprepared(), most)
+        by_url = {comfyui.url: comfyui for comfyui in comfyuis}
+        shop = Shop(queue, jobs, Unprepared(), Results(path, None), silence=60.0)
+        lanes = Lanes(shop, None, by_url.__getitem__)
+        queue.spawn(lanes.run(by_url))
+        try:
+            await asyncio.wait_for(scenario(lanes), SECONDS)
+        finally:
+            await lanes.close()
+            await jobs.close()
+
+    asyncio.run(run())
+
+
+def test_a_comfyui_that_fails_is_left_alone_and_not_the_one_in_whose_place_it_was_asked(
+    tmp_path: Path,
+) -> None:
+    fails, idle = Answering("http://fails", answers=1), Answering("http://idle", answers=0)
+    fails.queued = 1
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        await lanes.queue.find("sent").ended.wait()
+        assert (fails.unreachable, idle.unreachable) == (1, 0)
+        assert (fails.submitted, idle.submitted) == ([], [attempt_id("sent", 2)])
+
+    with_lanes(tmp_path, [fails, idle], 9, scenario)
+
+
+def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_path: Path) -> None:
+    fails = Answering("http://fails", answers=0, comes_back=True)
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        await lanes.queue.find("sent").ended.wait()
+        assert (await lanes.queue.jobs.get("sent")).failure == MACHINE_LOST
+
+    with_lanes(tmp_path, [fails], 9, scenario)
+
+
+def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_later(tmp_path: Path) -> None:
+    away = Answering("http://away", answers=1)
+    away.start = lambda: None
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        assert await lanes.queue.cancel("sent")
+        assert (await lanes.queue.jobs.get("sent")).failure == CANCELLED
+        await asyncio.sleep(0.05)
+        assert away.cancelled == []
+        away._turn(True)
+        while away.cancelled != ["sent"]:
+            await asyncio.sleep(0.01)
+
+    with_lanes(tmp_path, [away], 9, scenario)
+
+
+def test_a_burst_does_not_pass_the_most_that_may_wait_and_what_is_known_is_answered(tmp_path: Path) -> None:
+    async def scenario(lanes: Lanes) -> None:
+        burst = [lanes.queue.accept(new(str(number))) for number in range(5)]
+        answers = await asyncio.gather(*burst, return_exceptions=True)
+        refused = [answer.failure.status for answer in answers if isinstance(answer, Refused)]
+        assert refused == [429] * 3
+        [(waiting, _), _] = [answer for answer in answers if isinstance(answer, tuple)]
+        for known in (waiting.id, "ended"):
+            job, is_new = await lanes.queue.accept(new(known))
+            assert (job.id, is_new) == (known, False)
+
+    with_lanes(tmp_path, [], 2, scenario)

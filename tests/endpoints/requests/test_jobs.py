@@ -1,0 +1,141 @@
+"""The requests' database by itself: what it has said yes to is there after any end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fast_animatediff.endpoints.protocol.answers import Video
+from fast_animatediff.endpoints.protocol.failure import CANCELLED, without_paths
+from fast_animatediff.endpoints.requests.jobs import Jobs, NewJob
+from fast_animatediff.endpoints.requests.store import StoreUnavailable
+
+ROOT = Path(__file__).resolve().parents[3]
+ACCEPT_FOR_EVER = """
+import asyncio, importlib.util, itertools, sys
+from pathlib import Path
+root = Path(sys.argv[1])
+spec = importlib.util.spec_from_file_location("endpoints", root / "__init__.py", submodule_search_locations=[str(root)])
+module = sys.modules["endpoints"] = importlib.util.module_from_spec(spec)
+from endpoints.requests.jobs import Jobs, NewJob
+async def main():
+    jobs = Jobs(Path(sys.argv[2]))
+    for number in itertools.count():
+        await jobs.accept(NewJob(str(number), "e", "d", "x" * 5000, "queue", "a", True))
+        print(number, flush=True)
+asyncio.run(main())
+"""
+
+RESULT = Video(
+    filename="late.mp4",
+    subfolder="",
+    type="output",
+    content_type="video/mp4",
+    file_size=9,
+    worker="http://host",
+    seed=7,
+)
+
+
+def new(name: str, **more: object) -> NewJob:
+    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True, **more)
+
+
+def test_what_was_accepted_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite3"
+    command = [sys.executable, "-I", "-c", ACCEPT_FOR_EVER, str(ROOT / "endpoints"), str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    told = [process.stdout.readline() for _ in range(200)]
+    process.kill()
+    told += process.stdout.readlines()
+    process.wait()
+
+    async def read() -> list[str]:
+        jobs = Jobs(path)
+        found = [job.id for job in await jobs.open_jobs()]
+        await jobs.close()
+        return found
+
+    found = asyncio.run(read())
+    assert found[: len(told)] == [line.strip() for line in told if line.endswith("\n")]
+    assert len(found) <= len(told) + 1
+
+
+def test_a_request_ends_once_and_its_input_is_dropped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(tmp_path / "requests.sqlite3")
+        await jobs.accept(new("a", webhook="http://hook"))
+        assert await jobs.end("a", None, CANCELLED, [], None)
+        assert not await jobs.end("a", RESULT, None, [], None)
+        job = await jobs.accept(new("a"))
+        assert (job.state, job.result, job.failure, job.webhook) == ("ended", None, CANCELLED, "http://hook")
+        assert await jobs.undelivered() == ["a"]
+        assert await jobs.expire(job.ended + 1) == [], "its webhook is still due"
+        await jobs.webhook_tried("a", None)
+        assert await jobs.expire(job.ended + 1) == ["a"]
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_refuses_what_is_new_and_keeps_what_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(tmp_path / "requests.sqlite3")
+        await jobs.accept(new("a"))
+        jobs._connection.execute("PRAGMA max_page_count = 1")  # SQLite's own way to have no room
+        large = NewJob("b", "e", "d", "x" * 1_000_000, "queue", "a", True)
+        with pytest.raises(StoreUnavailable, match="full"):
+            await jobs.accept(large)
+        assert [job.id for job in await jobs.open_jobs()] == ["a"]
+        jobs._connection.execute("PRAGMA max_page_count = 1000000")
+        await jobs.accept(large)
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_file_shrinks_again_after_large_requests(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite3"
+
+    async def scenario() -> None:
+        jobs = Jobs(path)
+        await jobs.accept(NewJob("a", "e", "d", "x" * 50_000_000, "queue", "a", True))
+        await jobs.end("a", None, CANCELLED, [], None)
+        await jobs.accept(new("b"))
+        log = path.with_name(f"{path.name}-wal")
+        assert log.stat().st_size <= 16 << 20
+        await jobs.close()
+
+    asyncio.run(scenario())
+    assert path.stat().st_size < 1_000_000
+
+
+def test_a_second_process_cannot_take_the_same_database(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first, second = (Jobs(tmp_path / "requests.sqlite3") for _ in range(2))
+        await first.accept(new("a"))
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await second.open_jobs()
+        await first.close()
+        assert len(await second.open_jobs()) == 1
+        await second.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("No space left on device: '/srv/comfy/output/a.mp4'", "No space left on device: 'a.mp4'"),
+        (r"can't open C:\Users\me\models\b.safetensors", "can't open b.safetensors"),
+        (r"can't open C:\Users\John Doe\ComfyUI\b.safetensors", "can't open b.safetensors"),
+        ("no /home/john doe/My ComfyUI/output/a.mp4 there", "no a.mp4 there"),
+        ("see https://example.com/a/b.html, step 3/4", "see https://example.com/a/b.html, step 3/4"),
+    ],
+)
+def test_messages_lose_the_servers_folders(said: str, shown: str) -> None:
+    assert without_paths(said) == shown

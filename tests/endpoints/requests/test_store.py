@@ -1,0 +1,238 @@
+"""The requests' file: an older one is brought up to date, a damaged one is put aside, and a damaged row ends alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fast_animatediff.endpoints.protocol.answers import Video
+from fast_animatediff.endpoints.protocol.failure import CANCELLED, DAMAGED
+from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob
+from fast_animatediff.endpoints.requests.store import SCHEMA, VERSION, columns
+
+# As the first version of this pack made it, without a number.
+VERSION_0 = """
+CREATE TABLE requests (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
+    request TEXT, face TEXT NOT NULL, low INTEGER NOT NULL, address TEXT NOT NULL, viewed INTEGER NOT NULL,
+    webhook TEXT, deadline REAL, created REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', worker TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0, began REAL, ended REAL, result TEXT, failure TEXT, logs TEXT,
+    hook_attempts INTEGER NOT NULL DEFAULT 0, hook_due REAL
+);
+CREATE INDEX open_requests ON requests (seq) WHERE state != 'ended';
+CREATE INDEX ended_requests ON requests (ended) WHERE state = 'ended';
+CREATE INDEX due_webhooks ON requests (hook_due) WHERE hook_due IS NOT NULL;
+INSERT INTO requests (id, endpoint, digest, request, face, low, address, viewed, created)
+    VALUES ('waits', 'e', 'd', '{"seed": 1}', 'queue', 1, 'http://us', 1, 10);
+INSERT INTO requests (id, endpoint, digest, face, low, address, viewed, created, state, began, ended, result, failure, logs)
+    VALUES ('fails', 'e', 'd', 'queue', 0, 'http://us', 1, 10, 'ended', 20, 25, 'null',
+    '{"status": 500, "detail": "No.", "error_type": null}', '[]'), ('back', 'e', 'd', 'queue', 0, 'http://us', 1, 10,
+    'ended', 30, 25, 'null', '{"status": 500, "detail": "No.", "error_type": null}', '[]');
+"""
+RESULT = Video(
+    filename="a.mp4",
+    subfolder="",
+    type="output",
+    content_type="video/mp4",
+    file_size=9,
+    worker="http://host",
+    seed=7,
+)
+
+
+def new(name: str, **more: object) -> NewJob:
+    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://us", True, **more)
+
+
+def with_jobs(path: Path, scenario: Callable[[Jobs], Awaitable[None]]) -> None:
+    async def run() -> None:
+        jobs = Jobs(path)
+        try:
+            await scenario(jobs)
+        finally:
+            await jobs.close()
+
+    asyncio.run(run())
+
+
+def written(path: Path) -> Path:
+    """A database with a few pages of requests, waiting and ended."""
+
+    async def scenario(jobs: Jobs) -> None:
+        for number in range(40):
+            await jobs.accept(new(str(number), webhook="http://hook" if number % 3 else None))
+            if number % 2:
+                await jobs.end(str(number), RESULT, None, [{"message": "x" * 300}], 1.0)
+
+    with_jobs(path, scenario)
+    return path
+
+
+def edited(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+async def usable(jobs: Jobs) -> None:
+    """Everything that the queue and the webhooks do at a start, and a new request."""
+    await jobs.open_jobs()
+    for request_id in await jobs.undelivered():
+        await jobs.get(request_id)
+    job = await jobs.accept(new("new"))
+    assert (job.id, job.state) == ("new", "waiting")
+    await jobs.end("new", None, CANCELLED, [], None)
+    assert (await jobs.get("new")).failure == CANCELLED
+
+
+def aside(path: Path) -> list[Path]:
+    return [each for each in path.parent.glob(f"{path.stem}-aside-*{path.suffix}")]
+
+
+def test_an_older_file_is_brought_up_to_date_and_its_requests_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite3"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_0)
+
+    async def scenario(jobs: Jobs) -> None:
+        [waits] = await jobs.open_jobs()
+        assert (waits.id, waits.api, waits.low, waits.has_view) == ("waits", "queue", True, True)
+        assert await jobs.request("waits") == {"seed": 1}
+        fails, back = await jobs.get("fails"), await jobs.get("back")
+        assert (fails.failure.detail, fails.seconds, fails.result) == ("No.", 5.0, None)
+        assert back.seconds == 0.0, "the clock had been set back while it ran"
+
+    with_jobs(path, scenario)
+    with_jobs(path, usable)
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        assert columns(db) == columns(fresh)
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    assert aside(path) == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["text", "header", "half", "hundred bytes", "folder", "column", "table", "newer"]
+)
+def test_a_file_that_cannot_be_used_is_put_aside_whole_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = written(tmp_path / "requests.sqlite3")
+    data = path.read_bytes()
+    if damage in ("text", "header", "half", "hundred bytes"):
+        path.write_bytes(
+            {
+                "text": b"Dear diary, " * 400,
+                "header": bytes(100) + data[100:],
+                "half": data[: len(data) // 2],
+                "hundred bytes": data[:100],
+            }[damage]
+        )
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+        (path / "kept.txt").write_text("kept")
+    elif damage == "newer":
+        edited(path, f"PRAGMA user_version = {VERSION + 1}")
+    elif damage == "table":
+        edited(path, "ALTER TABLE requests RENAME TO others")
+        edited(path, "CREATE TABLE requests (id TEXT)")
+    else:
+        edited(path, "ALTER TABLE requests DROP COLUMN logs")
+    before = path.read_bytes() if path.is_file() else None
+    with caplog.at_level(logging.WARNING):
+        with_jobs(path, usable)
+        with_jobs(path, usable_again)
+    [kept] = aside(path)
+    if before is None:
+        assert (kept / "kept.txt").read_text() == "kept"
+    elif damage in ("column", "table", "newer"):
+        with closing(sqlite3.connect(kept)) as db:
+            table = "others" if damage == "table" else "requests"
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (40,)
+    elif damage != "half":  # which SQLite had begun to repair
+        assert kept.read_bytes() == before
+    assert len(caplog.records) == 1
+    assert kept.name in caplog.text and path.name in caplog.text and str(tmp_path) not in caplog.messages[0]
+
+
+async def usable_again(jobs: Jobs) -> None:
+    assert (await jobs.get("new")).failure == CANCELLED
+
+
+@given(st.integers(0, 2**32), st.integers(1, 400))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_bits_flip_new_requests_are_taken(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
+) -> None:
+    path = written_once(tmp_path_factory)
+    data, chance = bytearray(path.read_bytes()), random.Random(seed)
+    for _ in range(flips):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    damaged = tmp_path_factory.mktemp("flipped") / "requests.sqlite3"
+    damaged.write_bytes(data)
+    with_jobs(damaged, usable)
+
+
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.getbasetemp() / "written.sqlite3"
+    return path if path.exists() else written(path)
+
+
+@pytest.mark.parametrize("column", ["logs", "result", "failure"])
+@pytest.mark.parametrize("text", ["{", "7", '{"a": 1}', "[7]", "\x00"])
+def test_a_damaged_row_ends_by_itself_and_the_others_go_on(tmp_path: Path, column: str, text: str) -> None:
+    path = tmp_path / "requests.sqlite3"
+
+    async def write(jobs: Jobs) -> None:
+        for name in ("first", "waits", "ended", "last"):
+            await jobs.accept(new(name, webhook="http://hook"))
+        await jobs.end("ended", RESULT, None, [], None)
+
+    async def read(jobs: Jobs) -> None:
+        assert [job.id for job in await jobs.open_jobs()] == ["first", "last"]
+        for name in ("waits", "ended"):
+            job = await jobs.get(name)
+            assert (job.state, job.failure, job.result) == ("ended", DAMAGED, None)
+        assert sorted(await jobs.undelivered()) == ["ended", "waits"]
+        assert (await jobs.accept(new("waits"))).state == "ended"
+
+    with_jobs(path, write)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE requests SET {column} = ? WHERE id IN ('waits', 'ended')", [text])
+    with_jobs(path, read)
+    assert aside(path) == []
+
+
+def test_a_row_beyond_repair_is_dropped(tmp_path: Path) -> None:
+    path = written(tmp_path / "requests.sqlite3")
+    edited(path, "UPDATE requests SET low = 'perhaps' WHERE id = '4'")
+
+    async def scenario(jobs: Jobs) -> None:
+        assert "4" not in [job.id for job in await jobs.open_jobs()]
+        assert await jobs.get("4") is None
+        assert (await jobs.accept(new("4"))).state == "waiting"
+
+    with_jobs(path, scenario)
+
+
+def test_a_known_result_is_read_back_as_it_was(tmp_path: Path) -> None:
+    async def scenario(jobs: Jobs) -> None:
+        await jobs.accept(new("a"))
+        logs = [{"message": "Sampling", "level": "INFO"}]
+        await jobs.end("a", RESULT, None, logs, 2.5)
+        job: Job = await jobs.get("a")
+        assert (job.result, job.failure, job.logs, job.seconds) == (RESULT, None, logs, 2.5)
+        assert json.loads(json.dumps(job.result)) == RESULT
+
+    with_jobs(tmp_path / "requests.sqlite3", scenario)
