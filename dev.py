@@ -1,4 +1,4 @@
-"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `ui`, `serve`, `test`, `types`, `models`, `bench`.
+"""Sets up what this checkout needs and runs it: `python3 dev.py demo`, `ui`, `serve`, `render`, `fleet`, `test`, `types`, `models`, `bench`.
 
 Standard library only. Everything lands in `.venv/` and `.dev/` of the checkout; whatever is done outside is printed.
 `COMFYUI_PATH` names a ComfyUI of your own to use instead of the one that is downloaded.
@@ -24,6 +24,7 @@ from bootstrap.programs import (
     PYTHON,
     ROOT,
     VENV,
+    WINDOWS,
     SetupError,
     pip,
     probe,
@@ -48,18 +49,27 @@ FRONT = ["aiohttp>=3.12", "pydantic>=2,<3", "cryptography"]  # of the endpoints 
 CERTIFICATES = "trustme>=1.2,<2"  # the Python client speaks only https
 # The service's own client, and schemathesis, which makes requests up from the OpenAPI document.
 TEST_TOOLS += ["fal-client==1.0.3", CERTIFICATES, "schemathesis>=4,<5"]
+# Of `render` and `fleet`, where their ComfyUI is elsewhere.
+FRONT = ["aiohttp>=3.11.8", "pydantic>=2,<3", "pydantic-settings>=2,<3"]
+# In an environment of its own: ComfyUI never needs it. Every machine of a cluster has to have the same.
+RAY, OPENJD = "ray==2.60.*", "openjd-cli>=0.8,<0.9"
+FLEET_VENV = DEV / "fleet-venv"
+FLEET_SCRIPTS = FLEET_VENV / ("Scripts" if WINDOWS else "bin")
+FLEET_PYTHON = FLEET_SCRIPTS / ("python.exe" if WINDOWS else "python")
 CONVERTER = ["--no-deps", "comfy-cli==1.23.0"]
 
 VENV_ADVICE = (
     "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
 )
-TYPED_ROOMS = ["dev_server", "endpoints", "motion_modules", "nodes", "video"]
+TYPED_ROOMS = ["dev_server", "endpoints", "fleet", "motion_modules", "nodes", "video"]
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
   ui              the ComfyUI page with this pack and the tiny models
   serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
                   or in front of ComfyUIs that run elsewhere: --workers URL[,URL] [--port PORT] [--folder FOLDER]
+  render          a list of requests, or a folder of videos, into a folder: requests.jsonl --out DIR; --help says more
+  fleet           the endpoints in front of many machines: up, status, down; `fleet ray ...` is Ray's own command
   test            ruff, mypy and the tests, but for those marked slow; test --all: with these. With other arguments
                   only pytest, in one process, for example: test tests/video -k gif
   types           mypy alone
@@ -119,8 +129,11 @@ def make_venv() -> str:
     return version
 
 
-def install(title: str, packages: list[str], python: str, reads: Path | None = None) -> None:
-    """One pip call for a group of packages; none if the same was asked for last time. `reads`: a requirements file."""
+def install(
+    title: str, packages: list[str], python: str, reads: Path | None = None, into: Path | None = None
+) -> None:
+    """One pip call for a group of packages; none if the same was asked for last time. `reads`: a requirements file.
+    `into`: the Python of another environment than .venv."""
     stamp = VENV / "stamps" / title.replace(" ", "-")
     key = fingerprint(python, *packages, reads.read_text(encoding="utf-8") if reads else "")
     if stamp.is_file() and stamp.read_text() == key:
@@ -129,7 +142,8 @@ def install(title: str, packages: list[str], python: str, reads: Path | None = N
     if kept:
         print(f"  torch: {kept} is in .venv already and is kept")
     else:
-        pip(title, ["install", *packages, *(["-r", reads] if reads else [])])
+        place: list[str | Path] = [] if into is None else ["--python", into]
+        pip(title, [*place, "install", *packages, *(["-r", reads] if reads else [])])
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(key)
 
@@ -164,6 +178,55 @@ def serve(arguments: list[str]) -> int:
     env = setup()
     install("certificates", [CERTIFICATES], make_venv())
     return run_module("dev_server.serve", arguments, env)
+
+
+def render(arguments: list[str]) -> int:
+    env = render_environment(arguments)
+    if "--ray" in arguments:
+        env.update(fleet_environment())
+    return run_module("fleet.render", arguments, env)
+
+
+def fleet(arguments: list[str]) -> int:
+    """Ray's own command runs with the token that the workers are asked for; it makes one if there is none."""
+    if arguments[:1] == ["ray"]:
+        DEV.mkdir(exist_ok=True)
+        make_venv()
+        env = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **child_environment(),
+            **fleet_environment(),
+        }
+        ray = FLEET_SCRIPTS / ("ray.exe" if WINDOWS else "ray")
+        token = Path(env.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+        if env["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in env and not token.exists():
+            run_quietly("token", [ray, "get-auth-token", "--generate"], env)
+            print(f"Made {token}: every machine of the cluster needs this file, and nobody else may have it")
+        return run([ray, *arguments[1:]], env)
+    return run_module("fleet.command", arguments, {**render_environment(arguments), **fleet_environment()})
+
+
+def render_environment(arguments: list[str]) -> dict[str, str]:
+    """With a ComfyUI that the arguments name, the few packages that a front needs; else all that `setup` makes, and the
+    tiny models."""
+    own = {"FAD_OWN_COMFYUI": "1"} if os.environ.get("COMFYUI_PATH") else {}
+    if "--comfyui" in arguments or {"status", "down", "--help"} & set(arguments):
+        DEV.mkdir(exist_ok=True)
+        install("front", FRONT, make_venv())
+        return child_environment(**own)
+    env = setup() | own
+    if not own and run_module("dev_server.set_up", [], env):
+        raise SetupError("The tiny models could not be made.")
+    return env
+
+
+def fleet_environment() -> dict[str, str]:
+    """The environment that has Ray, made on first use; returns the variable that names its Python."""
+    if not FLEET_PYTHON.exists():
+        run_quietly("environment for Ray", [PYTHON, "-m", "venv", "--without-pip", FLEET_VENV])
+    install("Ray", [RAY, OPENJD], str(FLEET_PYTHON), into=FLEET_PYTHON)
+    return {"FAD_RAY_PYTHON": str(FLEET_PYTHON)}
 
 
 def test(arguments: list[str]) -> int:
@@ -233,6 +296,8 @@ COMMANDS = {
     "demo": demo,
     "ui": ui,
     "serve": serve,
+    "render": render,
+    "fleet": fleet,
     "test": test,
     "types": types,
     "convert": convert_workflow,

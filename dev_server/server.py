@@ -15,9 +15,9 @@ from types import TracebackType
 import aiohttp
 
 from .client import Client
-from .host import FOLDERS
+from .host import FOLDERS, ROOT
 
-CHILD = Path(__file__).resolve().with_name("comfy_child.py")
+CHILD = ROOT / "bootstrap" / "comfy_child.py"
 STOP_SECONDS = 8.0  # the child itself gives up after 5
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

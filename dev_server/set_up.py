@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..tiny.make import make_models
 from .clip import SUFFIXES, write_clip
+from .host import base_folder
 
 CLIP_NAME = "moving circle"
 EXTENSIONS = ("fast-animatediff", "fast-animatediff-tiny")
@@ -30,3 +31,7 @@ def set_up(base: Path) -> None:
     for path in clips(base):
         if not path.is_file():
             write_clip(path)
+
+
+if __name__ == "__main__":
+    set_up(base_folder())

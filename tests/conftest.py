@@ -18,7 +18,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # Fixtures that start a ComfyUI of their own, the one that is used longest first.
-SERVERS = ("served", "comfy", "comfy_server")
+SERVERS = ("served", "comfy", "comfy_server", "sleeper")
 HAS_SERVER = pytest.StashKey[bool]()
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
 

@@ -16,7 +16,7 @@ MOST_LINES = 320
 # What each room may import, beside itself. A file belongs to the innermost room that holds it; "" is the pack's
 # __init__.py. What is not written down here is an arrow upwards.
 ENDPOINTS = {f"endpoints/{room}" for room in ("protocol", "inputs", "comfyui", "requests", "web")}
-PRODUCT = {"motion_modules", "video", "endpoints", "nodes", "replacements"} | ENDPOINTS
+PRODUCT = {"motion_modules", "video", "endpoints", "nodes", "replacements", "fleet"} | ENDPOINTS
 DEVELOPMENT = {"tiny", "tiny/domain", "dev_server", "tiny/scoring"}
 ARROWS: dict[str, set[str]] = {
     "motion_modules": set(),
@@ -28,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "endpoints/web": {"endpoints/protocol", "endpoints/inputs", "endpoints/comfyui", "endpoints/requests"},
     "endpoints": ENDPOINTS,
     "replacements": set(),
+    "fleet": {"endpoints"} | ENDPOINTS - {"endpoints/web"},
     "nodes": {"motion_modules", "video"},
     "": {"nodes", "endpoints", "motion_modules", "replacements"},
     "tiny": set(),
@@ -142,6 +143,7 @@ def test_the_imports_of_this_checkout_are_found(imports: Imports) -> None:
         ("__init__.py", "nodes/__init__.py"),
         ("nodes/motion.py", "motion_modules/adapter.py"),
         ("endpoints/web/routes.py", "endpoints/requests/lanes.py"),
+        ("fleet/driver.py", "endpoints/requests/lanes.py"),
         ("dev_server/set_up.py", "tiny/make.py"),
         ("tiny/scoring/workflow_maker.py", "dev_server/client.py"),
         ("dev.py", "bootstrap/programs.py"),

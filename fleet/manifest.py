@@ -1,0 +1,143 @@
+"""What is to be rendered: JSON lines, or a folder of videos. Checked as a whole, in the service's own wording."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..endpoints.protocol.schemas import ENDPOINTS, InvalidRequest, validate
+
+FIELDS = ("endpoint", "input", "name")
+NAME = re.compile(r"[^\W.][\w .,()+=@-]{0,99}")
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".3gp", ".flv", ".gif")
+SHOWN_WORDS = 40  # characters of a prompt in a name
+SEED_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to be made. name: of its file, without suffix. input: as the service takes it, complete and with a seed.
+    video: the local file in place of `video_url`."""
+
+    name: str
+    endpoint: str
+    input: dict[str, Any]
+    video: Path | None = None
+
+
+class BadManifest(ValueError):
+    """Every line that can't be rendered: its number (0: the whole) and the reason."""
+
+    def __init__(self, problems: list[tuple[int, str]]) -> None:
+        self.problems = sorted(problems)
+        super().__init__("\n".join(f"line {line}: {why}" if line else why for line, why in self.problems))
+
+
+def read_manifest(file: Path) -> list[Item]:
+    """The items of a JSON lines file, in its order; empty lines are skipped. Errors: BadManifest; OSError."""
+    lines = file.read_bytes().split(b"\n")
+    return check((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def check(lines: Iterable[tuple[int, bytes]]) -> list[Item]:
+    """The items of numbered lines. Errors: BadManifest with each line that is wrong."""
+    items: list[Item] = []
+    problems: list[tuple[int, str]] = []
+    owners: dict[str, int] = {}
+    taken: set[str] = set()
+    for number, line in lines:
+        try:
+            item = read_item(line, taken)
+        except ValueError as error:
+            problems.append((number, str(error)))
+            continue
+        # Two names that only differ in case are one file on many disks.
+        owner = owners.setdefault(item.name.casefold(), number)
+        if owner != number:
+            problems.append((number, f"name: {item.name!r} is taken by line {owner}"))
+        taken.add(item.name)
+        items.append(item)
+    if problems:
+        raise BadManifest(problems)
+    if not items:
+        raise BadManifest([(0, "There is nothing to render in it.")])
+    return items
+
+
+def read_item(line: bytes, taken: set[str]) -> Item:
+    """One line. taken: names that a line without one must not get. Errors: ValueError, each problem with its field."""
+    try:
+        entry = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"this is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is not JSON: {error}") from None
+    if not isinstance(entry, dict):
+        raise ValueError('this is not an object such as {"endpoint": ..., "input": {...}}')
+    if unknown := sorted(set(entry) - set(FIELDS)):
+        raise ValueError(f"{unknown[0]}: not a field; there are {', '.join(FIELDS)}")
+    name = entry.get("name")
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name) and not RESERVED.match(name)):
+        raise ValueError(
+            f"name: {name!r} is not a file name of letters, digits, spaces and .,()+=@-_ with at most 100 characters"
+        )
+    return make_item(entry.get("endpoint"), entry.get("input"), name, None, taken)
+
+
+def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, taken: set[str]) -> Item:
+    """Errors: ValueError, as `read_item`."""
+    if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
+        raise ValueError(f"Application {endpoint!r} not found. There are: {', '.join(ENDPOINTS)}.")
+    if video and not ENDPOINTS[endpoint].takes_video:
+        raise ValueError(f"{endpoint} takes no video")
+    try:
+        body = {**given, "video_url": ""} if video and isinstance(given, dict) else given
+        request = validate(ENDPOINTS[endpoint], body)
+    except InvalidRequest as error:
+        said = [
+            f"{'.'.join(map(str, found['loc'][1:])) or 'input'}: {found['msg']}" for found in error.detail
+        ]
+        raise ValueError("; ".join(said)) from None
+    fields = request.model_dump(mode="json")
+    name = name or own_name(fields["prompt"], digest(endpoint, fields), taken)
+    if fields["seed"] is None:  # the same clip whenever it is rendered, and another one for another name
+        drawn = hashlib.sha256(f"{name} {digest(endpoint, fields)}".encode()).digest()
+        fields["seed"] = int.from_bytes(drawn[:SEED_BYTES], "big")
+    return Item(name, endpoint, fields, video)
+
+
+def own_name(prompt: str, key: str, taken: set[str]) -> str:
+    """A name from what is asked for, so that it stays when lines are added before it."""
+    words = re.sub(r"\W+", "-", prompt)[:SHOWN_WORDS].strip("-_").lower() or "clip"
+    name = first = f"{words}-{key[:8]}"
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{first}-{number}"
+    return name
+
+
+def folder_items(folder: Path, endpoint: str, given: dict[str, Any]) -> list[Item]:
+    """One item for each video of a folder, named as it is. Errors: BadManifest; OSError."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEOS and file.is_file())
+    if not files:
+        raise BadManifest([(0, f"There is no video in {folder.name} ({', '.join(VIDEOS)}).")])
+    stems = [file.stem.casefold() for file in files]
+    items: list[Item] = []
+    try:
+        for file in files:
+            name = file.stem if stems.count(file.stem.casefold()) == 1 else file.name.replace(".", "-")
+            items.append(make_item(endpoint, given, name, file, set()))
+    except ValueError as error:
+        raise BadManifest([(0, str(error))]) from None
+    return items
+
+
+def digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

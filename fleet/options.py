@@ -1,0 +1,110 @@
+"""The arguments that `render` and `fleet` have in common: which ComfyUIs do the work, and how they are run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..endpoints.comfyui.filling import fill, load_workflows
+from ..endpoints.protocol.schemas import APP, ENDPOINTS, validate
+from ..endpoints.protocol.settings import Settings
+from .worker import WARM_VIDEO, Comfy
+from .workers import Size
+
+CHILD = Path(__file__).resolve().parents[1] / "bootstrap" / "comfy_child.py"
+WARM_ENDPOINT = f"{APP}/turbo/text-to-video"
+
+
+class BadOption(ValueError):
+    """An argument that can't be used, and why."""
+
+
+def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
+    group = parser.add_argument_group("workers")
+    group.add_argument(
+        "--ray", metavar="ADDRESS", required=required, help="a Ray cluster, such as 10.0.0.1:6379"
+    )
+    group.add_argument(
+        "--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need"
+    )
+    group.add_argument("--least", type=int, default=0, help="of auto; default: 0")
+    group.add_argument("--most", type=int, help="of auto; default: as many as there is room for")
+    group.add_argument(
+        "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"
+    )
+    group.add_argument("--comfyui", metavar="PATH", help="ComfyUI's folder, the same on every machine")
+    group.add_argument(
+        "--python", metavar="PATH", help="its Python; default: of a .venv or venv in its folder"
+    )
+    group.add_argument(
+        "--shared", metavar="PATH", help="folder of its models and custom_nodes; default: its own"
+    )
+    group.add_argument("--options", default="", help="more of its arguments, in quotes")
+    group.add_argument(
+        "--hang-seconds", type=float, default=60.0, help="without an answer; then it is started again"
+    )
+
+
+def worker_size(options: argparse.Namespace) -> Size:
+    """Errors: BadOption."""
+    if options.workers == "auto":
+        if options.least < 0 or (options.most is not None and options.most < max(1, options.least)):
+            raise BadOption("--least has to be 0 or more, --most at least 1 and not below --least.")
+        return Size(options.least, options.most)
+    if not options.workers.isdecimal() or int(options.workers) < 1:
+        raise BadOption(f"--workers has to be a number above 0 or auto, not {options.workers!r}.")
+    return Size(int(options.workers), int(options.workers))
+
+
+def comfy(options: argparse.Namespace, warm: Iterable[dict[str, Any]]) -> Comfy:
+    """How the ComfyUI is run that the options name, by default the one that `dev.py` fetched, on the processor.
+
+    Errors: BadOption.
+    """
+    named = options.comfyui
+    folder = Path(named or os.environ["COMFYUI_PATH"]).expanduser()
+    is_own = bool(named or os.environ.get("FAD_OWN_COMFYUI"))
+    more = shlex.split(options.options)
+    if not is_own:
+        more += ["--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"]
+    return Comfy(
+        folder=str(folder),
+        python=options.python or find_python(folder) or sys.executable,
+        shared=options.shared or str(folder if is_own else Path(os.environ["FAD_DEV_BASE"])),
+        child=CHILD.read_text(encoding="utf-8"),
+        options=tuple(more),
+        warm=tuple(warm),
+        hang_seconds=options.hang_seconds,
+    )
+
+
+def find_python(folder: Path) -> str | None:
+    for venv in (".venv", "venv"):
+        for place in ("bin/python", "Scripts/python.exe"):
+            if (folder / venv / place).is_file():
+                return str(folder / venv / place)
+    return None
+
+
+def warm_prompts(endpoints: Iterable[str], settings: Settings) -> list[dict[str, Any]]:
+    """The smallest prompt of each endpoint's workflow. Errors: ValueError for a workflow that can't be used."""
+    workflows = load_workflows(settings)
+    prompts = []
+    for name in endpoints:
+        endpoint = ENDPOINTS[name]
+        few = {"prompt": "warm-up", "num_inference_steps": 1, "seed": 0, "fps": 1}
+        small = (
+            {"video_url": ""}
+            if endpoint.takes_video
+            else {"num_frames": 2, "video_size": {"width": 64, "height": 64}}
+        )
+        filled = fill(endpoint, workflows[name], validate(endpoint, few | small), settings)
+        if endpoint.takes_video:
+            filled.set_video(WARM_VIDEO)
+        prompts.append(filled.prompt)
+    return prompts

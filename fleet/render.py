@@ -1,0 +1,180 @@
+"""Renders a list of requests, or a folder of videos, into a folder: `python3 dev.py render requests.jsonl --out DIR`.
+
+Run again, it goes on where it was: what is done is skipped, what has changed is rendered anew, what failed is tried
+again. Exit status: 0 when every clip is there, 1 when some failed, 2 when nothing was begun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from ..endpoints.comfyui.filling import load_workflows
+from ..endpoints.protocol.settings import Settings
+from ..endpoints.serving import LANES, front
+from ..endpoints.settings import load
+from .digests import clip_digest, read_model_sizes
+from .driver import Driver, place, plan
+from .ledger import Ledger, LedgerInUse
+from .manifest import BadManifest, Item, check, folder_items, read_manifest
+from .options import BadOption, add_ray_options
+from .progress import Display, Progress
+from .sources import Source, open_source
+
+REQUESTS = ".requests"  # the endpoints' own files, in the folder of the results
+KEEP_HOURS = 24.0 * 365 * 10
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py render", description=__doc__)
+    what = parser.add_argument_group("what (one of the three)")
+    what.add_argument(
+        "manifest", nargs="?", type=Path, help='JSON lines: {"endpoint": ..., "input": {...}, "name": ...}'
+    )
+    what.add_argument(
+        "--videos", type=Path, metavar="FOLDER", help="each video in it, with --endpoint and --prompt"
+    )
+    what.add_argument("--one", type=Path, metavar="FILE", help="one request, into the file --out")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="of the results; a file with --one"
+    )
+    parser.add_argument("--endpoint", help="of --videos")
+    parser.add_argument("--prompt", help="of --videos")
+    parser.add_argument(
+        "--input", type=json.loads, default={}, metavar="JSON", help="more of the input of --videos"
+    )
+    parser.add_argument(
+        "--attempts", type=int, default=3, help="requests made for one clip, over all runs; default: 3"
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FOLDER", help="with an endpoints' settings file, for workflows"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
+    add_ray_options(parser, required=False)
+    return parser
+
+
+def read_items(options: argparse.Namespace) -> list[Item]:
+    """Errors: BadManifest, BadOption, OSError."""
+    if sum(map(bool, (options.manifest, options.videos, options.one))) != 1:
+        raise BadOption("Give a manifest, or --videos FOLDER, or --one FILE.")
+    if options.one:
+        [item] = check([(1, json_line(options.one))])
+        return [replace(item, name=options.out.stem)]
+    if options.manifest:
+        return read_manifest(options.manifest)
+    if not options.endpoint or options.prompt is None:
+        raise BadOption("--videos needs --endpoint and --prompt.")
+    return folder_items(options.videos, options.endpoint, {**options.input, "prompt": options.prompt})
+
+
+def json_line(file: Path) -> bytes:
+    return file.read_bytes().strip() or b"nothing"
+
+
+async def render(options: argparse.Namespace, items: list[Item], folder: Path, display: Display) -> bool:
+    """Whether every clip is there at the end. Errors: BadOption, LedgerInUse, ValueError, OSError, aiohttp.ClientError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = read_settings(options, folder)
+    progress = Progress(len(items))
+    with Ledger(folder) as ledger:
+        source = open_source(
+            options,
+            settings,
+            {item.endpoint for item in items},
+            lambda: progress.left,
+            lambda text: display.say(text, "note"),
+        )
+        async with source as workers:
+            sizes = await read_model_sizes(workers.addresses[0])
+            workflows = load_workflows(settings)
+            digests = [
+                await asyncio.to_thread(clip_digest, item, workflows[item.endpoint], settings, sizes)
+                for item in items
+            ]
+            work, there = plan(items, digests, ledger.clips(), folder)
+            progress.skipped = len(there)
+            if work:
+                made = await drive(options, settings, ledger, workers, work, progress, display)
+                there += made
+            display.report(progress, there)
+    return all(clip.state == "done" for clip in there)
+
+
+async def drive(
+    options: argparse.Namespace,
+    settings: Settings,
+    ledger: Ledger,
+    workers: Source,
+    work: list[Any],
+    progress: Progress,
+    display: Display,
+) -> list[Any]:
+    app = front(settings, workers.addresses)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()  # no port is opened
+    try:
+        if workers.ray:
+            workers.ray.attach(app[LANES])
+        driver = Driver(options.folder, ledger, app[LANES], workers.node_of, options.attempts, display)
+        await driver.run(work, progress)
+        shutil.rmtree(app[LANES].queue.preparation.uploads.folder, ignore_errors=True)
+        return driver.ended
+    finally:
+        await runner.cleanup()
+
+
+def read_settings(options: argparse.Namespace, folder: Path) -> Settings:
+    """The owner's settings, as far as they concern what is made. Errors: ValueError."""
+    settings = load((options.settings or folder).resolve(), os.environ)
+    own = {"enabled": True, "comfyui": (), "listen": None, "tls_certfile": None, "tls_keyfile": None}
+    (folder / REQUESTS).mkdir(exist_ok=True)
+    database = folder / REQUESTS / "requests.sqlite3"
+    return settings.model_copy(
+        update={**own, "database": database, "keep_hours": KEEP_HOURS, "max_queued": 1_000_000}
+    )
+
+
+def main() -> int:
+    options = arguments().parse_args()
+    display = Display(options.json)
+    # The endpoints say much that the display says better.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    options.folder = options.out if not options.one else options.out.with_name(f".{options.out.name}.render")
+    try:
+        items = read_items(options)
+        everything = asyncio.run(render(options, items, options.folder, display))
+        if everything and options.one:
+            [made] = options.folder.glob(f"{items[0].name}.*")
+            place(made, options.out)
+            shutil.rmtree(options.folder)
+        return 0 if everything else 1
+    except BadManifest as error:
+        for line, why in error.problems:
+            display.say(f"line {line}: {why}" if line else why, "problem", line=line, reason=why)
+        display.say(
+            f"{len(error.problems)} problems; nothing was rendered.", "refused", problems=len(error.problems)
+        )
+    except LedgerInUse as error:
+        display.say(f"{options.out}: {error}", "refused", reason=str(error))
+    except (BadOption, ValueError, OSError, aiohttp.ClientError) as error:
+        display.say(f"Nothing was rendered: {error}", "refused", reason=str(error))
+    except KeyboardInterrupt:
+        display.say("Stopped. The same command goes on from here.", "stopped")
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
