@@ -77,7 +77,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
                   pack's nodes and core's, says what it could not carry over, and writes it beside the file
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
                   --workflow TITLE, --only WORD: some of them
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video, waiting
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 

@@ -26,7 +26,9 @@ from .requests.signing import Signer
 from .requests.webhooks import Webhooks
 from .web.routes import Routes, Service
 
-LANES = web.AppKey("lanes", Lanes)
+# What a process that embeds the endpoints may use, in the event loop of their application.
+LANES, QUEUE = web.AppKey("lanes", Lanes), web.AppKey("queue", Queue)
+RESULTS, UPLOADS = web.AppKey("results", Results), web.AppKey("uploads", Uploads)
 
 
 def front(settings: Settings, workers: Iterable[str] = ()) -> web.Application:
@@ -74,7 +76,7 @@ def add_endpoints(
 
     endpoints = Routes(service, has_view=host is not None).app()
     endpoints.cleanup_ctx.append(running)
-    app[LANES] = lanes
+    app[LANES], app[QUEUE], app[RESULTS], app[UPLOADS] = lanes, queue, results, uploads
     app.add_subapp(ROOT, endpoints)
     logging.info("Fast AnimateDiff: the endpoints are on, at %s/ of this server", ROOT)
 

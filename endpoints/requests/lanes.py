@@ -14,6 +14,8 @@ from ..protocol.settings import ADDRESS
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
 
+RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
+
 
 @dataclass(frozen=True)
 class LaneState:
@@ -130,7 +132,7 @@ class Lanes:
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(RETURN_SECONDS)
         for key in set(self.queue.inboxes) - set(self._lanes):
             self.queue.release(key)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from ..comfyui.client import identity
 from ..protocol.answers import Video
@@ -18,7 +18,6 @@ from .preparing import Preparation
 from .request import Request, unless_stopped
 from .store import StoreUnavailable, keep_trying
 
-Answer = TypeVar("Answer")
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
 VIDEOS_AHEAD = 8  # fetched before the turns of their requests
 READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
@@ -159,14 +158,12 @@ class Queue:
         job = request.job
         request.log.say(f"{reason}; it waits for its next turn.", "WARN")
         request.tell("given_back", worker=job.worker, attempt=job.attempt, reason=reason)
-        request.began, request.step = None, 0
+        columns: dict[str, Any] = {"state": "waiting", "deadline": None if request.began else job.deadline}
         if is_over:
-            over = {"worker": None, "attempts": job.attempts - request.is_counted}
-            request.job = await keep_trying(
-                lambda: self.jobs.change(job, job.leftover, state="waiting", **over)
-            )
-        else:
-            request.job = await keep_trying(lambda: self.jobs.change(job, state="waiting"))
+            columns |= {"worker": None, "attempts": job.attempts - request.is_counted}
+        request.began, request.step = None, 0
+        leave = job.leftover if is_over else None
+        request.job = await keep_trying(lambda: self.jobs.change(job, leave, **columns))
         if request.stop.is_set():
             await self.end(request, None, request.stopped_by, job.leftover)
         else:
@@ -280,10 +277,11 @@ class Queue:
                 await self.fail(request, error)
         else:
             if request in self._waiting:
-                request.prepared, request.needs_video, request.preparing = prepared, False, None
+                request.prepared, request.needs_video = prepared, False
                 self._prepared.add(request)
             else:  # cancelled at the last moment
                 await prepared.discard()
+        request.preparing = None
         self.match()
 
     async def _end(

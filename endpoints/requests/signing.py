@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ class Signer:
     """file: where the key is kept, made at the first use. Where no key can be made, nothing is signed."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._lock = file, threading.Lock()
+        self._file = file
         self._key: Ed25519PrivateKey | None = None
 
     def headers(self, request_id: str, body: bytes) -> dict[str, str]:
@@ -49,15 +48,13 @@ class Signer:
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "x": x}]}
 
     def _load(self) -> Ed25519PrivateKey:
-        with self._lock:  # several webhooks are signed at a time
-            self._key = self._key or self._read()
-        return self._key
-
-    def _read(self) -> Ed25519PrivateKey:
+        if self._key is not None:
+            return self._key
         if not self._file.exists():
             self._file.parent.mkdir(parents=True, exist_ok=True)
             new = self._file.with_suffix(".new")
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(Ed25519PrivateKey.generate().private_bytes_raw())
             new.replace(self._file)
-        return Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
+        self._key = Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
+        return self._key
