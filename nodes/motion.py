@@ -209,7 +209,8 @@ class ContextWindows(io.ComfyNode):
                 io.Boolean.Input(
                     "closed_loop",
                     default=False,
-                    tooltip="Joins the last window to the first, for a clip that loops. Needs looped_uniform.",
+                    tooltip="Joins the end to the start, for a clip that loops. A clip of more than one window needs "
+                    "looped_uniform.",
                 ),
                 io.Boolean.Input(
                     "freenoise",
