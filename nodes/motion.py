@@ -14,7 +14,6 @@ from ..motion_modules.host_internals import ContextFuseMethods, ContextSchedules
 from ..motion_modules.layer_windows import make_windows
 from ..motion_modules.windows import WindowSettings, set_windows
 from .loaders import CATEGORY, MotionLoraType, MotionModuleType
-from .node_text import log_on_node
 from .schedules import FrameNumbers
 
 log = logging.getLogger(__name__)
@@ -117,7 +116,6 @@ class ApplyMotionModule(io.ComfyNode):
         )
 
     @classmethod
-    @log_on_node()
     def execute(
         cls,
         model: ModelPatcher,
