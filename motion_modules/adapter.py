@@ -233,9 +233,9 @@ def apply_motion_module(
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
+    run_in_windows(patched)  # first: windows of core's node are checked by what follows
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
-    run_in_windows(patched)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())

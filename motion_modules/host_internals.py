@@ -26,6 +26,7 @@ from comfy.context_windows import create_sampler_sample_wrapper as create_sample
 from comfy.context_windows import get_context_weights as get_context_weights
 from comfy.context_windows import get_matching_context_schedule as get_matching_context_schedule
 from comfy.context_windows import get_matching_fuse_method as get_matching_fuse_method
+from comfy.context_windows import ordered_halving
 
 # The layers of its UNet, and the kernels of its attention by name.
 from comfy.ldm.modules.attention import SpatialTransformer as SpatialTransformer
@@ -136,6 +137,11 @@ def window_frames(window: Any) -> list[int]:
     """The clip's frames in one call, in order; the host's causal fix puts one more in front."""
     anchor = getattr(window, "causal_anchor_index", None)
     return [*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list]
+
+
+def loop_start(handler: IndexListContextHandler, frames: int) -> int:
+    """The frame with which a clip begins at the current step, spread over it as in the host's uniform schedules."""
+    return round(frames * ordered_halving(handler._step))
 
 
 def has_windows_of_animatediff_evolved(model: ModelPatcher) -> bool:

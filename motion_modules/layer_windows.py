@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +28,8 @@ class LayerWindow:
 class LayerWindowsHandler(WindowHandler):
     """The handler for lengths, schedule and fusing; the host's sampler passes the clip on in one piece."""
 
-    def should_use_context(self, *arguments: Any) -> bool:
-        return False
+    def is_windowed(self, frames: int) -> bool:
+        return self.is_rolled(frames)
 
     def layer_windows(self, frames: int) -> tuple[LayerWindow, ...]:
         """The windows of a clip, the same at each step; none where it fits into one."""

@@ -61,7 +61,9 @@ class BeginSampling:
             # The host would make room for one window, but such a clip is in memory as a whole.
             prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]
             prepare.pop(PREPARE_WINDOWS, None)
-        elif handler is not None and frames > handler.context_length:
+        if handler is None or frames <= handler.context_length:
+            log.info("%d frames in one piece", frames)
+        if isinstance(handler, WindowHandler) and handler.is_windowed(frames):
             _refuse_self_attention_guidance(model_options)
         return executor(noise, *arguments, **options)
 

@@ -29,6 +29,7 @@ from .host_internals import (
     create_sampler_sample_wrapper,
     get_matching_context_schedule,
     get_matching_fuse_method,
+    loop_start,
     window_frames,
 )
 from .model import MotionModuleConfig
@@ -90,8 +91,22 @@ class WindowHandler(IndexListContextHandler):
         own._begin()
         return own
 
+    def is_rolled(self, frames: int) -> bool:
+        """Whether a clip fits into one window and loops: at each step that begins with another frame."""
+        return self.closed_loop and 1 < frames <= self.context_length
+
+    def is_windowed(self, frames: int) -> bool:
+        """Whether the model does not see the clip as a whole and in its order."""
+        return self.is_rolled(frames) or frames > self.context_length
+
+    def should_use_context(self, model: Any, conds: list, x_in: Tensor, *arguments: Any) -> bool:
+        return self.is_windowed(x_in.shape[self.dim])
+
     def windows_of(self, frames: int, model_options: dict | None = None) -> list[list[int]]:
         """The frames of each window of a clip, at the current step."""
+        if self.is_rolled(frames):
+            start = loop_start(self, frames)
+            return [[(start + frame) % frames for frame in range(frames)]]
         found = self.context_schedule.func(frames, self, model_options or {})
         return checked_windows(found, frames, self.context_length)
 
@@ -158,9 +173,9 @@ def begin_windows(executor: Executor, *arguments: Any, **options: Any) -> Tensor
 
 def run_in_windows(model: ModelPatcher) -> None:
     """Lets the model sample in the windows that its options hold by then, and the host make room for one only."""
-    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
-    create_prepare_sampling_wrapper(model)
+    if not model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
+        create_prepare_sampling_wrapper(model)
 
 
 def set_windows(model: ModelPatcher, windows: WindowHandler) -> ModelPatcher:

@@ -8,7 +8,6 @@ from comfy_api.v0_0_2 import io
 from ..motion_modules import lora
 from ..motion_modules.checkpoint import load_motion_module
 from ..motion_modules.folders import MOTION_LORAS, MOTION_MODULES, listed_name, model_path
-from .node_text import log_on_node
 
 CATEGORY = "Fast AnimateDiff/motion"
 
@@ -53,7 +52,6 @@ class LoadMotionModule(io.ComfyNode):
         return _is_listed(MOTION_MODULES, motion_module)
 
     @classmethod
-    @log_on_node()
     def execute(cls, motion_module: str) -> io.NodeOutput:
         return io.NodeOutput(load_motion_module(model_path(MOTION_MODULES, motion_module)))
 
@@ -105,7 +103,6 @@ class MotionLora(io.ComfyNode):
         return _is_listed(MOTION_LORAS, motion_lora)
 
     @classmethod
-    @log_on_node()
     def execute(
         cls, motion_lora: str, strength: float, previous: tuple[lora.MotionLora, ...] = ()
     ) -> io.NodeOutput:

@@ -14,7 +14,6 @@ from ..motion_modules.host_internals import ContextFuseMethods, ContextSchedules
 from ..motion_modules.layer_windows import make_windows
 from ..motion_modules.windows import WindowSettings, set_windows
 from .loaders import CATEGORY, MotionLoraType, MotionModuleType
-from .node_text import log_on_node
 from .schedules import FrameNumbers
 
 log = logging.getLogger(__name__)
@@ -117,7 +116,6 @@ class ApplyMotionModule(io.ComfyNode):
         )
 
     @classmethod
-    @log_on_node()
     def execute(
         cls,
         model: ModelPatcher,
@@ -209,7 +207,8 @@ class ContextWindows(io.ComfyNode):
                 io.Boolean.Input(
                     "closed_loop",
                     default=False,
-                    tooltip="Joins the last window to the first, for a clip that loops. Needs looped_uniform.",
+                    tooltip="Joins the end to the start, for a clip that loops. A clip of more than one window needs "
+                    "looped_uniform.",
                 ),
                 io.Boolean.Input(
                     "freenoise",

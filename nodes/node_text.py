@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from comfy_execution.utils import get_executing_context
+from comfy_execution.utils import ExecutionContext, get_executing_context
 from server import PromptServer
 
 from .. import motion_modules
@@ -22,34 +20,24 @@ def show_on_node(lines: list[str], node_id: str) -> None:
     server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
 
 
-@contextmanager
-def log_on_node() -> Iterator[None]:
-    """A decorator for `execute`: the page shows on the node what it and the engine log meanwhile, warnings first.
-
-    The page keeps a node's text until its next one, so such a node should log a line at each run.
-    """
-    context = get_executing_context()
-    if context is None:  # called directly, not by the host
-        yield
-        return
-    handler = _NodeText(context.node_id)
-    loggers = [logging.getLogger(name) for name in (motion_modules.__name__, __package__)]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+def show_log_on_nodes() -> None:
+    """Lets the page show on the node that runs, core's samplers included, what the engine and our nodes log meanwhile."""
+    handler = _NodeText(logging.INFO)
+    for name in (motion_modules.__name__, __package__):
+        logging.getLogger(name).addHandler(handler)
 
 
 class _NodeText(logging.Handler):
-    def __init__(self, node_id: str) -> None:
-        super().__init__(logging.INFO)
-        self.node_id = node_id
-        self.records: list[logging.LogRecord] = []
+    """Warnings come first. The page keeps a node's text until its next one, so a node should log a line at each run."""
+
+    node: ExecutionContext | None = None
+    records: tuple[logging.LogRecord, ...] = ()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        node = get_executing_context()
+        if node is None:  # called directly, not by the host
+            return
+        self.records = (*self.records, record) if node is self.node else (record,)
+        self.node = node
         in_order = sorted(self.records, key=lambda record: -record.levelno)
-        show_on_node(list(dict.fromkeys(record.getMessage() for record in in_order)), self.node_id)
+        show_on_node(list(dict.fromkeys(record.getMessage() for record in in_order)), node.node_id)

@@ -10,7 +10,6 @@ from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
 from ..motion_modules.sampler_settings import SamplerSettings
 from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
-from .node_text import log_on_node
 
 CATEGORY = "Fast AnimateDiff/sampling"
 
@@ -165,7 +164,6 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    @log_on_node()
     def execute(
         cls,
         model: ModelPatcher,

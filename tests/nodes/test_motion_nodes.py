@@ -10,7 +10,6 @@ import torch
 
 import comfy.model_management
 import folder_paths
-from fast_animatediff import motion_modules
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
 from fast_animatediff.nodes.loaders import LoadMotionModule, MotionLora
@@ -141,13 +140,12 @@ def shown_on_node(execute):
 
 def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
     model, latent = components.sd15_model(), EmptyVideoLatent.execute("custom", 64, 64, 2).args[0]
-    cond, before = components.conditioning(3), list(logging.getLogger(motion_modules.__name__).handlers)
+    cond = components.conditioning(3)
     text = shown_on_node(
         lambda: Sampler.execute(model, cond, cond, latent, 1, 4, 1.0, 0.2, "auto", "auto", "auto", 1.0)
     )
     assert text.startswith("No step runs: 4 steps at strength 0.2")
     assert "no motion module" in text and text.endswith("0 of 4 steps, mode standard, euler, linspace")
-    assert logging.getLogger(motion_modules.__name__).handlers == before
 
 
 def test_apply_motion_module_shows_its_warnings_on_the_node_and_a_line_without_any():
@@ -169,6 +167,22 @@ def test_a_clip_that_is_windowed_automatically_says_so_on_the_sampler():
         lambda: Sampler.execute(model, cond, cond, latent, 1, 1, 1.0, 1.0, "auto", "auto", "auto", 1.0)
     )
     assert "40 frames are more than test.safetensors renders at once: context windows of 16 frames" in text
+
+
+def test_cores_sampler_says_it_too_and_a_shorter_clip_takes_the_text_away():
+    from nodes import KSampler
+
+    model = apply_motion_module(components.sd15_model(), components.motion_module())
+    cond = components.conditioning(3)
+
+    def text(frames):
+        latent = EmptyVideoLatent.execute("custom", 64, 64, frames).args[0]
+        return shown_on_node(
+            lambda: KSampler().sample(model, 1, 1, 1.0, "euler", "normal", cond, cond, latent)
+        )
+
+    assert text(40).startswith("40 frames are more than test.safetensors renders at once")
+    assert text(8) == "8 frames in one piece"
 
 
 def test_folders_that_the_user_configured_are_kept_and_searched_first(tmp_path, monkeypatch):
