@@ -23,14 +23,21 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
-from .cpu import compute_in_bf16, use_pytorch_attention
+from .cpu import can_compute_in_bf16, compute_in_bf16, in_bf16, use_pytorch_attention
 from .host_internals import CONTEXT_HANDLER, LAYER_PATCH, Executor, without_dynamic_vram
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
-from .sampling_run import BeginSampling, conditions_by_frame, frames_of_clip, window_params
+from .sampling_run import (
+    BeginSampling,
+    begin_step,
+    conditions_by_frame,
+    frames_of_clip,
+    noise_level,
+    window_params,
+)
 from .schedule import sampling_like
-from .spatial import attention_in_parts
+from .spatial import FEED_FORWARD_LIMIT, attention_in_parts
 from .windows import check_frames
 
 log = logging.getLogger(__name__)
@@ -103,20 +110,25 @@ class MotionModuleWrapper:
         patcher = executor.class_obj.current_patcher
         motion_modules = patcher.get_additional_models_with_key(KEY)
         if motion_modules:  # a guider of two models calls this for both
-            frames, strength = frames_of_clip(x, options), self._strength_at(sigma)
+            frames, strength = frames_of_clip(x, options), self._strength_at(sigma, options)
             options["ad_params"] = window_params(frames, options)
             if strength > 0.0:
                 module = motion_modules[0].model
+                where = x.device, executor.class_obj.get_dtype_inference()
+                module.place_positions(*where)
                 handler = patcher.model_options.get(CONTEXT_HANDLER)
-                windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
+                windows = (
+                    handler.layer_windows(frames, *where) if isinstance(handler, LayerWindowsHandler) else ()
+                )
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
                 conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
-    def _strength_at(self, sigma: Tensor) -> float:
+    def _strength_at(self, sigma: Tensor, transformer_options: dict) -> float:
         if self.strength == 0.0 or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
             return self.strength
-        return self.strength if self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma else 0.0
+        level = noise_level(sigma, transformer_options)
+        return self.strength if self.first_sigma >= level >= self.last_sigma else 0.0
 
 
 def state_to_layers(
@@ -168,7 +180,10 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
+        limit = transformer_options.get(FEED_FORWARD_LIMIT, 0)
+        x = in_windows(
+            transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale, limit
+        )
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames)))
     return x
@@ -194,7 +209,8 @@ def apply_motion_module(
     settings = settings or MotionSettings()
     config: MotionModuleConfig = motion_module.model.config
     _check_model(model, config)
-    motion_module = motion_module.clone()
+    computes_in_bf16 = settings.cpu_bf16 and can_compute_in_bf16(model)
+    motion_module = in_bf16(motion_module) if computes_in_bf16 else motion_module.clone()
     for lora in settings.loras:
         motion_module = apply_motion_lora(motion_module, lora)
     patched = model.clone()
@@ -220,12 +236,13 @@ def apply_motion_module(
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
     create_prepare_sampling_wrapper(patched)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     use_pytorch_attention(patched)
-    if settings.cpu_bf16:
+    if computes_in_bf16:
         compute_in_bf16(patched)
     return patched
 

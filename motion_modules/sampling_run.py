@@ -25,12 +25,14 @@ from .host_internals import (
 from .layer_windows import LayerWindowsHandler
 from .model import MotionModuleConfig
 from .prompt_schedule import check_frames_of_prompts
+from .spatial import FEED_FORWARD_LIMIT, feed_forward_limit
 from .windows import WindowHandler, WindowSettings
 
 log = logging.getLogger(__name__)
 
 # In transformer_options: the frames of the clip that is sampled.
 CLIP_FRAMES = "fast_animatediff_frames"
+STEP = "fast_animatediff_step"
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,38 @@ def window_params(frames: int, transformer_options: dict) -> dict[str, Any]:
     return theirs or {"full_length": frames, "context_length": None, "sub_idxs": None}
 
 
+@dataclass
+class Step:
+    """sigma: of the current step, once it was read from the card."""
+
+    sigma: float | None = None
+
+
+def begin_step(
+    executor: Callable, x: Tensor, timestep: Tensor, model_options: dict, *arguments: Any, **options: Any
+) -> Tensor:
+    """PREDICT_NOISE wrapper: lets all that asks for the noise level in this step wait for the card only once."""
+    model_options.setdefault("transformer_options", {})[STEP] = Step()
+    return executor(x, timestep, model_options, *arguments, **options)
+
+
+def noise_level(sigma: Tensor, transformer_options: dict) -> float:
+    """The sigma of a step as a number."""
+    step = transformer_options.get(STEP) or Step()
+    if step.sigma is None:
+        step.sigma = float(sigma.flatten()[0])
+    return step.sigma
+
+
 def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **options: Any) -> Tensor:
     """SAMPLER_SAMPLE wrapper: gives conditions and masks of another length than the clip one row for each frame.
 
-    Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
+    The conditions are put on the card as well, which the host would do again at each UNet call. Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
     would start them again with each, and masks that don't divide the clip's length would stop it.
     """
-    frames = arguments[3].shape[0]  # of the noise
+    noise, transformer_options = arguments[3], arguments[1]["model_options"]["transformer_options"]
+    transformer_options[FEED_FORWARD_LIMIT] = feed_forward_limit(noise.device)
+    frames = noise.shape[0]
     found: set[tuple[str, int]] = set()
     for conditions in guider.conds.values():
         for condition in conditions or ():
@@ -136,14 +163,13 @@ def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **opti
             for name, value in list(model_conds.items()):
                 if not isinstance(value, CONDRegular) or isinstance(value, CONDConstant):
                     continue
-                if (
-                    isinstance(value.cond, Tensor)
-                    and value.cond.ndim > 1
-                    and value.cond.shape[0] not in (1, frames)
-                ):
-                    found.add(("prompts" if name == "c_crossattn" else name, value.cond.shape[0]))
-                    rows = comfy.utils.repeat_to_batch_size(value.cond, frames)
-                    model_conds[name] = value._copy_with(rows)
+                if not isinstance(value.cond, Tensor) or value.cond.ndim < 2:
+                    continue
+                rows = value.cond.to(noise.device)
+                if rows.shape[0] not in (1, frames):
+                    found.add(("prompts" if name == "c_crossattn" else name, rows.shape[0]))
+                    rows = comfy.utils.repeat_to_batch_size(rows, frames)
+                model_conds[name] = value._copy_with(rows)
     for name, length in sorted(found):
         how = "the first are used" if length > frames else "they are repeated"
         log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)

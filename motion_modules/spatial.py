@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import comfy.model_management
 from comfy.ldm.modules.attention import SpatialTransformer
 
 from .cpu import pytorch_attention
@@ -12,6 +13,16 @@ from .host_internals import ATTENTION
 
 # Largest GEGLU activation in elements: two fifths of that of two clips of 16 frames, 512x512.
 FEED_FORWARD_ELEMENTS = 2**27
+# In transformer_options: what `feed_forward_limit` found when the run began.
+FEED_FORWARD_LIMIT = "fast_animatediff_feed_forward"
+
+
+def feed_forward_limit(device: torch.device) -> int:
+    """Elements of the widest activation that take a sixteenth of the memory free on a card, at two bytes each.
+
+    A CPU keeps to the constants: smaller pieces stay in its caches, and there is nothing to launch.
+    """
+    return 0 if device.type == "cpu" else int(comfy.model_management.get_free_memory(device)) // 32
 
 
 def attention_in_parts(
@@ -22,7 +33,8 @@ def attention_in_parts(
     In one piece where other packs' code inside may rely on the whole batch, as reference attention does, and in a
     compiled graph, where the compiler decides what to keep.
     """
-    parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
+    limit = max(transformer_options.get(FEED_FORWARD_LIMIT, 0), FEED_FORWARD_ELEMENTS)
+    parts = -(-x.numel() * 8 // limit)
     if parts <= 1 or torch.compiler.is_compiling() or _is_changed_inside(layer, transformer_options):
         return layer(x, context, transformer_options)
     assert context is not None  # SD1.5 always has a prompt

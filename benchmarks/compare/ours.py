@@ -30,6 +30,7 @@ class Ours:
         model = load_model(setting.folder, setting.size)
         if setting.dtype == "bf16" and setting.device == "cpu":
             model = compute_in_bf16(model)
+        self.base = model
         self.motion_module = load_motion_module(str(setting.folder / MOTION_MODULE))
         # As the node's own default is; it has no say where a precision is asked for.
         self.model = apply_motion_module(
