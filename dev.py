@@ -61,7 +61,8 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
                   only pytest, in one process, for example: test tests/video -k gif
   types           mypy alone
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; --gpu: all of it on a card; --pack DIR: for a machine
+                  without network; or benchmarks/NAME.py: counted, endpoints, less_work, video
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 
@@ -210,7 +211,8 @@ def models(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     names = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
-    name, *rest = arguments if arguments and arguments[0][0] != "-" else ["run", *arguments]
+    usual = "pack" if "--pack" in arguments else "run"
+    name, *rest = arguments if arguments and arguments[0][0] != "-" else [usual, *arguments]
     if name not in names:
         print(
             f"usage: python3 dev.py bench NAME [arguments], with NAME one of: {', '.join(names) or '(none yet)'}"

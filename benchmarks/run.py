@@ -43,9 +43,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_places(parser)
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="all that a card is asked for: with parity, waits, a profile, the bars",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="with --gpu: tiny shapes, to try the path on a CPU"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where PyTorch has it")
     parser.add_argument(
-        "--dtype", default="", help="fp32, fp16, bf16, auto or several; default: bf16 on cuda, fp32 on a CPU"
+        "--dtype",
+        default="",
+        help="fp32, fp16, bf16, fp8, auto or several; default: bf16 on cuda, fp32 on a CPU",
     )
     parser.add_argument(
         "--size", choices=("full", "small", "test"), help="default: full on cuda, small on a CPU"
