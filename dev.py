@@ -77,7 +77,8 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
                   pack's nodes and core's, says what it could not carry over, and writes it beside the file
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
                   --workflow TITLE, --only WORD: some of them
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video, waiting
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; --gpu: all of it on a card; --pack DIR: for a machine
+                  without network; or benchmarks/NAME.py: counted, endpoints, less_work, video, waiting
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 
@@ -283,7 +284,8 @@ def models(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     names = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
-    name, *rest = arguments if arguments and arguments[0][0] != "-" else ["run", *arguments]
+    usual = "pack" if "--pack" in arguments else "run"
+    name, *rest = arguments if arguments and arguments[0][0] != "-" else [usual, *arguments]
     if name not in names:
         print(
             f"usage: python3 dev.py bench NAME [arguments], with NAME one of: {', '.join(names) or '(none yet)'}"

@@ -25,21 +25,37 @@ def name_checkout() -> None:
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != ROOT / "benchmarks"]
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where the host and the peers are, and where results go."""
     comfyui = os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI"
     parser.add_argument("--ade", type=Path, metavar="PATH", help="a checkout of ComfyUI-AnimateDiff-Evolved")
     parser.add_argument(
         "--diffusers", type=Path, metavar="PATH", help="a folder with diffusers, if not installed"
     )
     parser.add_argument(
-        "--comfyui", type=Path, default=comfyui, help="default: COMFYUI_PATH, else the one in .dev"
+        "--comfyui", type=Path, default=Path(comfyui), help="default: COMFYUI_PATH, else the one in .dev"
+    )
+    parser.add_argument("--out", type=Path, default=DEV / "bench", help="default: .dev/bench")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_places(parser)
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="all that a card is asked for: with parity, waits, a profile, the bars",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="with --gpu: tiny shapes, to try the path on a CPU"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where PyTorch has it")
     parser.add_argument(
-        "--dtype", default="", help="fp32, fp16, bf16, auto or several; default: bf16 on cuda, fp32 on a CPU"
+        "--dtype",
+        default="",
+        help="fp32, fp16, bf16, fp8, auto or several; default: bf16 on cuda, fp32 on a CPU",
     )
     parser.add_argument(
         "--size", choices=("full", "small", "test"), help="default: full on cuda, small on a CPU"
@@ -55,12 +71,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--one-at-a-time", action="store_true", help="a fresh process for each turn: slow, for little memory"
     )
-    parser.add_argument("--out", type=Path, default=DEV / "bench", help="default: .dev/bench")
     return parser.parse_args(arguments)
 
 
+name_checkout()
+
+
 def main() -> int:
-    name_checkout()
     if sys.argv[1:] == ["--worker"]:
         from fast_animatediff.benchmarks.compare.worker import main as work
 

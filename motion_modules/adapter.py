@@ -20,7 +20,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
-from .cpu import compute_in_bf16, use_pytorch_attention
+from .cpu import can_compute_in_bf16, compute_in_bf16, in_bf16, use_pytorch_attention
 from .frame_values import FrameValues
 from .host_internals import (
     CONTEXT_HANDLER,
@@ -34,9 +34,16 @@ from .host_internals import (
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
-from .sampling_run import BeginSampling, conditions_by_frame, frames_of_clip, window_params
+from .sampling_run import (
+    BeginSampling,
+    begin_step,
+    conditions_by_frame,
+    frames_of_clip,
+    noise_level,
+    window_params,
+)
 from .schedule import sampling_like
-from .spatial import attention_in_parts
+from .spatial import FEED_FORWARD_LIMIT, attention_in_parts
 from .windows import check_frames, run_in_windows
 
 log = logging.getLogger(__name__)
@@ -117,20 +124,24 @@ class MotionModuleWrapper:
         if motion_modules:  # a guider of two models calls this for both
             frames = frames_of_clip(x, options)
             options["ad_params"] = params = window_params(frames, options)
-            if self._acts_at(sigma):
+            if self._acts_at(sigma, options):
                 module = motion_modules[0].model
+                where = x.device, executor.class_obj.get_dtype_inference()
+                module.place_positions(*where)
                 handler = patcher.model_options.get(CONTEXT_HANDLER)
-                windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
+                windows = (
+                    handler.layer_windows(frames, *where) if isinstance(handler, LayerWindowsHandler) else ()
+                )
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
                 place = (params["sub_idxs"] or range(frames), params["full_length"], x)
                 strength, motion_scale = self.strength.at(*place), self.motion_scale.at(*place)
                 conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
-    def _acts_at(self, sigma: Tensor) -> bool:
+    def _acts_at(self, sigma: Tensor, transformer_options: dict) -> bool:
         if self.strength.is_zero or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
             return not self.strength.is_zero
-        return self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma
+        return self.first_sigma >= noise_level(sigma, transformer_options) >= self.last_sigma
 
 
 def state_to_layers(
@@ -182,7 +193,10 @@ def motion_layer(
     levels = len(state.module.config.channels)
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
-        x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
+        limit = transformer_options.get(FEED_FORWARD_LIMIT, 0)
+        x = in_windows(
+            transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale, limit
+        )
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames), state.strength))
     return x
@@ -208,7 +222,8 @@ def apply_motion_module(
     settings = settings or MotionSettings()
     config: MotionModuleConfig = motion_module.model.config
     _check_model(model, config)
-    motion_module = motion_module.clone()
+    computes_in_bf16 = settings.cpu_bf16 and can_compute_in_bf16(model)
+    motion_module = in_bf16(motion_module) if computes_in_bf16 else motion_module.clone()
     for lora in settings.loras:
         motion_module = apply_motion_lora(motion_module, lora)
     patched = model.clone()
@@ -236,11 +251,12 @@ def apply_motion_module(
     run_in_windows(patched)  # first: windows of core's node are checked by what follows
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     use_pytorch_attention(patched)
-    if settings.cpu_bf16:
+    if computes_in_bf16:
         compute_in_bf16(patched)
     log.info("%s (%s), strength %s, %s", config.file_name, config.family.name, strength, table)
     return patched

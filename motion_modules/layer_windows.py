@@ -6,7 +6,6 @@ once, after the UNet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,15 +13,18 @@ from torch import Tensor
 
 from .frame_values import blend
 from .host_internals import get_context_weights
+from .temporal import TemporalTransformer
 from .windows import WindowHandler, WindowSettings
 
 
 @dataclass(frozen=True)
 class LayerWindow:
-    """frames: of the clip. weights: how much each counts; those of all windows add up to 1 for each frame."""
+    """frames: of the clip. weights: (n, 1, 1, 1), how much each counts; those of all windows add up to 1 for each frame.
+    index: the frames on the device, None where they follow one another."""
 
     frames: tuple[int, ...]
-    weights: tuple[float, ...]
+    weights: Tensor
+    index: Tensor | None
 
 
 class LayerWindowsHandler(WindowHandler):
@@ -31,10 +33,20 @@ class LayerWindowsHandler(WindowHandler):
     def is_windowed(self, frames: int) -> bool:
         return self.is_rolled(frames)
 
-    def layer_windows(self, frames: int) -> tuple[LayerWindow, ...]:
-        """The windows of a clip, the same at each step; none where it fits into one."""
+    def _begin(self) -> None:
+        super()._begin()
+        self._built: dict[tuple, tuple[LayerWindow, ...]] = {}
+
+    def layer_windows(self, frames: int, device: torch.device, dtype: torch.dtype) -> tuple[LayerWindow, ...]:
+        """The windows of a clip, made once a run; none where it fits into one."""
         if frames <= self.context_length:
             return ()
+        key = (frames, device, dtype)
+        if key not in self._built:
+            self._built[key] = self._build(*key)
+        return self._built[key]
+
+    def _build(self, frames: int, device: torch.device, dtype: torch.dtype) -> tuple[LayerWindow, ...]:
         windows = self.windows_of(frames)
         totals = [0.0] * frames
         weights = [
@@ -44,10 +56,13 @@ class LayerWindowsHandler(WindowHandler):
         for window, window_weights in zip(windows, weights, strict=True):
             for frame, weight in zip(window, window_weights, strict=True):
                 totals[frame] += weight
-        return tuple(
-            LayerWindow(tuple(window), tuple(w / totals[f] for f, w in zip(window, part, strict=True)))
-            for window, part in zip(windows, weights, strict=True)
-        )
+        found = []
+        for window, part in zip(windows, weights, strict=True):
+            shares = torch.tensor([w / totals[f] for f, w in zip(window, part, strict=True)])
+            is_run = window == list(range(window[0], window[0] + len(window)))
+            index = None if is_run else torch.tensor(window, device=device)
+            found.append(LayerWindow(tuple(window), shares.view(-1, 1, 1, 1).to(device, dtype), index))
+        return tuple(found)
 
 
 def make_windows(settings: WindowSettings) -> WindowHandler:
@@ -59,28 +74,38 @@ def make_windows(settings: WindowSettings) -> WindowHandler:
 
 
 def in_windows(
-    transformer: Callable[[Tensor, int, float, float | Tensor], Tensor],
+    transformer: TemporalTransformer,
     x: Tensor,
     frames: int,
     windows: tuple[LayerWindow, ...],
     strength: float | Tensor,
     motion_scale: float | Tensor,
+    elements: int = 0,
 ) -> Tensor:
     """transformer(x) for features x (b * frames, c, h, w), in windows; all at once without any.
 
     strength, motion_scale: see `FrameValues.at`.
     """
     if isinstance(strength, Tensor):
-        return blend(x, in_windows(transformer, x, frames, windows, 1.0, motion_scale), strength)
+        acted = in_windows(transformer, x, frames, windows, 1.0, motion_scale, elements)
+        return blend(x, acted, strength)
     if not windows:
-        return transformer(x, frames, strength, motion_scale)
+        return transformer(x, frames, strength, motion_scale, elements)
     clips = x.unflatten(0, (-1, frames))
-    # Summed in fp32 as weights and sums in 16 bits lose what the motion layer adds.
-    fused = torch.zeros_like(clips, dtype=torch.float32)
+    # What the windows add is summed, not their features: x itself is not rounded, and large ones don't overflow.
+    fused = clips.clone()
     for window in windows:
-        index = torch.tensor(window.frames, device=x.device)
-        weights = torch.tensor(window.weights, device=x.device).view(-1, 1, 1, 1)
-        scale = motion_scale[index] if isinstance(motion_scale, Tensor) else motion_scale
-        part = transformer(clips[:, index].flatten(0, 1), len(index), strength, scale)
-        fused.index_add_(1, index, part.unflatten(0, (-1, len(index))) * weights)
-    return fused.to(x.dtype).flatten(0, 1)
+        length, first = len(window.frames), window.frames[0]
+        scale = motion_scale
+        if window.index is None:
+            part = clips.narrow(1, first, length)
+            scale = scale.narrow(0, first, length) if isinstance(scale, Tensor) else scale
+        else:
+            part = clips.index_select(1, window.index)
+            scale = scale.index_select(0, window.index) if isinstance(scale, Tensor) else scale
+        motion = transformer.motion(part.flatten(0, 1), length, scale, elements)
+        if window.index is None:
+            fused.narrow(1, first, length).addcmul_(motion, window.weights, value=strength)
+        else:
+            fused.index_add_(1, window.index, motion * window.weights, alpha=strength)
+    return fused.flatten(0, 1)

@@ -66,6 +66,12 @@ class MotionModule(nn.Module):
             if isinstance(part, TemporalAttention):
                 part.merge_projections(operations)
 
+    def place_positions(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Puts all tables of positions where the features are; all are in one place."""
+        for block in (*self.down_blocks, *self.up_blocks, *([self.mid_block] if self.mid_block else [])):
+            for layer in cast(MotionBlock, block).motion_modules:
+                cast(MotionLayer, layer).temporal_transformer.place_positions(device, dtype)
+
     def at(self, block: Block) -> TemporalTransformer | None:
         """The temporal transformer that follows the last attention (or residual) layer of a UNet block.
 

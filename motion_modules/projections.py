@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,28 +21,46 @@ from .host_internals import cast_bias_weight, uncast_bias_weight
 HAS_ONEDNN = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
 
 
-def linear(layer: torch.nn.Module, x: Tensor) -> Tensor:
+class CastLayer(NamedTuple):
+    """A layer's weight and bias, ready for use."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+Layer = torch.nn.Module | CastLayer
+
+
+def linear(layer: Layer, x: Tensor) -> Tensor:
     """layer(x)."""
     if not _uses_onednn(x):
-        return layer(x)
-    with _weights(layer, x) as (weight, bias):
+        return F.linear(x, *layer) if isinstance(layer, CastLayer) else layer(x)
+    with cast_once(layer, x) as (weight, bias):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def linear_add(layer: torch.nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+def linear_add(layer: Layer, x: Tensor, residual: Tensor) -> Tensor:
     """residual + layer(x)."""
     if not _uses_onednn(x):
-        return layer(x).add_(residual)
-    with _weights(layer, x) as (weight, bias):
+        return linear(layer, x).add_(residual)
+    with cast_once(layer, x) as (weight, bias):
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, "add")
 
 
-def linear_geglu(layer: torch.nn.Module, x: Tensor) -> Tensor:
+def add_linear(layer: Layer, x: Tensor, residual: Tensor) -> None:
+    """residual += layer(x), in place."""
+    if _uses_onednn(x):
+        residual.copy_(linear_add(layer, x, residual))
+    else:
+        residual.add_(linear(layer, x))
+
+
+def linear_geglu(layer: Layer, x: Tensor) -> Tensor:
     """value * gelu(gate), the two halves of layer(x)."""
     if not _uses_onednn(x):
-        value, gate = layer(x).chunk(2, dim=-1)
+        value, gate = linear(layer, x).chunk(2, dim=-1)
         return value * F.gelu(gate) if torch.is_grad_enabled() else F.gelu(gate).mul_(value)
-    with _weights(layer, x) as (weight, bias):
+    with cast_once(layer, x) as (weight, bias):
         value_weight, gate_weight = weight.chunk(2)
         value_bias, gate_bias = (None, None) if bias is None else bias.chunk(2)
         gate = torch.ops.mkldnn._linear_pointwise(x, gate_weight, gate_bias, "gelu", [], "none")
@@ -59,8 +78,11 @@ def _uses_onednn(x: Tensor) -> bool:
 
 
 @contextmanager
-def _weights(layer: torch.nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+def cast_once(layer: Layer, x: Tensor) -> Iterator[CastLayer]:
     """The layer's weight and bias as x needs them: moved, cast and patched by the host, as in the layer's own call."""
+    if isinstance(layer, CastLayer):
+        yield layer
+        return
     weight, bias, stream = cast_bias_weight(layer, x, offloadable=True)
-    yield weight, bias
+    yield CastLayer(weight, bias)
     uncast_bias_weight(layer, weight, bias, stream)

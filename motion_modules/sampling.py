@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from .adapter import motion_config
 from .host_internals import ModelSamplingDiscrete
 from .sampler_settings import SamplerSettings, setting_warnings
-from .sampling_run import check_is_clip
+from .sampling_run import check_is_clip, noise_level
 from .schedule import (
     TRAIN_STEPS,
     TableSampling,
@@ -50,10 +50,14 @@ class CfgUntil(comfy.samplers.CFGGuider):
         self.guided_cfg = cfg
         self.until_sigma = until_sigma  # negative: always, without waiting for the GPU
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, *options: Any, **named: Any) -> Tensor:
-        guided = self.until_sigma < 0.0 or float(timestep.flatten()[0]) > self.until_sigma
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: int | None = None
+    ) -> Tensor:
+        model_options = model_options or {}
+        options = model_options.get("transformer_options", {})
+        guided = self.until_sigma < 0.0 or noise_level(timestep, options) > self.until_sigma
         self.set_cfg(self.guided_cfg if guided else 1.0)
-        return super().predict_noise(x, timestep, *options, **named)
+        return super().predict_noise(x, timestep, model_options, seed)
 
 
 def mode_of(model: ModelPatcher) -> str:

@@ -27,12 +27,14 @@ from .host_internals import (
 from .layer_windows import LayerWindowsHandler
 from .model import MotionModuleConfig
 from .prompt_schedule import check_frames_of_prompts
+from .spatial import FEED_FORWARD_LIMIT, feed_forward_limit
 from .windows import WindowHandler, WindowSettings
 
 log = logging.getLogger(__name__)
 
 # In transformer_options: the frames of the clip that is sampled.
 CLIP_FRAMES = "fast_animatediff_frames"
+STEP = "fast_animatediff_step"
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,41 @@ def window_params(frames: int, transformer_options: dict) -> dict[str, Any]:
     return theirs or {"full_length": frames, "context_length": None, "sub_idxs": None}
 
 
+@dataclass
+class Step:
+    """sigma: of the current step, once it was read from the card."""
+
+    sigma: float | None = None
+
+
+def begin_step(
+    executor: Callable, x: Tensor, timestep: Tensor, model_options: dict, *arguments: Any, **options: Any
+) -> Tensor:
+    """PREDICT_NOISE wrapper: lets all that asks for the noise level in this step wait for the card only once."""
+    model_options.setdefault("transformer_options", {})[STEP] = Step()
+    return executor(x, timestep, model_options, *arguments, **options)
+
+
+def noise_level(sigma: Tensor, transformer_options: dict) -> float:
+    """The sigma of a step as a number."""
+    step = transformer_options.get(STEP) or Step()
+    if step.sigma is None:
+        step.sigma = float(sigma.flatten()[0])
+    return step.sigma
+
+
 def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **options: Any) -> Tensor:
     """SAMPLER_SAMPLE wrapper: gives conditions and masks of another length than the clip one row for each frame.
 
     Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
-    would start them again with each, and masks that don't divide the clip's length would stop it.
+    would start them again with each, and masks that don't divide the clip's length would stop it. All go to the device of
+    the noise, where the host would put them again at each UNet call.
 
     Errors: ValueError where a ControlNet has no hint images.
     """
-    frames = arguments[3].shape[0]  # of the noise
+    noise, transformer_options = arguments[3], arguments[1]["model_options"]["transformer_options"]
+    transformer_options[FEED_FORWARD_LIMIT] = feed_forward_limit(noise.device)
+    frames = noise.shape[0]
     found: set[tuple[str, int]] = set()
     for conditions in guider.conds.values():
         for condition in conditions or ():
@@ -150,9 +178,13 @@ def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **opti
             model_conds = condition.get("model_conds", {})
             for name, value in list(model_conds.items()):
                 rows = rows_of_condition(value)
-                if rows is not None and rows.shape[0] not in (1, frames):
+                if rows is None:
+                    continue
+                rows = rows.to(noise.device)
+                if rows.shape[0] not in (1, frames):
                     found.add(("prompts" if name == "c_crossattn" else name, rows.shape[0]))
-                    model_conds[name] = condition_with(value, comfy.utils.repeat_to_batch_size(rows, frames))
+                    rows = comfy.utils.repeat_to_batch_size(rows, frames)
+                model_conds[name] = condition_with(value, rows)
     for name, length in sorted(found):
         how = "the first are used" if length > frames else "they are repeated"
         log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)

@@ -62,10 +62,13 @@ class TableSampling(ModelSamplingDiscrete):
     def set_sigmas(self, sigmas: Tensor) -> None:
         self.sigmas = sigmas.float()
         self.log_sigmas = self.sigmas.log()
+        self._log_sigmas_on: dict[torch.device, Tensor] = {}
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The nearest entry's timestep, looked up on sigma's device so that the GPU need not be waited for."""
-        distance = sigma.log() - self.log_sigmas.to(sigma.device, non_blocking=True)[:, None]
+        if sigma.device not in self._log_sigmas_on:
+            self._log_sigmas_on[sigma.device] = self.log_sigmas.to(sigma.device)
+        distance = sigma.log() - self._log_sigmas_on[sigma.device][:, None]
         return distance.abs().argmin(dim=0).view(sigma.shape)
 
 

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 import comfy.model_management
 
 from .host_internals import attention_pytorch, keep_model_dtype
-from .projections import linear, linear_add, linear_geglu
+from .projections import add_linear, cast_once, linear, linear_add, linear_geglu
 
 HEADS = 8
 NORM_GROUPS = 32
-# Largest GEGLU activation in elements; the feed-forward splits its tokens to stay under it.
+# Largest GEGLU activation in elements; the feed-forward splits its tokens to stay under it, or under a larger limit
+# where memory is plentiful.
 FEED_FORWARD_ELEMENTS = 2**26
+# Sequences in one call of attention: CUDA's kernels fail at 65,536 (pytorch issue 142228).
+SEQUENCES = 2**15
 MATRIX_FORM_SEQUENCES = 256
 
 
@@ -40,9 +43,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float | Tensor) -> Ten
 
     motion_scale: an inverse temperature; (f, 1, 1, 1) where each frame that looks has its own.
 
-    The host's PyTorch attention is called by name. It splits batches that overrun a kernel's grid, and the user's
-    choice of Sage or another kernel must not apply: those lack these head sizes (Comfy-Org/ComfyUI issue 7352).
-    On a CPU in bf16 the plain matrix form is faster for few sequences (measured: 3.8 times for 128, 0.7 for 8192).
+    The host would take the user's choice (Sage, xformers) or, off NVIDIA, its oldest attention. Those lack these head
+    sizes (Comfy-Org/ComfyUI issue 7352) or are slower, so its PyTorch attention is called by name everywhere. The host
+    splits batches that overrun a kernel's grid on NVIDIA only, hence the split here. On a CPU in bf16 the plain matrix
+    form is faster for few sequences (measured: 3.8 times for 128, 0.7 for 8192).
     """
     n, f, c = q.shape
     if isinstance(motion_scale, Tensor):
@@ -51,7 +55,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float | Tensor) -> Ten
     scale = (c // HEADS) ** -0.5 * max(motion_scale, 1e-6)
     q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or n > MATRIX_FORM_SEQUENCES:
-        return attention_pytorch(q, k, v, HEADS, skip_reshape=True, scale=scale)
+        parts = zip(q.split(SEQUENCES), k.split(SEQUENCES), v.split(SEQUENCES), strict=True)
+        out = [attention_pytorch(*part, HEADS, skip_reshape=True, scale=scale) for part in parts]
+        return out[0] if len(out) == 1 else torch.cat(out)
     q, k, v = torch.stack((q, k, v)).flatten(1, 2)  # (n * heads, f, d), one copy for all
     weights = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(dim=-1)
     return torch.bmm(weights, v).unflatten(0, (n, HEADS)).transpose(1, 2).reshape(n, f, c)
@@ -110,14 +116,15 @@ class FeedForward(nn.Module):
             operations.Linear(channels * 4, channels, dtype=dtype, device=device),
         )
 
-    def add_to(self, x: Tensor, h: Tensor) -> Tensor:
-        """x + feed_forward(h), both (n, f, c)."""
-        parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
-        out = [
-            linear_add(self.net[2], self.net[0](some_h), some_x)
-            for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True)
-        ]
-        return out[0] if parts == 1 else torch.cat(out)
+    def add_to(self, x: Tensor, h: Tensor, elements: int) -> Tensor:
+        """x + feed_forward(h), both (n, f, c). elements: limit of the widest activation; overwrites x to keep it."""
+        parts = -(-x.numel() * 8 // max(elements, FEED_FORWARD_ELEMENTS))
+        if parts == 1 or torch.is_grad_enabled():
+            return linear_add(self.net[2], self.net[0](h), x)
+        with cast_once(cast(GEGLU, self.net[0]).proj, x) as widen, cast_once(self.net[2], x) as narrow:
+            for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
+                add_linear(narrow, linear_geglu(widen, some_h), some_x)
+        return x
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -131,10 +138,10 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations=operations, **where)
         self.ff_norm = operations.LayerNorm(channels, **where)
 
-    def forward(self, x: Tensor, positions: Tensor, motion_scale: float | Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, motion_scale: float | Tensor, elements: int) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = cast(TemporalAttention, attention).add_to(x, norm(x).add_(positions), motion_scale)
-        return self.ff.add_to(x, self.ff_norm(x))
+        return self.ff.add_to(x, self.ff_norm(x), elements)
 
 
 class TemporalTransformer(nn.Module):
@@ -164,6 +171,7 @@ class TemporalTransformer(nn.Module):
         frames: int,
         strength: float = 1.0,
         motion_scale: float | Tensor = 1.0,
+        elements: int = 0,
     ) -> Tensor:
         """Returns x + strength * (module(x) - x).
 
@@ -171,15 +179,24 @@ class TemporalTransformer(nn.Module):
             frames: frames of each clip in the batch, at most the length of the positions.
             strength: how far the result goes from x to module(x).
             motion_scale: factor on the attention keys, an inverse temperature; or one for each frame, see `attend`.
+            elements: of the feed-forward's widest activation, where memory allows more than usual.
         """
-        # Under low VRAM the host may leave the table behind on the CPU.
+        motion = self.motion(x, frames, motion_scale, elements)
+        return x.unflatten(0, (-1, frames)).add(motion, alpha=strength).flatten(0, 1)
+
+    def motion(self, x: Tensor, frames: int, motion_scale: float | Tensor, elements: int = 0) -> Tensor:
+        """module(x) - x, as (b, f, c, h, w)."""
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)
         # "(b f) c h w -> (b h w) f c"
         tokens = self.norm(x).flatten(2).unflatten(0, (-1, frames)).permute(0, 3, 1, 2).flatten(0, 1)
         tokens = linear(self.proj_in, tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, positions, motion_scale)
+            tokens = block(tokens, positions, motion_scale, elements)
         height, width = x.shape[2:]
-        residual = linear(self.proj_out, tokens).unflatten(0, (-1, height, width))
-        residual = residual.permute(0, 3, 4, 1, 2)  # "(b h w) f c -> b f c h w"
-        return x.unflatten(0, (-1, frames)).add(residual, alpha=strength).flatten(0, 1)
+        # "(b h w) f c -> b f c h w"
+        return linear(self.proj_out, tokens).unflatten(0, (-1, height, width)).permute(0, 3, 4, 1, 2)
+
+    def place_positions(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Keeps the table where and as it is used. The host moves no buffers where it loads a part of the weights."""
+        if self.positions.device != device or self.positions.dtype != dtype:
+            self.positions = sinusoidal_positions(*self.positions.shape[1:]).to(device, dtype)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from . import card
 from .cells import Cell, make_cells, measure
 from .contender import DTYPES
 from .crew import Crew, Entry, WorkerError, room_for
@@ -21,16 +22,18 @@ from .report import AGAIN, OURS, Results, compare, name_of, plot, report_text, s
 
 TITLES = {"ours": "Fast AnimateDiff", "ade": "AnimateDiff-Evolved", "diffusers": "diffusers"}
 # Relative errors of one UNet call. bf16 has 8 bits: rounding alone makes 1.3e-2, in each of the three contenders.
-LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2, "auto": 2e-2}
+LARGEST_ERROR = {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2, "fp8": 2e-1, "auto": 2e-2}
 LARGEST_ERROR_OF_CLIP = 1e-1  # after two guided steps, where rounding adds up; a wrong sampler is far above
 CHECK = Job(steps=2)
 ENCODE = 1117 / 2514  # of the operations of decoding, for SD1.5's VAE
 VAE_WORK = {"decode": 1.0, "end-to-end": 1.0, "v2v": 1.0 + ENCODE}
-GIGABYTES = {"fp32": 7.5, "bf16": 5.0, "fp16": 5.0, "auto": 7.5}  # of a full-size contender
+GIGABYTES = {"fp32": 7.5, "bf16": 5.0, "fp16": 5.0, "fp8": 5.0, "auto": 7.5}  # of a full-size contender
 
 
 def run(options: argparse.Namespace) -> int:
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.gpu:
+        card.set_defaults(options)
     fill_defaults(options)
     folder = options.out / f"{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
@@ -46,13 +49,15 @@ def run(options: argparse.Namespace) -> int:
             print(f"{number} of {len(cells)}: {cell.title}", flush=True)
             run_cell(cell, take_part, crew, options, results)
             keep(results, folder)
+        if options.gpu and take_part and take_part[0].contender == OURS:
+            card.examine(take_part[0], crew, options, folder, results)
         results["finished"] = True
     except KeyboardInterrupt:
         print("\nStopped. What was measured:", flush=True)
     finally:
         crew.stop()
     keep(results, folder)
-    print("\n" + report_text(results))
+    print("\n" + full_text(results))
     print(f"Written to {folder}")
     return 0 if results["finished"] and not results["refused"] else 1
 
@@ -124,6 +129,7 @@ def make_entries(options: argparse.Namespace) -> list[Entry]:
             entries.append(
                 Entry(name_of(AGAIN, dtype), "the same again", dtype, common | {"contender": OURS})
             )
+            entries += card.variants(options, dtype, common) if options.gpu else []
     return entries
 
 
@@ -229,8 +235,14 @@ def frames_in(calls: str) -> int:
     return sum(int(part.split()[0]) * int(part.split()[2]) for part in calls.split(" + ") if " of " in part)
 
 
+def full_text(results: Results) -> str:
+    """The report, and of a run with --gpu what it adds."""
+    more = (part for part in (card.card_table(results), card.missed_table(results)) if part)
+    return "\n".join([report_text(results), *("\n".join(part) + "\n" for part in more)])
+
+
 def keep(results: Results, folder: Path) -> None:
     results["machine"]["load_after"] = load()
     save(results, folder / "results.json")
-    (folder / "table.md").write_text(report_text(results), encoding="utf-8")
+    (folder / "table.md").write_text(full_text(results), encoding="utf-8")
     (folder / "plot.svg").write_text(plot(results), encoding="utf-8")

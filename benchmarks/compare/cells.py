@@ -43,6 +43,7 @@ def make_cells(pixels: int, steps: int, folder: Path) -> list[Cell]:
         Cell("frames-64-layers", "the same, motion_layers_only here", "steps", long_clip, rounds=3),
         Cell("decode", "VAE decode, 16 frames", "decode", clip),
         Cell("turbo", "turbo, 8 steps, cfg 2", "run", turbo, rounds=3),
+        Cell("lightning", "Lightning, 4 steps, cfg 1", "run", replace(clip, steps=4, cfg=1.0), rounds=3),
         Cell("v2v", "video to video, 25 at 0.7", "run", reanimate, rounds=3, values={"video": True}),
         Cell("end-to-end", "turbo to the last byte of the mp4", "run", turbo, rounds=3, values=mp4),
         Cell("cold-start", "process start to first CFG step", "cold", replace(clip, steps=1), rounds=3),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .jobs import Job, Size
 from .recording import UNetInput
 
-DTYPES = ("fp32", "fp16", "bf16", "auto")  # auto: each contender's default
+DTYPES = ("fp32", "fp16", "bf16", "fp8", "auto")  # auto: each contender's default
 
 
 class SkippedError(RuntimeError):
@@ -20,7 +20,10 @@ class SkippedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how to run. dtype: one of DTYPES. peer: the folder that has the contender's code, if named."""
+    """Where and how to run. dtype: one of DTYPES. peer: the folder that has the contender's code, if named.
+
+    variant: of this pack, as another of the host's settings runs it: compiled, channels_last.
+    """
 
     contender: str
     folder: Path
@@ -30,6 +33,7 @@ class Setting:
     dtype: str = "fp32"
     threads: int = 2
     peer: Path | None = None
+    variant: str = ""
 
 
 class Contender(Protocol):

@@ -114,8 +114,8 @@ def is_view(function: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
         return False
     if any(r.alias_info is not None for r in returns):
         return True
-    owned = {tensor.untyped_storage().data_ptr() for tensor in inputs if tensor.device.type != "meta"}
-    return bool(owned) and all(tensor.untyped_storage().data_ptr() in owned for tensor in outputs)
+    owned = {tensor.untyped_storage()._cdata for tensor in inputs}
+    return bool(owned) and all(tensor.untyped_storage()._cdata in owned for tensor in outputs)
 
 
 def size_of(tensor: Tensor) -> int:

@@ -25,6 +25,8 @@ class Diffusers:
 
     def __init__(self, setting: Setting) -> None:
         self.prepare_import(setting)
+        if setting.dtype not in DTYPES:
+            raise SkippedError(f"no {setting.dtype} here")
         try:
             import diffusers
         except ImportError as error:

@@ -35,7 +35,7 @@ def use_host(host: Path, device: str, dtype: str) -> None:
     args.cpu = device == "cpu"
     args.use_pytorch_cross_attention = True
     if dtype != "auto":
-        setattr(args, f"{dtype}_unet", True)
+        setattr(args, "fp8_e4m3fn_unet" if dtype == "fp8" else f"{dtype}_unet", True)
     if dtype != "auto" and device != "cpu":
         setattr(args, "fp32_vae" if dtype == "fp32" else "bf16_vae", True)
 

@@ -8,6 +8,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,17 +25,23 @@ class Ours:
 
     def __init__(self, setting: Setting) -> None:
         use_host(setting.host, setting.device, setting.dtype)
+        from comfy.cli_args import args
+
+        args.force_channels_last = setting.variant == "channels_last"
         from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
         from fast_animatediff.motion_modules.checkpoint import load_motion_module
 
         model = load_model(setting.folder, setting.size)
         if setting.dtype == "bf16" and setting.device == "cpu":
             model = compute_in_bf16(model)
+        self.base = model
         self.motion_module = load_motion_module(str(setting.folder / MOTION_MODULE))
         # As the node's own default is; it has no say where a precision is asked for.
         self.model = apply_motion_module(
             model, self.motion_module, MotionSettings(cpu_bf16=setting.dtype == "auto")
         )
+        if setting.variant == "compiled":
+            self.model = compiled(self.model, "inductor" if setting.device == "cuda" else "eager")
         self.vae = load_vae(setting.folder, setting.size)
         self.unet: nn.Module = self.model.model.diffusion_model
 
@@ -86,6 +93,21 @@ class Ours:
             model = set_windows(model, make_windows(WindowSettings(16, 4, motion_layers_only=True)))
         return sample(model, *host_conditions(), start, settings)["samples"]
 
+    def first_call(self, path: Path, job: Job) -> Tensor:
+        """The UNet's output in the first step with another motion module."""
+        from fast_animatediff.motion_modules.adapter import apply_motion_module
+        from fast_animatediff.motion_modules.checkpoint import load_motion_module
+
+        usual, found = self.model, []
+        self.model = apply_motion_module(self.base, load_motion_module(str(path)))
+        hook = self.unet.register_forward_hook(lambda _, __, output: found.append(output.float().cpu()))
+        try:
+            self.sample(job)
+        finally:
+            hook.remove()
+            self.model = usual
+        return found[0]
+
     def encode(self, images: Tensor) -> Tensor:
         return self.vae.encode(images)
 
@@ -108,6 +130,17 @@ def compute_in_bf16(model: object) -> object:
     from comfy_extras.nodes_model_advanced import ModelComputeDtype
 
     return ModelComputeDtype().patch(model, "bf16")[0]
+
+
+def compiled(model: Any, backend: str) -> Any:
+    """As core's TorchCompileModel node does; on a CPU the graphs are traced and left as they are."""
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    model = model.clone(disable_dynamic=True)
+    options = {"guard_filter_fn": skip_torch_compile_dict}
+    set_torch_compile_wrapper(model=model, backend=backend, options=options)
+    return model
 
 
 def write_with_host(images: Tensor, path: Path) -> None:

@@ -34,6 +34,28 @@ def make_weights(folder: Path, size: Size) -> None:
         write(folder / MOTION_MODULE, random_weights(motion_shapes(size)) | position_tables(size))
 
 
+FAMILIES = {
+    "v2": MOTION_MODULE,
+    "v1": "mm_sd_v14.safetensors",
+    "v3": "v3_sd15_mm.safetensors",
+    "AnimateLCM": "AnimateLCM_sd15_t2v.safetensors",
+}
+
+
+def make_families(folder: Path) -> dict[str, Path]:
+    """A file of each family, made of the v2 module's weights: without mid block, with 24 positions, without tables."""
+    v2 = read(folder / MOTION_MODULE)
+    outer = {key: value for key, value in v2.items() if not key.startswith("mid_block")}
+    of_v1 = {
+        key: value[:, :24].contiguous() if key.endswith(".pe") else value for key, value in outer.items()
+    }
+    of_lcm = {key: value for key, value in v2.items() if not key.endswith(".pe")}
+    for family, weights in {"v1": of_v1, "v3": outer, "AnimateLCM": of_lcm}.items():
+        if not is_made(folder / FAMILIES[family]):
+            write(folder / FAMILIES[family], weights)
+    return {family: folder / name for family, name in FAMILIES.items()}
+
+
 def is_made(path: Path) -> bool:
     if not path.is_file():
         return False

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -148,6 +149,49 @@ class Worker:
             for level, x, c in done.layer_counts[: len(self.contender.motion_layers())]
         ]
         return {"unet": unet.as_dict(), "layers": layers, "peak": counter.peak, "calls": done.calls()}
+
+    def families(self, job: Job, folder: str) -> dict[str, str]:
+        """The first UNet call with each family's module, as files."""
+        from .weights import make_families
+
+        self.load()
+        paths = {}
+        for family, file in make_families(self.setting.folder).items():
+            paths[family] = str(Path(folder) / f"{family}-{self.setting.dtype}.pt")
+            torch.save(self.contender.first_call(file, job), paths[family])  # type: ignore[union-attr]
+        return paths
+
+    def waits(self, job: Job) -> dict[str, Any]:
+        """What PyTorch's debug mode says between the second and the third UNet call."""
+        calls, on_card = [0], self.setting.device == "cuda"
+
+        def before_unet(*_: Any) -> None:
+            calls[0] += 1
+            if on_card:
+                torch.cuda.set_sync_debug_mode("warn" if calls[0] == 2 else "default")
+
+        hook = self.contender.unet.register_forward_pre_hook(before_unet)
+        try:
+            with warnings.catch_warnings(record=True) as told, torch.inference_mode():
+                warnings.simplefilter("always")
+                self.contender.sample(job)
+        finally:
+            hook.remove()
+        lines = [f"{Path(w.filename).name}:{w.lineno}" for w in told if "synchron" in str(w.message)]
+        return {"waits": sorted(set(lines))}
+
+    def profile(self, job: Job, path: str) -> dict[str, Any]:
+        """Writes what one clip of few steps spends in each kernel."""
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if self.setting.device == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(activities=activities) as found, torch.inference_mode():
+            self.contender.sample(job)
+            self.clock.wait()
+        order = "self_device_time_total" if self.setting.device == "cuda" else "self_cpu_time_total"
+        table = found.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90)
+        Path(path).write_text(table + "\n", encoding="utf-8")
+        return {}
 
     @contextmanager
     def _memory(self) -> Any:

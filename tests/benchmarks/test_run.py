@@ -154,8 +154,8 @@ def test_json_and_plot_hold_what_was_measured(results, tmp_path):
 def test_a_wrong_name_is_answered_with_the_right_ones(tmp_path):
     with pytest.raises(SystemExit, match="cfg-stop: there are cfg-step"):
         bench.choose(cells.make_cells(64, 1, tmp_path), "step,cfg-stop")
-    with pytest.raises(SystemExit, match="fp8: there are fp32, fp16, bf16, auto"):
-        bench.fill_defaults(argparse.Namespace(device="cpu", dtype="fp32,fp8"))
+    with pytest.raises(SystemExit, match="fp4: there are fp32, fp16, bf16, fp8, auto"):
+        bench.fill_defaults(argparse.Namespace(device="cpu", dtype="fp32,fp4"))
 
 
 def run_benchmark(*arguments):

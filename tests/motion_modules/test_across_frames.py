@@ -70,6 +70,14 @@ def test_norms_across_the_frames_fade_with_the_strength(strength):
     assert 0 < distance < 3 * strength * whole
 
 
+def test_features_of_thirty_thousand_are_normalised_in_half_precision():
+    norm = torch.nn.GroupNorm(4, 8).requires_grad_(False)
+    x = (torch.randn(6, 8, 5, 5, generator=torch.Generator().manual_seed(1)).clamp(-3, 3) * 10_000).half()
+    exact = norm_across_frames(norm, x.float(), 3)
+    rough = norm_across_frames(norm.half(), x, 3).float()
+    assert (rough - exact).norm() / exact.norm() < 1e-3
+
+
 def test_norm_across_one_frame_is_the_plain_norm():
     norm = torch.nn.GroupNorm(4, 8)
     x = torch.randn(3, 8, 5, 5)

@@ -100,7 +100,7 @@ def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(unet, graphs):
 
 
 def test_windows_in_the_motion_layers_compile(unet, graphs):
-    windows = tuple(LayerWindow((i, i + 1), (1.0, 1.0)) for i in (0, 2))
+    windows = tuple(LayerWindow((i, i + 1), torch.ones(2, 1, 1, 1), None) for i in (0, 2))
     states = [MotionState(components.motion_module().model, 1.0, 1.0, range(4), windows)]
     assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 1)
 

@@ -8,7 +8,7 @@ import comfy.ldm.modules.attention
 from comfy.cli_args import args
 from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from fast_animatediff.motion_modules import cpu
-from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
 
 FRAMES = 4
 native_bf16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")
@@ -32,6 +32,17 @@ def test_a_processor_with_bf16_computes_in_it_within_a_hundredth():
     assert types_seen(applied) == {torch.bfloat16} and rough.dtype == torch.float32
     assert (rough - exact).norm() / exact.norm() < 1e-2
     assert torch.equal(components.predict(applied, x), rough)
+
+
+@native_bf16
+def test_a_motion_modules_weights_are_cast_to_bf16_once_and_the_file_stays_as_it_was_read():
+    module = components.motion_module()
+    applied = apply_motion_module(components.sd15_model(), module, MotionSettings(cpu_bf16=True))
+    (cast,) = applied.get_additional_models_with_key(KEY)
+    assert {weight.dtype for weight in cast.model.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in module.model.parameters()} == {torch.float32}
+    for key, weight in module.model.state_dict().items():
+        assert torch.equal(cast.model.state_dict()[key], weight.bfloat16()), key
 
 
 @native_bf16

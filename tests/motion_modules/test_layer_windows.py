@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import components
 import pytest
 import torch
@@ -10,6 +12,8 @@ from test_windows import SCHEDULES, run
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import in_windows, make_windows
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
+
+WHERE = torch.device("cpu"), torch.float32
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +31,11 @@ def windowed(model, length, overlap, **settings):
 @pytest.mark.parametrize("frames", [17, 40])
 def test_each_frame_has_a_weight_in_windows_of_the_length_asked_for(frames, schedule):
     handler = make_windows(WindowSettings(16, 4, schedule, motion_layers_only=True))
-    windows = handler.layer_windows(frames)
+    windows = handler.layer_windows(frames, *WHERE)
     assert {i for window in windows for i in window.frames} == set(range(frames))
     assert all(len(w.frames) == len(w.weights) == 16 or schedule == "batched" for w in windows)
     assert all(weight > 0 for window in windows for weight in window.weights)
-    assert handler.layer_windows(16) == ()
+    assert handler.layer_windows(16, *WHERE) == ()
 
 
 def test_the_image_model_sees_the_clip_in_one_piece(applied):
@@ -62,15 +66,41 @@ def test_windows_side_by_side_are_clips_by_themselves(applied):
         return transformer(clips[:, first:last].flatten(0, 1), last - first, 1.0, 1.0).unflatten(0, (2, -1))
 
     with torch.inference_mode():
-        batched = make_windows(WindowSettings(3, 0, "batched", motion_layers_only=True)).layer_windows(6)
+        batched = make_windows(WindowSettings(3, 0, "batched", motion_layers_only=True)).layer_windows(
+            6, *WHERE
+        )
         found = in_windows(transformer, x, 6, batched, 1.0, 1.0).unflatten(0, (2, 6))
         expected = torch.cat([alone(0, 3), alone(3, 6)], dim=1)
         assert (found - expected).norm() / expected.norm() < 1e-6
-        overlapping = make_windows(WindowSettings(4, 2, motion_layers_only=True)).layer_windows(6)
+        overlapping = make_windows(WindowSettings(4, 2, motion_layers_only=True)).layer_windows(6, *WHERE)
         found = in_windows(transformer, x, 6, overlapping, 1.0, 1.0).unflatten(0, (2, 6))
         both = alone(0, 4)[:, 2:] * torch.tensor([2.0, 1.0]).view(-1, 1, 1, 1)
         both = both + alone(2, 6)[:, :2] * torch.tensor([1.0, 2.0]).view(-1, 1, 1, 1)
         assert (found[:, 2:4] - both / 3).norm() / both.norm() < 1e-6
+
+
+def test_windows_are_made_once_a_run():
+    handler = make_windows(WindowSettings(8, 2, motion_layers_only=True))
+    windows = handler.layer_windows(20, *WHERE)
+    assert handler.layer_windows(20, *WHERE) is windows
+    assert type(handler).for_run(handler).layer_windows(20, *WHERE) is not windows
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("schedule", ["standard_static", "looped_uniform"])
+def test_large_features_pass_through_windows_that_add_nothing(schedule, dtype):
+    """9,000 in each of eight overlapping windows, summed, would be infinite in fp16."""
+    transformer = copy.deepcopy(components.motion_module().model.at(("input", 1))).to(dtype)
+    torch.nn.init.zeros_(transformer.proj_out.weight), torch.nn.init.zeros_(transformer.proj_out.bias)
+    settings = WindowSettings(
+        8, 6, schedule, closed_loop=schedule == "looped_uniform", motion_layers_only=True
+    )
+    windows = make_windows(settings).layer_windows(20, WHERE[0], dtype)
+    assert (schedule == "looped_uniform") == any(window.index is not None for window in windows)
+    x = torch.randn(20, transformer.norm.num_channels, 2, 2, generator=torch.Generator().manual_seed(1))
+    x = (x + 9000).to(dtype)
+    with torch.inference_mode():
+        assert torch.equal(in_windows(transformer, x, 20, windows, 1.0, 1.0), x)
 
 
 def test_windows_longer_than_the_module_holds_are_refused(applied):

@@ -4,9 +4,11 @@ import components
 import pytest
 import reference
 import torch
+from costs import costs_of
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
 import comfy.ops
+from comfy.ldm.modules.attention import attention_pytorch
 from fast_animatediff.motion_modules import projections, temporal
 from fast_animatediff.motion_modules.temporal import TemporalTransformer, sinusoidal_positions
 
@@ -168,6 +170,52 @@ def test_half_precision_stays_close_to_full(dtype):
     exact = module(x, 16)
     rough = module.to(dtype)(x.to(dtype), 16).float()
     assert (rough - exact).norm() / exact.norm() < 1e-2
+
+
+def test_features_of_thirty_thousand_do_not_overflow_in_half_precision():
+    module = transformer(320)
+    x = features(16, 320)
+    x = (x / x.abs().max() * 30_000).half()
+    exact = module(x.float(), 16)
+    rough = module.half()(x, 16).float()
+    assert rough.isfinite().all() and (rough - exact).norm() / exact.norm() < 1e-3
+
+
+def test_more_sequences_than_a_kernel_takes_are_attended_to_in_parts(monkeypatch):
+    q, k, v = torch.randn(3, 10, 4, 64, generator=torch.Generator().manual_seed(1))
+    whole, lengths = temporal.attend(q, k, v, 1.0), []
+
+    def attention(q, *arguments, **options):
+        lengths.append(q.shape[0])
+        return attention_pytorch(q, *arguments, **options)
+
+    monkeypatch.setattr(temporal, "SEQUENCES", 4)
+    monkeypatch.setattr(temporal, "attention_pytorch", attention)
+    assert torch.allclose(temporal.attend(q, k, v, 1.0), whole, atol=1e-6) and lengths == [4, 4, 2]
+
+
+def test_pieces_of_the_feed_forward_share_one_cast_of_its_weights(monkeypatch):
+    module, x = transformer(64).half(), features(16, 64, size=8)
+    kernels = [costs_of(lambda: module(x, 16)).kernels]
+    monkeypatch.setattr(temporal, "FEED_FORWARD_ELEMENTS", 20_000)
+    kernels.append(costs_of(lambda: module(x, 16)).kernels)
+    assert len(kernels[1]) > len(kernels[0])
+    casts = [sum(name in ("to", "_to_copy") for name in found) for found in kernels]
+    assert casts[0] == casts[1] > 0
+
+
+def test_memory_for_the_whole_feed_forward_lets_it_run_in_one_piece(monkeypatch):
+    module, x = transformer(64), features(16, 64, size=8)
+    whole = costs_of(lambda: module(x, 16)).kernels
+    monkeypatch.setattr(temporal, "FEED_FORWARD_ELEMENTS", 20_000)
+    assert costs_of(lambda: module(x, 16, elements=2**26)).kernels == whole
+
+
+def test_positions_are_put_where_and_as_they_are_used_without_a_loss():
+    module = transformer(64)
+    for dtype in (torch.bfloat16, torch.float32):
+        module.place_positions(torch.device("cpu"), dtype)
+        assert torch.equal(module.positions, sinusoidal_positions(32, 64).to(dtype))
 
 
 def test_fp16_weights_serve_a_bf16_model():

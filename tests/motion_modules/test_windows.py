@@ -191,8 +191,8 @@ def test_windows_of_any_settings_lie_in_the_clip_and_cover_it(schedule, fuse, la
         assert min(total) > 0 and len({tuple(window) for window in windows}) == len(windows), settings
         if layers:
             sums = [0.0] * frames
-            for window in handler.layer_windows(frames):
-                for frame, weight in zip(window.frames, window.weights, strict=True):
+            for window in handler.layer_windows(frames, torch.device("cpu"), torch.float32):
+                for frame, weight in zip(window.frames, window.weights.flatten().tolist(), strict=True):
                     sums[frame] += weight
             assert frames <= length or all(abs(value - 1) < 1e-6 for value in sums)
 
