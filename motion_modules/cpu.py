@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import comfy.model_management
 import comfy.ops
 from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
@@ -16,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from .host_internals import (
     ATTENTION,
     COMPUTE_DTYPE,
+    archive_model_dtypes,
     attention_pytorch,
     fell_back_to_sub_quadratic_attention,
 )
@@ -66,5 +66,5 @@ def in_bf16(motion_module: ModelPatcher) -> ModelPatcher:
     module = MotionModule(held.config, torch.bfloat16, motion_module.offload_device, comfy.ops.manual_cast)
     module.merge_projections(comfy.ops.manual_cast)
     module.eval().requires_grad_(False).load_state_dict(held.state_dict())
-    comfy.model_management.archive_model_dtypes(module)
+    archive_model_dtypes(module)
     return type(motion_module)(module, motion_module.load_device, motion_module.offload_device)

@@ -92,14 +92,35 @@ def test_a_mask_of_one_value_is_a_strength(base, module):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+class AddsOne:
+    """A temporal transformer that adds 1, so that what is added is the strength."""
+
+    def __call__(self, x, frames, strength, motion_scale, elements):
+        return x + strength
+
+    def motion(self, x, frames, motion_scale, elements):
+        return torch.ones_like(x).unflatten(0, (-1, frames))
+
+
+def window(frames, weights):
+    is_run = list(frames) == list(range(frames[0], frames[-1] + 1))
+    return LayerWindow(
+        frames, torch.tensor(weights).view(-1, 1, 1, 1), None if is_run else torch.tensor(frames)
+    )
+
+
 @pytest.mark.parametrize("clips", [1, 2])
 @pytest.mark.parametrize(
-    "windows", [(), (LayerWindow((0, 1, 2), (1.0, 1.0, 0.5)), LayerWindow((2, 3), (0.5, 1.0)))]
+    "windows",
+    [
+        (),
+        (window((0, 1, 2), [1.0, 1.0, 0.5]), window((2, 3), [0.5, 1.0])),
+        (window((0, 2), [1.0, 1.0]), window((1, 3), [1.0, 1.0])),
+    ],
 )
 def test_each_frame_gets_its_strength(clips, windows):
-    """By a module that adds 1, so that what is added is the strength."""
     x, strength = torch.zeros(clips * 4, 2, 3, 3), torch.tensor([0.0, 0.25, 0.5, 1.0]).view(4, 1, 1, 1)
-    found = in_windows(lambda x, frames, strength, scale: x + strength, x, 4, windows, strength, 1.0)
+    found = in_windows(AddsOne(), x, 4, windows, strength, 1.0)
     assert torch.equal(found.view(clips, 4, 18)[:, :, 0], strength.view(1, 4).expand(clips, 4))
 
 
