@@ -127,9 +127,9 @@ class AnimatedImageSource(Source):
 
 def scaled_picture(picture: Image.Image, width: int, height: int) -> np.ndarray:
     """A picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
-    transparent = picture.has_transparency_data
-    opaque = not transparent or picture.convert("RGBA").getchannel("A").getextrema() == OPAQUE
-    picture = picture.convert("RGB") if opaque else picture.convert("RGBA").convert("RGBa")
+    rgba = picture.convert("RGBA") if picture.has_transparency_data else None
+    opaque = rgba is None or rgba.getchannel("A").getextrema() == OPAQUE
+    picture = picture.convert("RGB") if rgba is None or opaque else rgba.convert("RGBa")
     if picture.size != (width, height):
         smaller = width * height < picture.width * picture.height
         picture = picture.resize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-# What the third and later channels add to (left, right), in FFmpeg's order of the layouts with so many channels.
+# How much the third and later channels add to (left, right), in FFmpeg's channel order for layouts of that many.
 CENTRE, LEFT, RIGHT, BASS, BACK = (0.7, 0.7), (0.7, 0.0), (0.0, 0.7), (0.0, 0.0), (0.5, 0.5)
 ADDED = {
     3: (CENTRE,),  # 3.0
@@ -43,7 +43,7 @@ class AudioWriter:
         self._stream.bit_rate = BIT_RATE
 
     def write_until(self, time: Fraction) -> None:
-        """Encodes what sounds before `time` seconds and has not been written yet."""
+        """Encodes the sound before `time` seconds that has not been written yet."""
         end = min(round(time * self._source_rate), self._samples.shape[1])
         if end <= self._done:
             return
@@ -67,9 +67,9 @@ class AudioWriter:
 
 
 def stereo(samples: Tensor) -> Tensor:
-    """[channels, samples] mixed down to two channels, in which none but the bass is lost; never louder than the source.
+    """[channels, samples] mixed down to two channels, losing none but the bass; never louder than the source.
 
-    Of more than eight channels nobody knows the places: each is heard on both sides.
+    Where there are more than eight, their places are unknown: each is heard on both sides.
     """
     channels = len(samples)
     added = ADDED.get(channels, (CENTRE,) * (channels - 2))

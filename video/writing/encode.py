@@ -19,7 +19,7 @@ from .audio_writer import AudioWriter
 
 @dataclass(frozen=True)
 class Codec:
-    """A container with its encoders; `crf` belongs to each of the qualities low, medium, high and maximum."""
+    """A container with its encoders; `crf` has a value for each of the qualities low, medium, high and maximum."""
 
     container: str
     video: str
@@ -41,12 +41,12 @@ H264 = Codec(
     {"movflags": "use_metadata_tags+faststart"},  # without the first the workflow is dropped silently
 )
 AV1 = Codec("webm", "libsvtav1", "libopus", "yuv420p10le", (45, 37, 30, 20), {"preset": "8"})
-AV1_SMALLEST = 64  # pixels; the encoder never finishes with pictures of 16 lines
+AV1_SMALLEST = 64  # pixels; the encoder hangs on pictures of 16 lines
 AV1_LARGEST = (8704, 16384)  # pixels, height and width
 AV1_FASTEST = 240  # frames per second
-# Below this crf the encoder starves every second frame (crf 1: 55 and 33 dB in turns), and FFmpeg takes 0 for "not set".
+# Below this crf the encoder starves every second frame (crf 1: alternately 55 and 33 dB), and FFmpeg takes 0 for "not set".
 AV1_LOWEST_CRF = 16
-# Pixels. Of smaller pictures x264's macroblock tree, in vector code, takes in memory that it never wrote: ten exports of the
+# Pixels. Of smaller pictures x264's macroblock tree, in vector code, reads memory that it never wrote: ten exports of the
 # same 64x64 frames gave six different files. Of larger ones that is rare (once in 8 at 160x160, never in 10 at 512x512),
 # and the tree saves bytes.
 SMALLEST_FOR_MBTREE = 128 * 128
@@ -58,7 +58,7 @@ VP9_ALPHA = Codec("webm", "libvpx-vp9", "libopus", "yuva420p", (45, 37, 30, 18),
 def webm_codec(images: Frames, fps: Fraction, crf: int) -> Codec:
     """AV1 where this build of FFmpeg has it; VP9 for transparency and for what the AV1 encoder refuses or does badly.
 
-    crf: -1 for that of the quality.
+    `crf` is -1 where the quality decides.
     """
     if images.shape[-1] == 4:
         return VP9_ALPHA
@@ -103,7 +103,7 @@ def write_video(
 
 @contextmanager
 def quiet_av1() -> Iterator[None]:
-    """The AV1 encoder reports errors only; it would write a page to the console. It reads this variable when it starts."""
+    """Keeps the AV1 encoder from printing a page to the console: it reads this variable when it starts."""
     chosen = os.environ.get("SVT_LOG")
     os.environ.setdefault("SVT_LOG", "1")
     try:

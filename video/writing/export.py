@@ -29,7 +29,7 @@ MAX_FPS = 1000
 class Export:
     """How frames are written. `crf` of -1 takes the value that belongs to `quality`; only mp4 and webm have one.
 
-    `loop_count` is how often a GIF or WebP plays, 0 for ever.
+    `loop_count` is how often a GIF or WebP plays; 0 means for ever.
     """
 
     fps: Fraction
@@ -84,7 +84,7 @@ def export_video(
     with write_errors(f"{stem(counter)}{suffixes[0]}"), new_files(folder, *suffixes) as files:
         _write(images, files, settings, audio, tags or {}, progress)
         if progress:
-            progress(1, 1)  # the encoder's end takes time, too: a last look at the cancel button
+            progress(1, 1)  # the encoder takes time to finish: a last chance to cancel
         return files.keep(stem, counter)
 
 

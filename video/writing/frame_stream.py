@@ -1,4 +1,4 @@
-"""Frames that are written in one thread while another still makes those that come later."""
+"""Frames written in one thread while another is still making the later ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stopped(RuntimeError):
 
 
 class FrameStream:
-    """Images [n, height, width, channels] that arrive in chunks; each is read once, in order, and waited for."""
+    """Images [n, height, width, channels] that arrive in chunks; each is read once, in order, and its reader waits for it."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -49,7 +49,7 @@ class FrameStream:
         return self._frames.popleft()
 
     def offer(self, chunk: Tensor | None) -> bool:
-        """Hands over the next frames, None after the last; False while those before them still wait."""
+        """Hands over the next frames, None after the last; False while the previous ones are still waiting."""
         try:
             self._waiting.put(chunk, timeout=PATIENCE)
         except Full:
@@ -62,7 +62,7 @@ class FrameStream:
             raise Stopped
 
     def stop(self) -> None:
-        """Ends the writer, also one that waits for a frame."""
+        """Ends the writer, even one that is waiting for a frame."""
         self._stopped = True
         with suppress(Empty):
             self._waiting.get_nowait()
@@ -70,7 +70,7 @@ class FrameStream:
 
 
 def in_chunks(pieces: Sequence[Tensor], decode: Callable[[Tensor], Tensor]) -> tuple[Shape, Iterator[Tensor]]:
-    """The shape [n, height, width, channels] of all that `decode` makes of the pieces, and the images piece by piece.
+    """The shape [n, height, width, channels] of everything that `decode` makes of the pieces, and the images piece by piece.
 
     Each latent gives as many images as those of the first piece, which is decoded at once to learn the shape.
     """
@@ -86,7 +86,7 @@ def write_behind(
     """Runs `write` in a thread of its own while this one makes the chunks.
 
     At most three chunks are in memory: the one being made, one that waits and the one being written.
-    `progress(done, total)` may raise to cancel. Whatever is raised on either side ends both before it is raised here.
+    `progress(done, total)` may raise to cancel. An error on either side stops both before it is raised here.
     """
     stream, ended = FrameStream(shape), False
     chunk: Tensor | None = next(chunks)
@@ -98,7 +98,7 @@ def write_behind(
         except BaseException as error:
             written.set_exception(error)
 
-    # A daemon, as the host's own threads are: Python waits for all others, here for a whole clip, when ComfyUI is left.
+    # A daemon, like the host's own threads: on exit, Python would wait for any other, here for a whole clip.
     writer = Thread(target=run, name="video writer", daemon=True)
     writer.start()
     try:

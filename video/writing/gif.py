@@ -48,7 +48,7 @@ def write_gif(
 ) -> None:
     """Encodes images [n, height, width, channels] in 0..1. `quality` indexes `PALETTES`.
 
-    Frame rates above 50 leave frames out, since a GIF can't be faster. `loop_count` 0 plays for ever.
+    Above 50 frames per second, frames are left out, since a GIF can't play faster. `loop_count` 0 plays for ever.
     """
     times = display_times(len(order), fps)
     shown = [position for position, (time, then) in enumerate(itertools.pairwise(times)) if then > time]

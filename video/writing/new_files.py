@@ -26,7 +26,7 @@ REASONS = {
 
 @contextmanager
 def write_errors(name: str) -> Iterator[None]:
-    """Turns errors of file system and encoder into an OSError or ValueError that names the file, never its folder."""
+    """Turns errors of the file system and the encoder into an OSError or ValueError that names the file, never its folder."""
     try:
         yield
     except OSError as error:
@@ -65,13 +65,13 @@ class NewFiles:
         return kept[0]
 
     def discard(self) -> None:
-        """Removes what has been written and not been kept."""
+        """Removes whatever was written but not kept."""
         for path in (*self._hidden.values(), *self._reserved):
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
     def _reserve(self, stem: str) -> bool:
-        """Creates empty files of the final names, or none when one of them is there already."""
+        """Creates empty files of the final names, or none if one of them already exists."""
         for suffix in self._hidden:
             path = self._folder / f"{stem}{suffix}"
             try:

@@ -41,9 +41,8 @@ def message(kind: int, payload: bytes) -> bytes:
 def write_with(path: Path, messages: bytes) -> None:
     """Bar-coded frames, each with those messages before it."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream(
-            "libx264", rate=10, options={"preset": "ultrafast", "tune": "zerolatency"}
-        )
+        options = {"preset": "ultrafast", "tune": "zerolatency"}
+        video = container.add_stream("libx264", rate=10, options=options)
         video.width, video.height, video.pix_fmt = WIDTH, 32, "yuv420p"
         packets = []
         for k in range(FRAMES):
