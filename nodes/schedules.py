@@ -25,6 +25,7 @@ class PromptSchedule(io.ComfyNode):
             description="Prompts that change along the clip: one for each frame, blended from one key to the next. "
             "Takes the place of CLIP Text Encode.",
             search_aliases=[
+                "动画",
                 "prompt travel",
                 "batch prompt schedule",
                 "fizznodes",
