@@ -53,21 +53,21 @@ def scenery(frames: int, height: int, width: int) -> torch.Tensor:
     return torch.stack([picture[:, 3 * k : 3 * k + width] for k in back_and_forth(frames)])
 
 
-def make_clip(path: Path, frames: int, height: int, width: int) -> None:
-    """A 24 fps mp4 of scenery; long ones repeat themselves forth and back."""
+def make_clip(path: Path, frames: int, height: int, width: int, fps: Fraction = Fraction(24)) -> None:
+    """An mp4 of scenery; long ones repeat themselves back and forth."""
     import av
 
     from fast_animatediff.video.colour import ToYuv, tag_bt709
 
     pictures = (scenery(96, height, width) * 255).byte().numpy()
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24, options={"crf": str(CRF), "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF), "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         tag_bt709(stream.codec_context)
         to_yuv = ToYuv(width, height, "yuv420p")
         for k, index in enumerate(back_and_forth(frames)):
             frame = to_yuv(pictures[index])
-            frame.pts, frame.time_base = k, Fraction(1, 24)
+            frame.pts, frame.time_base = k, 1 / fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

@@ -2,7 +2,16 @@
 
 from comfy_api.v0_0_2 import io
 
-from . import decode_and_export, export_video, load_video, loaders, motion, sampling, schedules
+from . import (
+    decode_and_export,
+    export_video,
+    load_video,
+    load_video_latents,
+    loaders,
+    motion,
+    sampling,
+    schedules,
+)
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES,
@@ -12,4 +21,5 @@ NODES: list[type[io.ComfyNode]] = [
     *load_video.NODES,
     *export_video.NODES,
     *decode_and_export.NODES,
+    *load_video_latents.NODES,
 ]

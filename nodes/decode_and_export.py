@@ -24,6 +24,8 @@ from .export_video import (
 )
 from .host_progress import host_progress
 
+LATENT_PIXELS = 8  # pixels to a side of a latent, where the VAE does not say
+
 
 class DecodeAndExport(io.ComfyNode):
     @classmethod
@@ -80,9 +82,13 @@ class DecodeAndExport(io.ComfyNode):
         check_prefix(filename_prefix)
         progress = host_progress()
         latents = pictured(samples)
+        scale = getattr(
+            vae, "spacial_compression_decode", lambda: LATENT_PIXELS
+        )()  # other packs' VAEs have none
+        width, height = latents.shape[-1] * scale, latents.shape[-2] * scale
+        folder, name, counter, subfolder = free_place(filename_prefix, width, height)
         pieces = [latents] if mixes_frames(vae) else latents.split(frames_at_once)
         shape, chunks = in_chunks(pieces, lambda piece: decoded(vae, piece))
-        folder, name, counter, subfolder = free_place(filename_prefix, shape)
         write = partial(
             export_video,
             folder=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class ExportVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
         check_prefix(filename_prefix)
-        folder, name, counter, subfolder = free_place(filename_prefix, images.shape)
+        folder, name, counter, subfolder = free_place(filename_prefix, images.shape[2], images.shape[1])
         tags = workflow_tags(cls.hidden)
         path = export_video(
             images, folder, name, counter, settings, audio=audio, tags=tags, progress=host_progress()
@@ -90,13 +90,13 @@ def check_prefix(filename_prefix: str) -> None:
         )
 
 
-def free_place(filename_prefix: str, shape: Sequence[int]) -> tuple[Path, str, int, str]:
-    """Folder, name, counter and subfolder for images of a shape [n, height, width, channels]; makes the folder."""
+def free_place(filename_prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
+    """Folder, name, counter and subfolder for images of a size, which the prefix may name; makes the folder."""
     if not Path(filename_prefix).name:  # the host would make a hidden file of it, `._00001_.mp4`
         filename_prefix = DEFAULT_NAME
     with write_errors(Path(filename_prefix).name):
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), shape[2], shape[1]
+            filename_prefix, folder_paths.get_output_directory(), width, height
         )
         if len(os.fsencode(name)) > LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
-from functools import lru_cache
 
 import torch
 
 import comfy.model_management
-import folder_paths
 from comfy_api.v0_0_2 import Input, InputImpl, io
 
 from ..video import (
-    EXTENSIONS,
     FIT,
     SIZES,
     Clip,
@@ -23,14 +20,13 @@ from ..video import (
     TensorSource,
     exact_rate,
     exact_seconds,
-    is_animated_image,
     load_clip,
     open_source,
 )
 from .host_progress import host_progress
+from .input_clips import check_clip, clip_fingerprint, free_memory, input_clips, open_clip
 
 CATEGORY = "Fast AnimateDiff/video"
-IMAGE_EXTENSIONS = (".webp", ".png", ".apng")
 MAX_SECONDS = 100_000.0
 
 
@@ -41,8 +37,8 @@ class LoadVideoFrames(io.ComfyNode):
             node_id="FAD_LoadVideoFrames",
             display_name="Load Video Frames",
             category=CATEGORY,
-            description="Loads the first seconds of a video, GIF, animated WebP or PNG as images at the frame rate you "
-            "choose: each image is the frame on screen at that moment.",
+            description="Loads the first seconds of a video, GIF, animated WebP or PNG, or a folder of numbered pictures, as "
+            "images at the frame rate you choose: each image is the frame on screen at that moment.",
             search_aliases=[
                 "视频",
                 "load video",
@@ -51,15 +47,11 @@ class LoadVideoFrames(io.ComfyNode):
                 "gif",
                 "force fps",
                 "frame load cap",
+                "load images from folder",
+                "image sequence",
             ],
             inputs=[
-                io.Combo.Input(
-                    "file",
-                    options=input_videos(),
-                    upload=io.UploadType.video,
-                    tooltip="A video or animation in the input folder. The button offers mp4 and webm; drop mov, mkv and avi files "
-                    "on the node, and copy other kinds into the folder.",
-                ),
+                file_input(),
                 *selection_inputs(),
             ],
             outputs=clip_outputs(),
@@ -69,29 +61,17 @@ class LoadVideoFrames(io.ComfyNode):
     def execute(
         cls, file: str, first_n_seconds: float, fps: float, start_seconds: float, size: str, max_frames: int
     ) -> io.NodeOutput:
-        selection = Selection(
-            exact_rate(fps), exact_seconds(first_n_seconds), exact_seconds(start_seconds), max_frames
-        )
-        with open_source(contained_path(file), display_name(file), free_memory()) as source:
+        selection = typed_selection(first_n_seconds, fps, start_seconds, max_frames)
+        with open_clip(file, selection.fps) as source:
             return decode(source, selection, size)
 
     @classmethod
-    def fingerprint_inputs(
-        cls, file: str, first_n_seconds: float, fps: float, start_seconds: float, size: str, max_frames: int
-    ) -> str:
-        status = os.stat(contained_path(file))
-        return f"{status.st_mtime_ns}:{status.st_size}"
+    def fingerprint_inputs(cls, file: str, **_: object) -> str:
+        return clip_fingerprint(file)
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        try:
-            path = contained_path(file)
-            status = os.stat(path)
-        except (ValueError, OSError):
-            return f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
-        if path.lower().endswith(IMAGE_EXTENSIONS) and not moves(path, status.st_mtime_ns, status.st_size):
-            return f"{display_name(file)} is a still picture. Choose a video or animation, or use Load Image."
-        return os.path.isfile(path) or f"{display_name(file)} is not a file. Choose or upload a video."
+        return check_clip(file)
 
 
 class SampleVideoFrames(io.ComfyNode):
@@ -137,6 +117,24 @@ class SampleVideoFrames(io.ComfyNode):
         )
         with video_source(video) as source:
             return decode(source, selection, size)
+
+
+def file_input() -> io.Input:
+    """The clip of the nodes that load one."""
+    return io.Combo.Input(
+        "file",
+        options=input_clips(),
+        upload=io.UploadType.video,
+        tooltip="A video, an animation or a folder of numbered pictures in the input folder. The button offers mp4 and webm; "
+        "drop mov, mkv and avi files on the node, and copy other kinds and folders into the input folder.",
+    )
+
+
+def typed_selection(first_n_seconds: float, fps: float, start_seconds: float, max_frames: int) -> Selection:
+    """The selection that the widgets ask for."""
+    return Selection(
+        exact_rate(fps), exact_seconds(first_n_seconds), exact_seconds(start_seconds), max_frames
+    )
 
 
 def selection_inputs() -> list[io.Input]:
@@ -242,63 +240,6 @@ def video_source(video: Input.Video) -> Source:
         return TensorSource(parts.images, parts.frame_rate, parts.audio)
     file = video.get_stream_source()
     return open_source(file, os.path.basename(file) if isinstance(file, str) else "The video", free_memory())
-
-
-def free_memory() -> Limits:
-    """Limits with the memory that is free where the images will live."""
-    device = comfy.model_management.intermediate_device()
-    return Limits(max_bytes=comfy.model_management.get_free_memory(device))
-
-
-def input_videos() -> list[str]:
-    """Names of the videos and animations in the input folder, sorted; links that lead out of the folders are left out."""
-    with os.scandir(folder_paths.get_input_directory()) as entries:
-        return sorted(entry.name for entry in entries if is_offered(entry))
-
-
-def is_offered(entry: os.DirEntry[str]) -> bool:
-    """Whether a file of the input folder can be loaded as a video, as far as its name and first bytes tell."""
-    extension = os.path.splitext(entry.name)[1].lower()
-    if extension not in (*EXTENSIONS, *IMAGE_EXTENSIONS):
-        return False
-    try:
-        if not entry.is_file() or (entry.is_symlink() and not is_contained(os.path.realpath(entry.path))):
-            return False
-        status = entry.stat()
-    except OSError:  # a link that leads to itself
-        return False
-    return extension in EXTENSIONS or moves(entry.path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=65536)
-def moves(path: str, modified: int, size: int) -> bool:
-    """Whether a picture is animated. The host asks for the list at every prompt; a file is opened once per change."""
-    return is_animated_image(path)
-
-
-def is_contained(path: str) -> bool:
-    """Whether a real path lies in the input, output or temp folder."""
-    folders = (
-        folder_paths.get_input_directory(),
-        folder_paths.get_output_directory(),
-        folder_paths.get_temp_directory(),
-    )
-    return any(folder_paths.is_within_directory(folder, path) for folder in folders)
-
-
-def contained_path(file: str) -> str:
-    """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
-    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
-    if is_contained(path):
-        return path
-    raise ValueError(
-        f"{display_name(file)} lies outside the input, output and temp folders. Upload the video again."
-    )
-
-
-def display_name(file: str) -> str:
-    """The file's name alone, without folder and annotation, for messages."""
-    return os.path.basename(folder_paths.annotated_filepath(file)[0])
 
 
 NODES: list[type[io.ComfyNode]] = [LoadVideoFrames, SampleVideoFrames]

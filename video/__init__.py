@@ -1,11 +1,15 @@
 """Frames in, frames out: which frames, decoding, encoding. Knows neither nodes nor motion modules."""
 
 from .frames import half_of, play_order
+from .preview import write_preview
 from .reading import open_source
-from .reading.animated_image import AnimatedImageSource, is_animated_image
+from .reading.animated_image import AnimatedImageSource, is_animated_image, is_still_image
 from .reading.audio import SourceAudio, trimmed_audio
 from .reading.container import EXTENSIONS, Limits
-from .reading.decode import Clip, load_clip
+from .reading.decode import Clip, frames_in_chunks, load_clip
+from .reading.describe import ClipDescription, describe_clip
+from .reading.image_folder import ImageFolderSource, numbered_pictures
+from .reading.selected_frames import SelectedFrames
 from .reading.source import Source
 from .reading.tensor_source import TensorSource
 from .reading.video_source import VideoSource
@@ -26,27 +30,35 @@ __all__ = [
     "SIZES",
     "AnimatedImageSource",
     "Clip",
+    "ClipDescription",
     "EXTENSIONS",
     "Export",
     "FrameStream",
+    "ImageFolderSource",
     "Limits",
+    "SelectedFrames",
     "Selection",
     "Source",
     "SourceAudio",
     "TensorSource",
     "VideoSource",
     "collected",
+    "describe_clip",
     "exact_rate",
     "exact_seconds",
     "export_video",
+    "frames_in_chunks",
     "front_end_tags",
     "half_of",
     "in_chunks",
     "is_animated_image",
+    "is_still_image",
     "load_clip",
+    "numbered_pictures",
     "open_source",
     "play_order",
     "trimmed_audio",
     "write_behind",
     "write_errors",
+    "write_preview",
 ]

@@ -199,3 +199,19 @@ def test_frames_that_are_not_finite_are_named(output, vae) -> None:
 def test_a_name_outside_the_output_folder_is_refused_before_anything_is_decoded() -> None:
     with pytest.raises(ValueError, match="leads out of the output folder"):
         decode_and_export(latents(), None, filename_prefix="../clip")
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_decoded(output) -> None:
+    with pytest.raises(OSError, match="the name is too long. Shorten filename_prefix"):
+        decode_and_export(latents(), None, filename_prefix="n" * 250)
+
+
+def test_the_name_may_hold_the_size_of_the_frames(output, vae) -> None:
+    decode_and_export(torch.randn(2, 4, 4, 6), vae, filename_prefix="clip_%width%x%height%")
+    assert os.listdir(output) == ["clip_48x32_00001_.mp4"]
+
+
+@pytest.mark.parametrize("fps", [0.0, 0.0004])  # rates are fractions of at most 1001
+def test_a_rate_of_nothing_is_refused_before_anything_is_decoded(output, fps) -> None:
+    with pytest.raises(ValueError, match="fps must be above 0"):
+        decode_and_export(latents(), None, fps=fps)

@@ -13,6 +13,7 @@ from test_video_nodes import WHOLE, clip_in_input, export, grey, levels
 import comfy.model_management
 from comfy.cli_args import args
 from comfy_api.v0_0_2 import io as host_io
+from fast_animatediff.nodes.export_video import ExportVideo
 from fast_animatediff.nodes.load_video import LoadVideoFrames
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -104,6 +105,13 @@ def test_a_name_that_is_too_long_is_refused_before_any_frame_is_read(folders, na
     images[0] = float("nan")  # would be reported first if the frames were read
     with pytest.raises(OSError, match="the name is too long. Shorten filename_prefix"):
         export(images, filename_prefix=name)
+
+
+def test_a_rate_of_nothing_is_refused_instead_of_taken_for_the_smallest(folders) -> None:
+    with pytest.raises(ValueError, match="fps must be above 0 and at most 1000, not 0"):
+        export(grey(2), fps=0.0)
+    fps = next(entry for entry in ExportVideo.GET_SCHEMA().inputs if entry.id == "fps")
+    assert fps.min == 0  # else the page would make something else of a 0 that is typed
 
 
 def test_frames_that_are_not_finite_stop_the_export(folders) -> None:

@@ -78,6 +78,7 @@ def test_the_pack_has_the_nodes_of_its_design():
         "FAD_SampleVideoFrames",
         "FAD_ExportVideo",
         "FAD_DecodeAndExport",
+        "FAD_LoadVideoLatents",
     }
 
 

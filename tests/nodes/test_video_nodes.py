@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+import comfy.model_management
 from comfy.cli_args import args
 from comfy_api.v0_0_2 import InputImpl, Types
 from comfy_api.v0_0_2 import io as host_io
 from fast_animatediff.nodes.export_video import ExportVideo
 from fast_animatediff.nodes.load_video import LoadVideoFrames, SampleVideoFrames
+from fast_animatediff.nodes.load_video_latents import LoadVideoLatents
 
 WHOLE = {"first_n_seconds": 0.0, "fps": 0.0, "start_seconds": 0.0, "size": "source", "max_frames": 0}
 EXPORT = {
@@ -59,7 +61,7 @@ def clip_in_input(
     return name
 
 
-@pytest.mark.parametrize("node", [LoadVideoFrames, SampleVideoFrames, ExportVideo])
+@pytest.mark.parametrize("node", [LoadVideoFrames, SampleVideoFrames, LoadVideoLatents, ExportVideo])
 def test_every_input_is_explained_and_every_node_can_be_found(node) -> None:
     schema = node.GET_SCHEMA()
     assert schema.description and schema.search_aliases and schema.category == "Fast AnimateDiff/video"
@@ -72,6 +74,7 @@ def test_every_input_is_explained_and_every_node_can_be_found(node) -> None:
 def test_the_order_of_widgets_is_the_one_saved_in_workflows() -> None:
     shared = ["first_n_seconds", "fps", "start_seconds", "size", "max_frames"]
     assert [i.id for i in LoadVideoFrames.GET_SCHEMA().inputs] == ["file", *shared]
+    assert [i.id for i in LoadVideoLatents.GET_SCHEMA().inputs] == ["file", *shared, "vae"]
     assert [i.id for i in SampleVideoFrames.GET_SCHEMA().inputs] == ["video", *shared]
     assert [i.id for i in ExportVideo.GET_SCHEMA().inputs] == ["images", *EXPORT, "audio"]
 
@@ -153,11 +156,14 @@ def test_a_picture_is_opened_once_however_often_the_list_is_made(folders) -> Non
     assert LoadVideoFrames.define_schema().inputs[0].options == []
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp"])
-def test_a_still_picture_chosen_by_hand_is_refused_with_a_sentence(folders, suffix) -> None:
-    Image.new("RGB", (16, 16)).save(folders / "input" / f"photo{suffix}")
-    assert LoadVideoFrames.validate_inputs(f"photo{suffix}") == (
-        f"photo{suffix} is a still picture. Choose a video or animation, or use Load Image."
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".bmp", ".tiff", ".avif"])
+@pytest.mark.parametrize("name", ["photo{}", "photo{}.mp4"])
+@pytest.mark.parametrize("node", [LoadVideoFrames, LoadVideoLatents])
+def test_a_still_picture_chosen_by_hand_is_refused_with_a_sentence(folders, node, name, suffix) -> None:
+    name = name.format(suffix)
+    Image.new("RGB", (16, 16)).save(folders / "input" / name, format=Image.registered_extensions()[suffix])
+    assert node.validate_inputs(name) == (
+        f"{name} is a still picture. Choose a video or animation, or use Load Image."
     )
 
 
@@ -272,6 +278,16 @@ def test_too_many_frames_for_the_memory_are_refused_before_decoding(folders) -> 
     file = clip_in_input(folders, frames=200, fps=1)
     with pytest.raises(ValueError, match="more than the limit of 10,000"):
         LoadVideoFrames.execute(file, **{**WHOLE, "fps": 120.0})
+
+
+@pytest.mark.parametrize("node", [LoadVideoFrames, SampleVideoFrames])
+def test_more_images_than_fit_are_refused_with_the_number_that_fits(folders, node, monkeypatch) -> None:
+    path = folders / "input" / clip_in_input(folders, frames=48)
+    clip = path.name if node is LoadVideoFrames else InputImpl.VideoFromFile(str(path))
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_: 5 * 64 * 64 * 3 * 4)
+    with pytest.raises(ValueError, match=r"16 frames of 64x64 need .* There is room for 5\. Lower"):
+        node.execute(clip, **{**WHOLE, "fps": 8.0})
+    assert len(node.execute(clip, **{**WHOLE, "fps": 8.0, "max_frames": 5}).args[0]) == 5
 
 
 def test_a_mask_comes_with_a_transparent_clip(folders) -> None:

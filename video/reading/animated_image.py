@@ -12,12 +12,15 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..timing import TimedFrame, animation_delay
-from .apng import SIGNATURE, apng_frames, is_animated_png, png_size
+from .apng import MOST_FRAMES, SIGNATURE, apng_delays, apng_frames, is_animated_png, png_size
 from .container import HEAD, File, Limits
 from .source import Source
 
 RIFF, WEBP = b"RIFF", b"WEBP"
 WEBP_ANIMATION = 0x02
+RIFF_HEAD, FRAME_HEAD = 12, 16  # bytes
+STILLS = (b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")  # JPEG, BMP and TIFF
+STILL_BRANDS = (b"avif", b"heic", b"heix", b"mif1")
 OPAQUE = (255, 255)  # the extremes of alpha
 
 
@@ -35,6 +38,15 @@ def is_animated_image(path: str) -> bool:
         return False
 
 
+def is_still_image(path: str) -> bool:
+    """Whether a file is a picture that does not move, by its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+        file.seek(0)
+        still = head.startswith(STILLS) or (head[4:8] == b"ftyp" and head[8:12] in STILL_BRANDS)
+        return still or (is_image(head) and not _is_animated(file))
+
+
 def _is_animated(file: BinaryIO) -> bool:
     head = file.read(HEAD)
     if head.startswith(SIGNATURE):
@@ -43,7 +55,7 @@ def _is_animated(file: BinaryIO) -> bool:
 
 
 class AnimatedImageSource(Source):
-    """The frames of an animated WebP or PNG, one of a still; the duration is known only after the last frame."""
+    """The frames of an animated WebP or PNG, one of a still."""
 
     def __init__(self, file: File, name: str, limits: Limits) -> None:
         self.name = name
@@ -52,9 +64,12 @@ class AnimatedImageSource(Source):
         )
         try:
             self.width, self.height = self._open(limits)
+            delays = apng_delays(self._file) if self._webp is None else webp_delays(self._file)
         except BaseException:
             self._file.close()
             raise
+        self.frame_count = len(delays)
+        self.duration = sum(map(animation_delay, delays), Fraction(0))
 
     def close(self) -> None:
         """Closes the file."""
@@ -73,14 +88,7 @@ class AnimatedImageSource(Source):
 
     def pixels(self, frame: Image.Image, width: int, height: int) -> np.ndarray:
         """The frame scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
-        opaque = "A" not in frame.mode or frame.getchannel("A").getextrema() == OPAQUE
-        picture = frame.convert("RGB") if opaque else frame.convert("RGBA").convert("RGBa")
-        if picture.size != (width, height):
-            smaller = width * height < picture.width * picture.height
-            picture = picture.resize(
-                (width, height), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-            )
-        return np.array(picture)
+        return scaled_picture(frame, width, height)
 
     def _open(self, limits: Limits) -> tuple[int, int]:
         """Width and height of the canvas."""
@@ -115,3 +123,31 @@ class AnimatedImageSource(Source):
             self._webp.seek(index)
             self._webp.load()
             yield Fraction(self._webp.info.get("duration") or 0) / 1000, self._webp.copy()
+
+
+def scaled_picture(picture: Image.Image, width: int, height: int) -> np.ndarray:
+    """A picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
+    transparent = picture.has_transparency_data
+    opaque = not transparent or picture.convert("RGBA").getchannel("A").getextrema() == OPAQUE
+    picture = picture.convert("RGB") if opaque else picture.convert("RGBA").convert("RGBa")
+    if picture.size != (width, height):
+        smaller = width * height < picture.width * picture.height
+        picture = picture.resize(
+            (width, height), Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+        )
+    return np.array(picture)
+
+
+def webp_delays(file: BinaryIO) -> list[Fraction]:
+    """How long each frame is shown (seconds) by the heads of the frames, which are read alone; one of 0 for a still."""
+    delays: list[Fraction] = []
+    before = file.tell()
+    file.seek(RIFF_HEAD)
+    while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:
+        length = int.from_bytes(head[4:], "little")
+        data = file.read(FRAME_HEAD) if head[:4] == b"ANMF" else b""
+        if len(data) == FRAME_HEAD:
+            delays.append(Fraction(int.from_bytes(data[12:15], "little"), 1000))
+        file.seek(length + length % 2 - len(data), io.SEEK_CUR)
+    file.seek(before)
+    return delays or [Fraction(0)]

@@ -19,6 +19,8 @@ from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 1000  # before the pixels; real files have a few
+MOST_FRAMES = 100_000  # whose delays are read in advance
+CONTROL_BYTES = 26
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_OVER = 1
 
@@ -60,6 +62,21 @@ def is_animated_png(file: BinaryIO) -> bool:
             return True
         file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
     return False
+
+
+def apng_delays(file: BinaryIO) -> list[Fraction]:
+    """How long each frame is shown (seconds) by the control chunks, which are read alone; one of 0 for a still."""
+    if not is_animated_png(file):
+        return [Fraction(0)]
+    delays: list[Fraction] = []
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:
+        length = int.from_bytes(head[:4], "big")
+        data = file.read(CONTROL_BYTES) if head[4:] == b"fcTL" else b""
+        if len(data) == CONTROL_BYTES:
+            delays.append(Control.parse(data).delay)
+        file.seek(length + 4 - len(data), io.SEEK_CUR)
+    return delays
 
 
 def png_size(file: BinaryIO) -> tuple[int, int]:
@@ -123,10 +140,14 @@ def _decoded(chunks: list[Chunk]) -> Image.Image:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
-    picture: Image.Image = Image.open(io.BytesIO(SIGNATURE + b"".join(parts)), formats=("PNG",))
-    if picture.mode.startswith("I"):  # 16-bit greys, which Pillow would cut off at 255
-        picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
-    return picture.convert("RGBA")
+    return eight_bits(Image.open(io.BytesIO(SIGNATURE + b"".join(parts)), formats=("PNG",))).convert("RGBA")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16-bit greys, which Pillow would cut off at 255, as one of 8 bits; others as they are."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
 
 
 def _chunks(file: BinaryIO) -> Iterator[Chunk]:

@@ -43,6 +43,16 @@ class Limits:
                 "Scale it down first."
             )
 
+    def check_frames(self, name: str, frames: int, size: tuple[int, int], frame_bytes: int) -> None:
+        """Raises ValueError when so many frames of a size (width, height), each of so many bytes, pass a limit."""
+        remedy = "Lower first_n_seconds, fps or size, or set max_frames."
+        if frames > self.max_frames:
+            raise ValueError(
+                f"{name} would give {frames:,} frames, more than the limit of {self.max_frames:,}. {remedy}"
+            )
+        fit = f"There is room for {(self.max_bytes or 0) // frame_bytes:,}. {remedy}"
+        self.check_bytes(f"{frames:,} frames of {size[0]}x{size[1]}", frames * frame_bytes, fit)
+
     def check_bytes(self, what: str, needed: int, remedy: str) -> None:
         """Raises ValueError when `what` would take more memory than allowed."""
         if self.max_bytes is not None and needed > self.max_bytes:

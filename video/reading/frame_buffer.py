@@ -84,14 +84,7 @@ class FrameBuffer:
         return new
 
     def _check(self, frames: int) -> None:
-        width, height = self.size
-        remedy = "Lower first_n_seconds, fps or size, or set max_frames."
-        if frames > self._limits.max_frames:
-            raise ValueError(
-                f"{self._name} would give {frames:,} frames, more than the limit of {self._limits.max_frames:,}. "
-                + remedy
-            )
-        self._limits.check_bytes(f"{frames:,} frames of {width}x{height}", self._bytes_of(frames), remedy)
+        self._limits.check_frames(self._name, frames, self.size, self._bytes_of(1))
 
     def _bytes_of(self, frames: int) -> int:
         channels = 3 if self._mask is None else 4

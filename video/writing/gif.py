@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
 import av
-import numpy as np
 
 from ..frames import Frames, Progress, half_of, uint8_frames
 
 CENTISECOND = Fraction(1, 100)
-RGBA = av.VideoFormat("rgba")
 SHORTEST = 2  # centiseconds; players slow down anything shorter
 
 
@@ -88,46 +86,52 @@ def _mapped(
     images: Frames, order: list[int], palette: Palette, progress: Progress | None
 ) -> Iterator[av.VideoFrame]:
     """The frames in the colours of their palette; one palette for all of them takes a first pass of its own."""
-    transparent = images.shape[-1] == 4
+
+    height, width, channels = images.shape[1:]
+    blank = av.VideoFrame(width, height, "rgba" if channels == 4 else "rgb24")
+
+    def pictures(progress: Progress | None) -> Iterator[av.VideoFrame]:
+        for picture in uint8_frames(images, order, alpha=channels == 4, progress=progress):
+            yield av.VideoFrame.from_ndarray(picture, format=blank.format.name)
+
     if palette.per_frame:
-        for picture in uint8_frames(images, order, alpha=True, progress=progress):
-            colours = _make_palette([picture], picture.shape, palette.colours, transparent)
-            yield _PaletteUse(colours, picture.shape, palette.dither)(picture)
+        for picture in pictures(progress):
+            yield _PaletteUse(_make_palette([picture], blank, palette.colours), blank, palette.dither)(
+                picture
+            )
         return
     halves = [progress and half_of(progress, half) for half in (0, 1)]
-    everything = uint8_frames(images, order, alpha=True, progress=halves[0])
-    colours = _make_palette(everything, images.shape[1:], palette.colours, transparent)
-    use_palette = _PaletteUse(colours, images.shape[1:], palette.dither)
-    yield from map(use_palette, uint8_frames(images, order, alpha=True, progress=halves[1]))
+    colours = _make_palette(pictures(halves[0]), blank, palette.colours)
+    yield from map(_PaletteUse(colours, blank, palette.dither), pictures(halves[1]))
 
 
-def _make_palette(
-    shown: Iterable[np.ndarray], shape: Sequence[int], colours: int, transparent: bool
-) -> av.VideoFrame:
+def _make_palette(pictures: Iterable[av.VideoFrame], blank: av.VideoFrame, colours: int) -> av.VideoFrame:
+    """The colours that suit pictures like `blank` best, one of them transparent where the pictures may be."""
     graph = av.filter.Graph()
-    source, sink = _rgba_buffer(graph, shape), graph.add("buffersink")
-    palette = graph.add("palettegen", f"max_colors={colours}:reserve_transparent={int(transparent)}")
+    source, sink = _buffer(graph, blank), graph.add("buffersink")
+    transparent = int(blank.format.name == "rgba")
+    palette = graph.add("palettegen", f"max_colors={colours}:reserve_transparent={transparent}")
     graph.link_nodes(source, palette, sink).configure()
-    for picture in shown:
-        source.push(av.VideoFrame.from_ndarray(picture, format="rgba"))
+    for picture in pictures:
+        source.push(picture)
     source.push(None)
     return cast(av.VideoFrame, sink.pull())
 
 
-def _rgba_buffer(graph: av.filter.Graph, shape: Sequence[int]) -> av.filter.context.FilterContext:
-    return graph.add_buffer(width=shape[1], height=shape[0], format=RGBA, time_base=CENTISECOND)
+def _buffer(graph: av.filter.Graph, frame: av.VideoFrame) -> av.filter.context.FilterContext:
+    """Where frames like this one enter a graph."""
+    return graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=CENTISECOND
+    )
 
 
 class _PaletteUse:
-    """Maps pictures of one size to the colours of a palette."""
+    """Maps pictures like `blank` to the colours of a palette."""
 
-    def __init__(self, palette: av.VideoFrame, shape: Sequence[int], dither: str) -> None:
+    def __init__(self, palette: av.VideoFrame, blank: av.VideoFrame, dither: str) -> None:
         self._graph = graph = av.filter.Graph()
-        self._source, self._sink = _rgba_buffer(graph, shape), graph.add("buffersink")
-        colours = graph.add_buffer(
-            width=palette.width, height=palette.height, format=palette.format, time_base=CENTISECOND
-        )
-        mapper = graph.add("paletteuse", f"dither={dither}")
+        self._source, self._sink = _buffer(graph, blank), graph.add("buffersink")
+        colours, mapper = _buffer(graph, palette), graph.add("paletteuse", f"dither={dither}")
         self._source.link_to(mapper, 0, 0)
         colours.link_to(mapper, 0, 1)
         mapper.link_to(self._sink)
@@ -136,9 +140,8 @@ class _PaletteUse:
         colours.push(None)
         self._count = 0
 
-    def __call__(self, picture: np.ndarray) -> av.VideoFrame:
-        frame = av.VideoFrame.from_ndarray(picture, format="rgba")
-        frame.pts, frame.time_base = self._count, CENTISECOND
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        picture.pts, picture.time_base = self._count, CENTISECOND
         self._count += 1
-        self._source.push(frame)
+        self._source.push(picture)
         return cast(av.VideoFrame, self._sink.pull())

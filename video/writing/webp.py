@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
-import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
-import av
+import numpy as np
+from PIL import Image
 
 from ..frames import Frames, Progress, uint8_frames
 from .metadata import webp_exif
 
-MILLISECOND = Fraction(1, 1000)
-EXIF_FLAG, ALPHA_FLAG = 0x08, 0x10
 QUALITIES = (60, 75, 88, 96)  # libwebp's own scale up to 100
+NO_KEY_FRAMES = {"kmin": 2**31 - 2, "kmax": 2**31 - 1}  # a player begins at the first frame in any case
+# libwebp forgets to mark transparency where no frame but a part of one has it.
+ANIMATION_FLAG, EXIF_FLAG, ALPHA_FLAG = 0x02, 0x08, 0x10
+LONGEST = 2**24 - 1  # milliseconds
+
+Chunk = tuple[bytes, bytes]
 
 
 def write_webp(
@@ -31,50 +37,69 @@ def write_webp(
     progress: Progress | None = None,
 ) -> None:
     """Encodes images [n, height, width, channels] in 0..1 as a lossy animation. `quality` indexes `QUALITIES`."""
-    options = {"loop": str(loop_count)}
-    with av.open(str(path), "w", format="webp", options=options) as container:
-        stream = container.add_stream("libwebp_anim", rate=1000)
-        stream.height, stream.width = images.shape[1:3]
-        stream.pix_fmt = "bgra"
-        stream.codec_context.time_base = MILLISECOND
-        stream.options = {"quality": str(QUALITIES[quality]), "lossless": "0", "compression_level": "4"}
-        for k, picture in enumerate(uint8_frames(images, order, alpha=True, progress=progress)):
-            frame = av.VideoFrame.from_ndarray(picture[..., [2, 1, 0, 3]], format="bgra")
-            frame.pts, frame.time_base = math.floor(k * 1000 / fps), MILLISECOND
-            frame.duration = math.floor((k + 1) * 1000 / fps) - frame.pts
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    times = [math.floor(k * 1000 / fps) for k in range(len(order) + 1)]
     height, width, channels = images.shape[1:]
-    _extend(path, webp_exif(tags) if tags else b"", width, height, channels == 4)
+    transparent = channels == 4
+    pictures = uint8_frames(images, order, alpha=transparent, progress=progress)
+    clip = _clip(pictures, len(order), (width, height), "RGBA" if transparent else "RGB")
+    encoded = io.BytesIO()
+    clip.save(
+        encoded,
+        format="WEBP",
+        save_all=True,
+        duration=[then - time for time, then in itertools.pairwise(times)],
+        loop=loop_count,
+        quality=QUALITIES[quality],
+        exif=webp_exif(tags) if tags else b"",
+        **NO_KEY_FRAMES,
+    )
+    chunks = _chunks(encoded.getvalue())
+    head = struct.pack("<I", ANIMATION_FLAG | transparent * ALPHA_FLAG | bool(tags) * EXIF_FLAG)
+    head += _three_bytes(width - 1) + _three_bytes(height - 1)
+    if not any(kind == b"ANMF" for kind, _ in chunks):
+        chunks = _animation(chunks, head[4:], min(times[-1], LONGEST), loop_count)
+    body = b"WEBP" + _joined([(b"VP8X", head), *(chunk for chunk in chunks if chunk[0] != b"VP8X")])
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
-def _extend(path: Path, exif: bytes, width: int, height: int, alpha: bool) -> None:
-    """Marks transparency in the header, which the encoder forgets when it cuts frames, and appends the EXIF data.
+def _clip(pictures: Iterator[np.ndarray], count: int, size: tuple[int, int], mode: str) -> Image.Image:
+    """An image of `count` frames that are made when the writer asks for them, in order."""
+    clip = Image.new(mode, size)
 
-    A still picture, which one frame becomes, may have no such header yet.
-    """
-    with open(path, "r+b") as file:
-        file.seek(12)
-        if file.read(4) != b"VP8X":
-            file.seek(12)
-            chunks = file.read()
-            file.seek(12)
-            file.write(
-                b"VP8X"
-                + struct.pack("<II", 10, 0)
-                + _three_bytes(width - 1)
-                + _three_bytes(height - 1)
-                + chunks
-            )
-        file.seek(20)
-        flags = file.read(1)[0] | (EXIF_FLAG if exif else 0) | (ALPHA_FLAG if alpha else 0)
-        file.seek(20)
-        file.write(bytes([flags]))
-        end = file.seek(0, os.SEEK_END)
-        if exif:
-            end += file.write(b"EXIF" + struct.pack("<I", len(exif)) + exif + b"\0" * (len(exif) % 2))
-        file.seek(4)
-        file.write(struct.pack("<I", end - 8))
+    def show(index: int) -> None:
+        picture = next(pictures, None)  # none when the writer goes back to where it began
+        if picture is not None:
+            clip.frombytes(picture.tobytes())
+
+    clip.n_frames = count  # type: ignore[attr-defined]  # as images of several frames have it
+    clip.seek = show  # type: ignore[assignment, method-assign]
+    if count == 1:  # which the writer does not look for
+        show(0)
+    return clip
+
+
+def _animation(still: list[Chunk], size: bytes, duration: int, loop_count: int) -> list[Chunk]:
+    """A still picture, which libwebp makes of one frame or of equal ones, as one frame of `duration` milliseconds."""
+    pixels = [chunk for chunk in still if chunk[0] in (b"ALPH", b"VP8 ", b"VP8L")]
+    frame = bytes(6) + size + _three_bytes(duration) + bytes(1) + _joined(pixels)
+    others = [chunk for chunk in still if chunk not in pixels]
+    return [(b"ANIM", struct.pack("<IH", 0, loop_count)), (b"ANMF", frame), *others]
+
+
+def _chunks(data: bytes) -> list[Chunk]:
+    """Kind and data of each chunk of a WebP."""
+    found, at = list[Chunk](), len(b"RIFFsizeWEBP")
+    while at < len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        found.append((data[at : at + 4], data[at + 8 : at + 8 + length]))
+        at += 8 + length + length % 2
+    return found
+
+
+def _joined(chunks: list[Chunk]) -> bytes:
+    return b"".join(
+        kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks
+    )
 
 
 def _three_bytes(number: int) -> bytes:

@@ -144,6 +144,17 @@ def test_one_frame_is_a_clip_too(tmp_path, format) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_equal_frames_last_as_long_as_others(tmp_path, format, channels, count) -> None:
+    images = torch.full((count, 32, 48, channels), 0.5)
+    images[..., 3:] = 1
+    clip = load(save(images, tmp_path, Export(Fraction(8), format), tags={"prompt": "{}"}), fps=8)
+    assert (len(clip.images), clip.seconds, clip.mask) == (count, Fraction(count, 8), None)
+    assert (clip.images - 0.5).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_ping_pong_comes_back_without_repeating_the_ends(tmp_path, format) -> None:
     clip = load(save(bars(5), tmp_path, Export(Fraction(10), format, ping_pong=True)), fps=10)
     assert numbers(clip.images[:, :16, :80]) == [0, 1, 2, 3, 4, 3, 2, 1]

@@ -1,0 +1,152 @@
+"""The clips of the input folder: videos, animations and folders of numbered pictures, listed, checked and opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from fractions import Fraction
+from functools import lru_cache
+
+import comfy.model_management
+import folder_paths
+
+from ..video import (
+    EXTENSIONS,
+    ImageFolderSource,
+    Limits,
+    Source,
+    is_animated_image,
+    is_still_image,
+    numbered_pictures,
+    open_source,
+)
+
+IMAGE_EXTENSIONS = (".webp", ".png", ".apng")
+FEWEST_PICTURES = 2  # in a folder that is offered
+
+
+def input_clips() -> list[str]:
+    """Names of the clips in the input folder, sorted, folders last and with a slash at their end.
+
+    Links that lead out of the host's folders are left out.
+    """
+    with os.scandir(folder_paths.get_input_directory()) as entries:
+        offered = sorted((entry.is_dir(), entry.name) for entry in entries if is_offered(entry))
+    return [f"{name}/" if is_folder else name for is_folder, name in offered]
+
+
+def is_offered(entry: os.DirEntry[str]) -> bool:
+    """Whether something in the input folder can be loaded as a clip, as far as names and first bytes tell."""
+    extension = os.path.splitext(entry.name)[1].lower()
+    try:
+        folder = entry.is_dir()
+        if not folder and extension not in (*EXTENSIONS, *IMAGE_EXTENSIONS):
+            return False
+        if entry.is_symlink() and not is_contained(os.path.realpath(entry.path)):
+            return False
+        status = entry.stat()
+        if folder:
+            return len(pictures_in(entry.path, status.st_mtime_ns)) >= FEWEST_PICTURES
+        if not entry.is_file():
+            return False
+    except OSError:  # a link that leads to itself, a folder that can't be read
+        return False
+    if extension in IMAGE_EXTENSIONS:
+        return moves(entry.path, status.st_mtime_ns, status.st_size)
+    return extension in EXTENSIONS
+
+
+@lru_cache(maxsize=65536)
+def moves(path: str, modified: int, size: int) -> bool:
+    """Whether a picture is animated. The host asks for the list at every prompt; a file is opened once per change."""
+    return is_animated_image(path)
+
+
+@lru_cache(maxsize=1024)
+def pictures_in(folder: str, modified: int) -> tuple[str, ...]:
+    """The names of a folder's numbered pictures, in order; read once per change, as above."""
+    return tuple(numbered_pictures(os.listdir(folder)))
+
+
+def open_clip(file: str, fps: Fraction) -> Source:
+    """Opens a clip by its name in the list. A folder of pictures plays at `fps` frames per second.
+
+    Raises ValueError, or an OSError, that names the file.
+    """
+    path = contained_path(file)
+    if not os.path.isdir(path):
+        return open_source(path, display_name(file), free_memory())
+    if not fps:
+        raise ValueError(
+            f"{display_name(file)} is a folder of pictures, which has no rate of its own: set fps."
+        )
+    pictures = [os.path.join(path, name) for name in pictures_in(path, os.stat(path).st_mtime_ns)]
+    for picture in pictures:
+        if not is_contained(os.path.realpath(picture)):
+            raise ValueError(
+                f"{display_name(file).rstrip('/')}/{os.path.basename(picture)} is a link out of ComfyUI's folders. Copy the file there."
+            )
+    return ImageFolderSource(pictures, display_name(file), fps, free_memory())
+
+
+def clip_fingerprint(file: str) -> str:
+    """Text that changes when the file does, or one of the pictures of the folder."""
+    path = contained_path(file)
+    names = [os.path.join(path, name) for name in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
+    digest = hashlib.sha256()
+    for name in names:
+        status = os.stat(name)
+        digest.update(f"{name}:{status.st_mtime_ns}:{status.st_size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def check_clip(file: str) -> bool | str:
+    """True for a clip that can be opened, else a sentence for the page."""
+    name = display_name(file)
+    try:
+        path = contained_path(file)
+        status = os.stat(path)
+        if os.path.isdir(path):
+            found = pictures_in(path, status.st_mtime_ns)
+            return bool(found) or f"{name} holds no pictures with numbers in their names, such as 0001.png."
+        if not os.path.isfile(path):
+            return f"{name} is not a file. Choose or upload a video."
+        if is_still_image(path):
+            return f"{name} is a still picture. Choose a video or animation, or use Load Image."
+    except PermissionError:
+        return f"{name} can't be read. Change its permissions or upload the video again."
+    except (ValueError, OSError):
+        return f"{name} is not in ComfyUI's input folder. Choose or upload a video."
+    return True
+
+
+def is_contained(path: str) -> bool:
+    """Whether a real path lies in the input, output or temp folder."""
+    folders = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+    return any(folder_paths.is_within_directory(folder, path) for folder in folders)
+
+
+def contained_path(file: str) -> str:
+    """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
+    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
+    if is_contained(path):
+        return path
+    raise ValueError(
+        f"{display_name(file)} lies outside the input, output and temp folders. Upload the video again."
+    )
+
+
+def display_name(file: str) -> str:
+    """The name alone, without what stands before it and annotation, for messages; a folder's ends with a slash."""
+    name = folder_paths.annotated_filepath(file)[0]
+    return os.path.basename(name) or f"{os.path.basename(name.rstrip('/'))}/"
+
+
+def free_memory() -> Limits:
+    """Limits with the memory that is free where the images will live."""
+    device = comfy.model_management.intermediate_device()
+    return Limits(max_bytes=comfy.model_management.get_free_memory(device))
