@@ -11,29 +11,31 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
-
-from .host_internals import Executor, resblock_layers
+from .frame_values import blend
+from .host_internals import Executor, ResBlock, output_layers, resblock_layers
 
 # In transformer_options: where the last layer leaves its features for `output_across_frames`.
 FEATURES_KEY = "fast_animatediff_features"
 
 
-def norm_across_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
-    """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips."""
+def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float | Tensor = 1.0) -> Tensor:
+    """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames."""
     height = x.shape[2]
     clips = norm(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames))
-    return rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
+    clips = rearrange(clips, "b c (f h) w -> (b f) c h w", h=height)
+    return clips if isinstance(strength, float) and strength == 1.0 else blend(norm(x), clips, strength)
 
 
-def resblock_across_frames(block: ResBlock, x: Tensor, emb: Tensor, frames: int) -> Tensor:
+def resblock_across_frames(
+    block: ResBlock, x: Tensor, emb: Tensor, frames: int, strength: float | Tensor = 1.0
+) -> Tensor:
     """An SD1.5 ResBlock (no resampling, no scale-shift norm) with both norms across the frames."""
     (first_norm, *first_layers), project_emb, (second_norm, *second_layers), skip = resblock_layers(block)
-    h = norm_across_frames(first_norm, x, frames)
+    h = norm_across_frames(first_norm, x, frames, strength)
     for layer in first_layers:
         h = layer(h)
     h = h + project_emb(emb).type(h.dtype)[:, :, None, None]
-    h = norm_across_frames(second_norm, h, frames)
+    h = norm_across_frames(second_norm, h, frames, strength)
     for layer in second_layers:
         h = layer(h)
     return skip(x) + h
@@ -54,14 +56,14 @@ def output_across_frames(
     The host has no hook between the last block and the output norm, so the last layer's features are kept and the plain
     output is dropped: one small convolution (to 4 channels) too many.
     """
-    features: list[tuple[Tensor, int]] = []
+    features: list[tuple[Tensor, int, float | Tensor]] = []
     transformer_options = {**transformer_options, FEATURES_KEY: features}
     output = executor(x, timesteps, context, y, control, transformer_options, **kwargs)
     if not features:
         return output
-    h, frames = features.pop()
-    norm, *layers = executor.class_obj.out
-    h = norm_across_frames(norm, h.type(x.dtype), frames)
+    h, frames, strength = features.pop()
+    norm, layers = output_layers(executor)
+    h = norm_across_frames(norm, h.type(x.dtype), frames, strength)
     for layer in layers:
         h = layer(h)
     return h

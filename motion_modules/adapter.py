@@ -8,34 +8,41 @@ loads, offloads, clones and copies it to other GPUs together with the UNet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from comfy.context_windows import create_prepare_sampling_wrapper
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
 from .cpu import compute_in_bf16, use_pytorch_attention
-from .host_internals import CONTEXT_HANDLER, LAYER_PATCH, Executor, without_dynamic_vram
+from .frame_values import FrameValues
+from .host_internals import (
+    CONTEXT_HANDLER,
+    LAYER_PATCH,
+    Executor,
+    ResBlock,
+    SpatialTransformer,
+    patcher_of,
+    without_dynamic_vram,
+)
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
 from .lora import MotionLora, apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
 from .sampling_run import BeginSampling, conditions_by_frame, frames_of_clip, window_params
 from .schedule import sampling_like
 from .spatial import attention_in_parts
-from .windows import check_frames
+from .windows import check_frames, run_in_windows
 
 log = logging.getLogger(__name__)
 
 KEY = "fast_animatediff"
+HIGHEST_MOTION_SCALE = 2.0
 
 # Names of the beta schedules that Apply Motion Module offers: (table, original steps of a consistency table).
 BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
@@ -49,29 +56,34 @@ BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
 
 @dataclass(frozen=True)
 class MotionSettings:
-    """motion_scale: factor on the attention keys. cpu_bf16: computes in bf16 on a CPU made for it."""
+    """motion_scale: factor on the attention keys. cpu_bf16: computes in bf16 on a CPU made for it.
 
-    strength: float = 1.0
-    motion_scale: float = 1.0
+    strength, motion_scale: a number, or one for each frame. mask (n, h, w): where the module acts, for all frames or each.
+    """
+
+    strength: float | Sequence[float] = 1.0
+    motion_scale: float | Sequence[float] = 1.0
     beta_schedule: str = "auto"
     start_percent: float = 0.0
     end_percent: float = 1.0
     loras: tuple[MotionLora, ...] = ()
     cpu_bf16: bool = False
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class MotionState:
     """What the layers of one UNet call need.
 
+    strength, motion_scale: a number, or one for each frame (and pixel), see `FrameValues.at`.
     windows: of the motion layers, where a clip is longer than they take.
     frames: of each clip in the batch, from 0. A range, as torch.compile takes its length for a constant and guards it;
         a number that changes would become symbolic, and with it every shape.
     """
 
     module: MotionModule
-    strength: float
-    motion_scale: float
+    strength: float | Tensor
+    motion_scale: float | Tensor
     frames: range
     windows: tuple[LayerWindow, ...] = ()
 
@@ -83,8 +95,8 @@ class MotionModuleWrapper:
     first_sigma, last_sigma: the module acts where first_sigma >= sigma >= last_sigma.
     """
 
-    strength: float
-    motion_scale: float
+    strength: FrameValues
+    motion_scale: FrameValues
     first_sigma: float
     last_sigma: float
 
@@ -100,23 +112,25 @@ class MotionModuleWrapper:
         **conds: Any,
     ) -> Tensor:
         options = dict(transformer_options or {})
-        patcher = executor.class_obj.current_patcher
+        patcher = patcher_of(executor)
         motion_modules = patcher.get_additional_models_with_key(KEY)
         if motion_modules:  # a guider of two models calls this for both
-            frames, strength = frames_of_clip(x, options), self._strength_at(sigma)
-            options["ad_params"] = window_params(frames, options)
-            if strength > 0.0:
+            frames = frames_of_clip(x, options)
+            options["ad_params"] = params = window_params(frames, options)
+            if self._acts_at(sigma):
                 module = motion_modules[0].model
                 handler = patcher.model_options.get(CONTEXT_HANDLER)
                 windows = handler.layer_windows(frames) if isinstance(handler, LayerWindowsHandler) else ()
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
-                conds[KEY] = MotionState(module, strength, self.motion_scale, range(frames), windows)
+                place = (params["sub_idxs"] or range(frames), params["full_length"], x)
+                strength, motion_scale = self.strength.at(*place), self.motion_scale.at(*place)
+                conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
-    def _strength_at(self, sigma: Tensor) -> float:
-        if self.strength == 0.0 or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
-            return self.strength
-        return self.strength if self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma else 0.0
+    def _acts_at(self, sigma: Tensor) -> bool:
+        if self.strength.is_zero or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
+            return not self.strength.is_zero
+        return self.first_sigma >= float(sigma.flatten()[0]) >= self.last_sigma
 
 
 def state_to_layers(
@@ -159,7 +173,7 @@ def motion_layer(
         if "transformer_index" in transformer_options:
             transformer_options["transformer_index"] += 1
     elif state and state.module.config.family.norm_across_frames:
-        x = resblock_across_frames(layer, x, emb, len(state.frames))
+        x = resblock_across_frames(layer, x, emb, len(state.frames), state.strength)
     else:
         x = layer(x, emb)
     if state is None:
@@ -170,7 +184,7 @@ def motion_layer(
     if transformer is not None and is_attention == follows_attention(block, levels):
         x = in_windows(transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
-        transformer_options[FEATURES_KEY].append((x, len(state.frames)))
+        transformer_options[FEATURES_KEY].append((x, len(state.frames), state.strength))
     return x
 
 
@@ -208,9 +222,10 @@ def apply_motion_module(
         )
     sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
+    strength = FrameValues.make("strength", settings.strength, 1.0, settings.mask)
     wrapper = MotionModuleWrapper(
-        settings.strength,
-        settings.motion_scale,
+        strength,
+        FrameValues.make("motion_scale", settings.motion_scale, HIGHEST_MOTION_SCALE),
         float("inf") if settings.start_percent <= 0.0 else sampling.percent_to_sigma(settings.start_percent),
         sampling.percent_to_sigma(settings.end_percent),
     )
@@ -218,15 +233,16 @@ def apply_motion_module(
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
+    run_in_windows(patched)  # first: windows of core's node are checked by what follows
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
-    create_prepare_sampling_wrapper(patched)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())
     use_pytorch_attention(patched)
     if settings.cpu_bf16:
         compute_in_bf16(patched)
+    log.info("%s (%s), strength %s, %s", config.file_name, config.family.name, strength, table)
     return patched
 
 

@@ -23,6 +23,7 @@ import comfy.utils
 
 from . import families
 from .families import Family
+from .host_internals import archive_model_dtypes, reload_by
 from .keys import SPARSE_CONTROL_KEYS, StateDict, describe, is_motion_key, original_name, unwrap
 from .model import MotionModule, MotionModuleConfig
 from .temporal import sinusoidal_positions
@@ -172,7 +173,7 @@ def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_
     offload_device = comfy.model_management.unet_offload_device()
     dtype = _weight_dtype(device, weights)
     module = MotionModule(config, dtype, offload_device, comfy.ops.manual_cast).eval().requires_grad_(False)
-    comfy.model_management.archive_model_dtypes(module)
+    archive_model_dtypes(module)
     # Looked up now: the host's main.py puts the dynamic class in this place.
     patcher_class = (
         comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
@@ -180,7 +181,7 @@ def load_motion_module(path: str, disable_dynamic: bool = False) -> comfy.model_
     patcher = patcher_class(module, load_device=device, offload_device=offload_device)
     _assign(module, weights, config.file_name, assign=patcher.is_dynamic())
     module.merge_projections(comfy.ops.manual_cast)
-    patcher.cached_patcher_init = (load_motion_module, (path,))
+    reload_by(patcher, load_motion_module, path)
     return patcher
 
 

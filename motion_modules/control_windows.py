@@ -6,12 +6,56 @@ The host gives every window the clip's first hints (Comfy-Org/ComfyUI pull 9238)
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from .host_internals import CONTROL_CACHES
+
+# Of hints that are kept resized from step to step: those of about 300 frames of 512x512.
+KEPT_BYTES = 2**30
+
+
+class WindowedControls:
+    """A run's controls for each of its windows. They are kept, as the host resizes a control's hints only once.
+
+    kept: by a control's id and the window's frames, both the control, which so keeps its id, and its copy. Where all
+    don't fit into KEPT_BYTES, the last windows of a step take turns.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, tuple[int, ...]], tuple[Any, Any]] = {}
+
+    def keep_only(self, windows: Sequence[Sequence[int]]) -> None:
+        """Forgets the windows that a step no longer has."""
+        alive = {tuple(window) for window in windows}
+        self.kept = {key: pair for key, pair in self.kept.items() if key[1] in alive}
+
+    def at(self, control: Any, frames: Sequence[int], clip_length: int) -> Any:
+        """The control for a window: one object for cond and uncond, which the host else runs apart."""
+        key = (id(control), tuple(frames))
+        if key not in self.kept:
+            while self._bytes() > KEPT_BYTES and next(reversed(self.kept))[1] != key[1]:
+                self.kept.popitem()
+            self.kept[key] = (control, control_of_frames(control, frames, clip_length))
+        return self.kept[key][1]
+
+    def _bytes(self) -> int:
+        return sum(
+            hint[:1].nbytes * len(frames)
+            for (_, frames), (control, windowed) in self.kept.items()
+            if windowed is not control
+            for hint in hints_of(windowed)
+        )
+
+
+def hints_of(control: Any) -> Iterator[Tensor]:
+    """The hint images (n, ...) of a control and of those chained before it."""
+    while control is not None:
+        if isinstance(control.cond_hint_original, Tensor):
+            yield control.cond_hint_original
+        control = control.previous_controlnet
 
 
 def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> Any:
@@ -24,7 +68,7 @@ def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> 
     previous = control_of_frames(control.previous_controlnet, frames, clip_length)
     chooses_itself = hasattr(control, "sub_idxs")  # Advanced-ControlNet
     batched = [control.cond_hint_original, *control.extra_concat_orig]
-    is_batched = any(isinstance(hint, torch.Tensor) and hint.shape[0] > 1 for hint in batched)
+    is_batched = any(isinstance(hint, Tensor) and hint.shape[0] > 1 for hint in batched)
     if previous is control.previous_controlnet and not is_batched and not chooses_itself:
         return control
     windowed = copy.copy(control)
@@ -43,6 +87,6 @@ def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> 
 
 def of_frames(hint: Any, frames: Sequence[int]) -> Any:
     """The rows of a hint (n, ...) for these frames; one hint serves all."""
-    if not isinstance(hint, torch.Tensor) or hint.shape[0] <= 1:
+    if not isinstance(hint, Tensor) or hint.shape[0] <= 1:
         return hint
     return hint[[frame % hint.shape[0] for frame in frames]]

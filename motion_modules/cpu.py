@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from comfy.cli_args import args
-from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 
-from .host_internals import ATTENTION, fell_back_to_sub_quadratic_attention
+from .host_internals import (
+    ATTENTION,
+    COMPUTE_DTYPE,
+    attention_pytorch,
+    fell_back_to_sub_quadratic_attention,
+)
 
 
 def use_pytorch_attention(model: ModelPatcher) -> None:
@@ -44,8 +48,6 @@ def compute_in_bf16(model: ModelPatcher) -> None:
     The new compute type makes the host apply the model's LoRAs again whenever this node runs anew.
     Never fp16, which is eleven times slower than bf16 on such processors (measured).
     """
-    is_chosen = (
-        args.force_fp32 or args.fp32_unet or args.fp64_unet or "manual_cast_dtype" in model.object_patches
-    )
+    is_chosen = args.force_fp32 or args.fp32_unet or args.fp64_unet or COMPUTE_DTYPE in model.object_patches
     if model.load_device.type == "cpu" and has_native_bf16() and not is_chosen:
         model.set_model_compute_dtype(torch.bfloat16)

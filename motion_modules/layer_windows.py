@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from comfy.context_windows import get_context_weights
-
+from .frame_values import blend
+from .host_internals import get_context_weights
 from .windows import WindowHandler, WindowSettings
 
 
@@ -29,8 +28,8 @@ class LayerWindow:
 class LayerWindowsHandler(WindowHandler):
     """The handler for lengths, schedule and fusing; the host's sampler passes the clip on in one piece."""
 
-    def should_use_context(self, *arguments: Any) -> bool:
-        return False
+    def is_windowed(self, frames: int) -> bool:
+        return self.is_rolled(frames)
 
     def layer_windows(self, frames: int) -> tuple[LayerWindow, ...]:
         """The windows of a clip, the same at each step; none where it fits into one."""
@@ -60,14 +59,19 @@ def make_windows(settings: WindowSettings) -> WindowHandler:
 
 
 def in_windows(
-    transformer: Callable[[Tensor, int, float, float], Tensor],
+    transformer: Callable[[Tensor, int, float, float | Tensor], Tensor],
     x: Tensor,
     frames: int,
     windows: tuple[LayerWindow, ...],
-    strength: float,
-    motion_scale: float,
+    strength: float | Tensor,
+    motion_scale: float | Tensor,
 ) -> Tensor:
-    """transformer(x) for features x (b * frames, c, h, w), in windows; all at once without any."""
+    """transformer(x) for features x (b * frames, c, h, w), in windows; all at once without any.
+
+    strength, motion_scale: see `FrameValues.at`.
+    """
+    if isinstance(strength, Tensor):
+        return blend(x, in_windows(transformer, x, frames, windows, 1.0, motion_scale), strength)
     if not windows:
         return transformer(x, frames, strength, motion_scale)
     clips = x.unflatten(0, (-1, frames))
@@ -76,6 +80,7 @@ def in_windows(
     for window in windows:
         index = torch.tensor(window.frames, device=x.device)
         weights = torch.tensor(window.weights, device=x.device).view(-1, 1, 1, 1)
-        part = transformer(clips[:, index].flatten(0, 1), len(index), strength, motion_scale)
+        scale = motion_scale[index] if isinstance(motion_scale, Tensor) else motion_scale
+        part = transformer(clips[:, index].flatten(0, 1), len(index), strength, scale)
         fused.index_add_(1, index, part.unflatten(0, (-1, len(index))) * weights)
     return fused.to(x.dtype).flatten(0, 1)

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.lora
 from comfy.model_patcher import ModelPatcher
 
 from .checkpoint import read_weights
+from .host_internals import load_lora
 from .keys import StateDict, describe, dotted_name, is_motion_key, original_name
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def apply_motion_lora(motion_module: ModelPatcher, lora: MotionLora) -> ModelPat
             ", ".join(missing),
         )
     patched = motion_module.clone()
-    patches = comfy.lora.load_lora(lora.weights, present, log_missing=False)
+    patches = load_lora(lora.weights, present, log_missing=False)
     patched.add_patches(patches, strength_patch=lora.strength)
     return patched
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import comfy.ops
+from .host_internals import cast_bias_weight, uncast_bias_weight
 
 HAS_ONEDNN = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()
 
@@ -61,6 +61,6 @@ def _uses_onednn(x: Tensor) -> bool:
 @contextmanager
 def _weights(layer: torch.nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The layer's weight and bias as x needs them: moved, cast and patched by the host, as in the layer's own call."""
-    weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)
+    weight, bias, stream = cast_bias_weight(layer, x, offloadable=True)
     yield weight, bias
-    comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+    uncast_bias_weight(layer, weight, bias, stream)

@@ -14,10 +14,11 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import ModelSamplingDiscrete
 
 from .adapter import motion_config
+from .host_internals import ModelSamplingDiscrete
 from .sampler_settings import SamplerSettings, setting_warnings
+from .sampling_run import check_is_clip
 from .schedule import (
     TRAIN_STEPS,
     TableSampling,
@@ -174,11 +175,7 @@ def sample(
 
 
 def _check_latent(latent_image: Tensor) -> None:
-    if latent_image.ndim != 4:
-        raise ValueError(
-            f"This latent is made for a video model: its shape is {tuple(latent_image.shape)}, expected (frames, 4, "
-            "height, width). Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
-        )
+    check_is_clip(latent_image)
     if latent_image.shape[0] == 0:
         raise ValueError(
             "The latent has no frames. Check first_n_seconds and fps of the node that loads the video."

@@ -10,16 +10,18 @@ from typing import Any
 from torch import Tensor
 
 import comfy.utils
-from comfy.conds import CONDConstant, CONDRegular
-from comfy.context_windows import IndexListContextHandler
 from comfy.patcher_extension import WrappersMP
 
+from .control_windows import hints_of
 from .host_internals import (
     CONTEXT_HANDLER,
     CONTEXT_WINDOW,
     PREPARE_WINDOWS,
     Executor,
+    condition_with,
+    has_self_attention_guidance,
     has_windows_of_animatediff_evolved,
+    rows_of_condition,
     window_frames,
 )
 from .layer_windows import LayerWindowsHandler
@@ -42,11 +44,7 @@ class BeginSampling:
     def __call__(self, executor: Executor, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
         guider = executor.class_obj
         model_options = guider.model_options  # the guider's copy for this run
-        if noise.ndim != 4:
-            raise ValueError(
-                f"This latent has {noise.ndim} dimensions {tuple(noise.shape)}, as those of video models; SD1.5 "
-                "takes one 4-D latent a frame. Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
-            )
+        check_is_clip(noise)
         frames = noise.shape[0]
         check_frames_of_prompts(guider.conds, frames)
         model_options.setdefault("transformer_options", {})[CLIP_FRAMES] = frames
@@ -57,15 +55,13 @@ class BeginSampling:
         handler = model_options.get(CONTEXT_HANDLER)
         if handler is None and not has_windows_of_animatediff_evolved(guider.model_patcher):
             handler = self._windows_if_needed(frames)
-        elif type(handler) is IndexListContextHandler and handler.dim == 0:  # of core's Context Windows node
-            handler = WindowHandler.for_run(handler)
-        if handler is not None:
-            model_options[CONTEXT_HANDLER] = handler
+            if handler is not None:
+                model_options[CONTEXT_HANDLER] = handler
         if isinstance(handler, LayerWindowsHandler):
             # The host would make room for one window, but such a clip is in memory as a whole.
             prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]
             prepare.pop(PREPARE_WINDOWS, None)
-        elif handler is not None and frames > handler.context_length:
+        if isinstance(handler, WindowHandler) and handler.is_windowed(frames):
             _refuse_self_attention_guidance(model_options)
         return executor(noise, *arguments, **options)
 
@@ -80,10 +76,18 @@ class BeginSampling:
         return WindowHandler(WindowSettings(family.window, family.overlap))
 
 
+def check_is_clip(latent: Tensor) -> None:
+    """Errors: ValueError where a latent, or its noise, is none of SD1.5: (frames, 4, height, width)."""
+    if latent.ndim != 4:
+        raise ValueError(
+            f"This latent has {latent.ndim} dimensions {tuple(latent.shape)}, as those of video models; SD1.5 takes "
+            "(frames, 4, height, width). Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
+        )
+
+
 def _refuse_self_attention_guidance(model_options: dict) -> None:
     """Core's SAG keeps the attention of the last call alone and compares it with the whole clip."""
-    patches = model_options.get("sampler_post_cfg_function", ())
-    if any("SelfAttentionGuidance" in getattr(patch, "__qualname__", "") for patch in patches):
+    if has_self_attention_guidance(model_options):
         raise ValueError(
             "Self-Attention Guidance does not work in context windows. Remove that node, or render no more frames than "
             "one window holds, or switch motion_layers_only of Context Windows (AnimateDiff) on."
@@ -123,27 +127,30 @@ def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **opti
 
     Longer ones are cut and shorter ones repeated, as the host does with prompts of a clip in one piece. In windows it
     would start them again with each, and masks that don't divide the clip's length would stop it.
+
+    Errors: ValueError where a ControlNet has no hint images.
     """
     frames = arguments[3].shape[0]  # of the noise
     found: set[tuple[str, int]] = set()
     for conditions in guider.conds.values():
         for condition in conditions or ():
+            for hints in hints_of(condition.get("control")):
+                if len(hints) == 0:
+                    raise ValueError(
+                        "A ControlNet has no hint images. Check what is connected to its image input."
+                    )
+                if len(hints) not in (1, frames):
+                    found.add(("ControlNet hints", len(hints)))
             mask = condition.get("mask")
             if isinstance(mask, Tensor) and mask.shape[0] not in (1, frames):
                 found.add(("masks", mask.shape[0]))
                 condition["mask"] = comfy.utils.repeat_to_batch_size(mask, frames)
             model_conds = condition.get("model_conds", {})
             for name, value in list(model_conds.items()):
-                if not isinstance(value, CONDRegular) or isinstance(value, CONDConstant):
-                    continue
-                if (
-                    isinstance(value.cond, Tensor)
-                    and value.cond.ndim > 1
-                    and value.cond.shape[0] not in (1, frames)
-                ):
-                    found.add(("prompts" if name == "c_crossattn" else name, value.cond.shape[0]))
-                    rows = comfy.utils.repeat_to_batch_size(value.cond, frames)
-                    model_conds[name] = value._copy_with(rows)
+                rows = rows_of_condition(value)
+                if rows is not None and rows.shape[0] not in (1, frames):
+                    found.add(("prompts" if name == "c_crossattn" else name, rows.shape[0]))
+                    model_conds[name] = condition_with(value, comfy.utils.repeat_to_batch_size(rows, frames))
     for name, length in sorted(found):
         how = "the first are used" if length > frames else "they are repeated"
         log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)

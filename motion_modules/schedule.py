@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from comfy.model_sampling import (
+from .host_internals import (
     EDM,
     EPS,
     IMG_TO_IMG,

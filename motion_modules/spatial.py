@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from comfy.ldm.modules.attention import SpatialTransformer
-
 from .cpu import pytorch_attention
-from .host_internals import ATTENTION
+from .host_internals import ATTENTION, SpatialTransformer
 
 # Largest GEGLU activation in elements: two fifths of that of two clips of 16 frames, 512x512.
 FEED_FORWARD_ELEMENTS = 2**27
@@ -20,12 +18,16 @@ def attention_in_parts(
     """layer(x) for features x (b, c, h, w); such a layer treats each frame alone.
 
     In one piece where other packs' code inside may rely on the whole batch, as reference attention does, and in a
-    compiled graph, where the compiler decides what to keep.
+    compiled graph, where the compiler decides what to keep. On a CPU such code also gets the type that it expects there,
+    which is the weights' and not that of `cpu.compute_in_bf16`.
     """
-    parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
-    if parts <= 1 or torch.compiler.is_compiling() or _is_changed_inside(layer, transformer_options):
-        return layer(x, context, transformer_options)
     assert context is not None  # SD1.5 always has a prompt
+    parts = -(-x.numel() * 8 // FEED_FORWARD_ELEMENTS)
+    own_type = layer.norm.weight.dtype if x.device.type == "cpu" else x.dtype
+    if (parts <= 1 and x.dtype == own_type) or torch.compiler.is_compiling():
+        return layer(x, context, transformer_options)
+    if _is_changed_inside(layer, transformer_options):
+        return layer(x.to(own_type), context.to(own_type), transformer_options).to(x.dtype)
     pairs = zip(x.chunk(parts), context.chunk(parts), strict=True)
     return torch.cat([layer(*pair, transformer_options) for pair in pairs])
 

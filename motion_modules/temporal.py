@@ -15,9 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import comfy.model_management
-from comfy.ldm.modules.attention import attention_pytorch
 
-from .host_internals import keep_model_dtype
+from .host_internals import attention_pytorch, keep_model_dtype
 from .projections import linear, linear_add, linear_geglu
 
 HEADS = 8
@@ -37,14 +36,18 @@ def sinusoidal_positions(length: int, channels: int) -> Tensor:
     return table
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float | Tensor) -> Tensor:
     """Softmax attention over frames. q, k, v: (n, f, c) with c = HEADS * d; returns (n, f, c).
+
+    motion_scale: an inverse temperature; (f, 1, 1, 1) where each frame that looks has its own.
 
     The host's PyTorch attention is called by name. It splits batches that overrun a kernel's grid, and the user's
     choice of Sage or another kernel must not apply: those lack these head sizes (Comfy-Org/ComfyUI issue 7352).
     On a CPU in bf16 the plain matrix form is faster for few sequences (measured: 3.8 times for 128, 0.7 for 8192).
     """
     n, f, c = q.shape
+    if isinstance(motion_scale, Tensor):
+        q, motion_scale = q * motion_scale.view(-1, 1).to(q.dtype), 1.0
     # Not 0, which CUDA's kernels multiply by the -inf of masked keys.
     scale = (c // HEADS) ** -0.5 * max(motion_scale, 1e-6)
     q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
@@ -75,7 +78,7 @@ class TemporalAttention(nn.Module):
         keep_model_dtype(self.to_qkv, self.to_q)
         del self.to_q, self.to_k, self.to_v
 
-    def add_to(self, x: Tensor, h: Tensor, motion_scale: float) -> Tensor:
+    def add_to(self, x: Tensor, h: Tensor, motion_scale: float | Tensor) -> Tensor:
         """x + attention(h), both (n, f, c)."""
         q, k, v = self._project(h)
         del h  # the next lines are where a large block holds the most memory
@@ -129,7 +132,7 @@ class TemporalTransformerBlock(nn.Module):
         self.ff = FeedForward(channels, operations=operations, **where)
         self.ff_norm = operations.LayerNorm(channels, **where)
 
-    def forward(self, x: Tensor, positions: Tensor, motion_scale: float) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, motion_scale: float | Tensor) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = cast(TemporalAttention, attention).add_to(x, norm(x).add_(positions), motion_scale)
         return self.ff.add_to(x, self.ff_norm(x))
@@ -161,14 +164,14 @@ class TemporalTransformer(nn.Module):
         x: Tensor,
         frames: int,
         strength: float = 1.0,
-        motion_scale: float = 1.0,
+        motion_scale: float | Tensor = 1.0,
     ) -> Tensor:
         """Returns x + strength * (module(x) - x).
 
         Args:
             frames: frames of each clip in the batch, at most the length of the positions.
             strength: how far the result goes from x to module(x).
-            motion_scale: factor on the attention keys, an inverse temperature.
+            motion_scale: factor on the attention keys, an inverse temperature; or one for each frame, see `attend`.
         """
         # Under low VRAM the host may leave the table behind on the CPU.
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)

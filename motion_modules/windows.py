@@ -13,22 +13,25 @@ from typing import Any
 
 from torch import Tensor
 
-from comfy.context_windows import (
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from .control_windows import WindowedControls
+from .host_internals import (
+    CONTEXT_HANDLER,
     ContextFuseMethod,
     ContextFuseMethods,
     ContextSchedules,
+    Executor,
     IndexListContextHandler,
     IndexListContextWindow,
     create_prepare_sampling_wrapper,
     create_sampler_sample_wrapper,
     get_matching_context_schedule,
     get_matching_fuse_method,
+    loop_start,
+    window_frames,
 )
-from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
-
-from .control_windows import control_of_frames
-from .host_internals import CONTEXT_HANDLER, Executor, window_frames
 from .model import MotionModuleConfig
 
 KEY = "fast_animatediff_windows"
@@ -77,7 +80,7 @@ class WindowHandler(IndexListContextHandler):
     def _begin(self) -> None:
         if self.fuse_method.name == ContextFuseMethods.OVERLAP_LINEAR:
             self.fuse_method = ContextFuseMethod(self.fuse_method.name, overlap_linear_weights)
-        self._controls: dict[tuple, tuple[Any, Any]] = {}
+        self._controls = WindowedControls()
         self._clip = 0
 
     @classmethod
@@ -88,8 +91,22 @@ class WindowHandler(IndexListContextHandler):
         own._begin()
         return own
 
+    def is_rolled(self, frames: int) -> bool:
+        """Whether a clip fits into one window and loops: at each step that begins with another frame."""
+        return self.closed_loop and 1 < frames <= self.context_length
+
+    def is_windowed(self, frames: int) -> bool:
+        """Whether the model does not see the clip as a whole and in its order."""
+        return self.is_rolled(frames) or frames > self.context_length
+
+    def should_use_context(self, model: Any, conds: list, x_in: Tensor, *arguments: Any) -> bool:
+        return self.is_windowed(x_in.shape[self.dim])
+
     def windows_of(self, frames: int, model_options: dict | None = None) -> list[list[int]]:
         """The frames of each window of a clip, at the current step."""
+        if self.is_rolled(frames):
+            start = loop_start(self, frames)
+            return [[(start + frame) % frames for frame in range(frames)]]
         found = self.context_schedule.func(frames, self, model_options or {})
         return checked_windows(found, frames, self.context_length)
 
@@ -98,8 +115,7 @@ class WindowHandler(IndexListContextHandler):
     ) -> list[IndexListContextWindow]:
         self._clip = x_in.shape[self.dim]
         found = self.windows_of(self._clip, model_options)
-        alive = {tuple(window) for window in found}
-        self._controls = {key: pair for key, pair in self._controls.items() if key[1] in alive}
+        self._controls.keep_only(found)
         return [
             IndexListContextWindow(window, self.dim, self._clip, context_overlap=self.context_overlap)
             for window in found
@@ -110,12 +126,8 @@ class WindowHandler(IndexListContextHandler):
         return super().get_resized_cond(cond_in, x_in, window, device)
 
     def prepare_control_objects(self, control: Any, device: Any = None) -> Any:
-        """The control for the current window: one object for cond and uncond, which the host else runs apart."""
-        key = (id(control), tuple(self._window.index_list))
-        if key not in self._controls:
-            found = control_of_frames(control, window_frames(self._window), self._clip)
-            self._controls[key] = (control, found)  # the first keeps its id from being used again
-        return self._controls[key][1]
+        """The control for the current window."""
+        return self._controls.at(control, window_frames(self._window), self._clip)
 
 
 def overlap_linear_weights(
@@ -159,13 +171,18 @@ def begin_windows(executor: Executor, *arguments: Any, **options: Any) -> Tensor
     return executor(*arguments, **options)
 
 
+def run_in_windows(model: ModelPatcher) -> None:
+    """Lets the model sample in the windows that its options hold by then, and the host make room for one only."""
+    if not model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
+        create_prepare_sampling_wrapper(model)
+
+
 def set_windows(model: ModelPatcher, windows: WindowHandler) -> ModelPatcher:
     """A clone of the model that samples longer clips in these windows."""
     patched = model.clone()
     patched.model_options[CONTEXT_HANDLER] = windows
-    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, begin_windows)
-    create_prepare_sampling_wrapper(patched)  # tells the host that only one window is in memory at a time
+    run_in_windows(patched)
     if windows.freenoise:
         create_sampler_sample_wrapper(patched)
     return patched

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 
-from comfy.context_windows import ContextFuseMethods, ContextSchedules
+from torch import Tensor
+
 from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
 from ..motion_modules.adapter import BETA_SCHEDULES, MotionSettings, apply_motion_module
+from ..motion_modules.host_internals import ContextFuseMethods, ContextSchedules
 from ..motion_modules.layer_windows import make_windows
 from ..motion_modules.windows import WindowSettings, set_windows
 from .loaders import CATEGORY, MotionLoraType, MotionModuleType
+from .node_text import log_on_node
+from .schedules import FrameNumbers
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +96,28 @@ class ApplyMotionModule(io.ComfyNode):
                     tooltip="Has no effect any longer: connect core's TorchCompileModel behind this node. It compiles the "
                     "motion layers together with the UNet.",
                 ),
+                FrameNumbers.Input(
+                    "strength_per_frame",
+                    optional=True,
+                    tooltip="From Value Schedule: one number for each frame, in place of strength.",
+                ),
+                FrameNumbers.Input(
+                    "motion_scale_per_frame",
+                    optional=True,
+                    tooltip="From Value Schedule: one number for each frame, in place of motion_scale.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the motion module acts: fully where white, not at all where black. One mask for all "
+                    "frames, or one for each.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
         )
 
     @classmethod
+    @log_on_node()
     def execute(
         cls,
         model: ModelPatcher,
@@ -109,6 +130,9 @@ class ApplyMotionModule(io.ComfyNode):
         motion_lora: tuple = (),
         cpu_bf16: bool = True,
         compile_motion: bool = False,
+        strength_per_frame: list[float] | None = None,
+        motion_scale_per_frame: list[float] | None = None,
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
         if compile_motion:
             log.warning(
@@ -116,7 +140,14 @@ class ApplyMotionModule(io.ComfyNode):
                 "It compiles the motion layers together with the UNet."
             )
         settings = MotionSettings(
-            strength, motion_scale, beta_schedule, start_percent, end_percent, motion_lora, cpu_bf16
+            strength if strength_per_frame is None else strength_per_frame,
+            motion_scale if motion_scale_per_frame is None else motion_scale_per_frame,
+            beta_schedule,
+            start_percent,
+            end_percent,
+            motion_lora,
+            cpu_bf16,
+            mask,
         )
         return io.NodeOutput(apply_motion_module(model, motion_module, settings))
 
@@ -179,7 +210,8 @@ class ContextWindows(io.ComfyNode):
                 io.Boolean.Input(
                     "closed_loop",
                     default=False,
-                    tooltip="Joins the last window to the first, for a clip that loops. Needs looped_uniform.",
+                    tooltip="Joins the end to the start, for a clip that loops. A clip of more than one window needs "
+                    "looped_uniform.",
                 ),
                 io.Boolean.Input(
                     "freenoise",

@@ -24,7 +24,7 @@ def show_on_node(lines: list[str], node_id: str) -> None:
 
 @contextmanager
 def log_on_node() -> Iterator[None]:
-    """A decorator for `execute`: the page shows on the node what the engine logs meanwhile, warnings first.
+    """A decorator for `execute`: the page shows on the node what it and the engine log meanwhile, warnings first.
 
     The page keeps a node's text until its next one, so such a node should log a line at each run.
     """
@@ -32,12 +32,15 @@ def log_on_node() -> Iterator[None]:
     if context is None:  # called directly, not by the host
         yield
         return
-    handler, logger = _NodeText(context.node_id), logging.getLogger(motion_modules.__name__)
-    logger.addHandler(handler)
+    handler = _NodeText(context.node_id)
+    loggers = [logging.getLogger(name) for name in (motion_modules.__name__, __package__)]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 class _NodeText(logging.Handler):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import components
+import pytest
 import torch
 from test_adapter import FRAMES, inserted, predict
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.across_frames import norm_across_frames
-from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 
 
 class AcrossFrames(torch.nn.Module):
@@ -57,6 +58,16 @@ def test_v1_keeps_two_conditions_apart():
     x = components.noise(2 * FRAMES)
     both = predict(applied, x, cfg_chunks=2)
     assert torch.allclose(both[:FRAMES], predict(applied, x[:FRAMES]), atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.001, 0.5])
+def test_norms_across_the_frames_fade_with_the_strength(strength):
+    base, module, x = components.sd15_model(), components.motion_module(families.V1), components.noise(FRAMES)
+    off, found, full = (
+        predict(apply_motion_module(base, module, MotionSettings(s)), x) for s in (0.0, strength, 1.0)
+    )
+    distance, whole = (found - off).norm(), (full - off).norm()
+    assert 0 < distance < 3 * strength * whole
 
 
 def test_norm_across_one_frame_is_the_plain_norm():

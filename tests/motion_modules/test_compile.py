@@ -85,6 +85,14 @@ def test_another_strength_and_motion_scale_count_after_compiling(unet, graphs):
     assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 2)
 
 
+@pytest.mark.parametrize("kind", [SpatialTransformer, ResBlock])
+def test_numbers_for_each_frame_count_after_compiling_and_take_one_graph(unet, graphs, kind):
+    module = components.motion_module(families.V1 if kind is ResBlock else families.V2).model
+    ramps = (torch.linspace(0.0, high, 4).view(4, 1, 1, 1) for high in (0.5, 1.0))
+    states = [MotionState(module, ramp, 1.0 + ramp, range(4)) for ramp in ramps]
+    assert_compiles(motion_layer_of(unet, kind), graphs, states, 1)
+
+
 def test_a_batch_of_the_same_size_is_not_taken_for_other_clips(unet, graphs):
     module = components.motion_module().model
     states = [MotionState(module, 1.0, 1.0, range(frames)) for frames in (2, 4)]

@@ -6,7 +6,7 @@ import torch
 
 import comfy.ldm.modules.attention
 from comfy.cli_args import args
-from comfy.ldm.modules.attention import attention_sub_quad
+from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from fast_animatediff.motion_modules import cpu
 from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 
@@ -42,6 +42,43 @@ def test_the_model_from_before_the_node_stays_as_it_is():
         apply_motion_module(base, components.motion_module(), MotionSettings(cpu_bf16=True)), x
     )
     assert torch.equal(components.predict(base, x), before)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("kind", ["replace", "patch"])
+def test_attention_patches_with_tensors_in_the_models_own_type_work_beside_bf16(monkeypatch, order, kind):
+    """IPAdapter packs make keys and values in `comfy.model_management.unet_dtype()`, fp32 on a CPU."""
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
+    seen = set()
+
+    def replace(q, k, v, options):
+        seen.add(q.dtype)
+        out = attention_pytorch(q, k, v, options["n_heads"])
+        image = torch.ones(q.shape[0], 4, q.shape[2], dtype=comfy.model_management.unet_dtype())
+        return out + attention_pytorch(q, image, image, options["n_heads"])
+
+    def patch(n, k, v, options):
+        image = torch.ones(n.shape[0], 4, k.shape[2], dtype=comfy.model_management.unet_dtype())
+        return n, torch.cat([k, image], dim=1), torch.cat([v, image], dim=1)
+
+    def patched(model):
+        model = model.clone()
+        if kind == "patch":
+            model.set_model_attn2_patch(patch)
+        else:
+            model.set_model_attn2_replace(replace, "output", 11)
+        return model
+
+    def applied(model, settings):
+        if order == "before":
+            return apply_motion_module(patched(model), components.motion_module(), settings)
+        return patched(apply_motion_module(model, components.motion_module(), settings))
+
+    x, base = components.noise(FRAMES), components.sd15_model()
+    exact = components.predict(applied(base, MotionSettings()), x)
+    rough = components.predict(applied(base, MotionSettings(cpu_bf16=True)), x)
+    assert (rough - exact).norm() / exact.norm() < 1e-2 and not torch.equal(rough, exact)
+    assert seen <= {torch.float32}
 
 
 @pytest.mark.parametrize("flag", ["force_fp32", "fp32_unet"])

@@ -264,7 +264,7 @@ def test_zero_frames_are_an_error():
 
 
 def test_a_video_models_latent_is_refused_with_the_node_to_use():
-    with pytest.raises(ValueError, match=r"made for a video model.*\(1, 4, 5, 8, 8\).*Empty Video Latent"):
+    with pytest.raises(ValueError, match=r"5 dimensions \(1, 4, 5, 8, 8\).*Empty Video Latent"):
         Run(applied(), {"samples": torch.zeros(1, 4, 5, 8, 8)})
 
 

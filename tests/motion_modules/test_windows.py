@@ -7,7 +7,6 @@ import components
 import pytest
 import torch
 
-import comfy.controlnet
 import comfy.sample
 import comfy.samplers
 from comfy.context_windows import ContextFuseMethods, ContextSchedules, get_context_weights
@@ -166,47 +165,6 @@ def test_the_causal_fix_of_cores_node_is_told_to_other_packs():
     assert {frames for frames, _ in seen} == {16, 17} and all(
         frames == len(indices) for frames, indices in seen
     )
-
-
-class HintControl(comfy.controlnet.ControlBase):
-    """Notes the hints that reach each frame of a call."""
-
-    def __init__(self, hints):
-        super().__init__()
-        self.cond_hint_original = hints
-        self.seen = []
-
-    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-        hint = comfy.controlnet.broadcast_image_to(self.cond_hint_original, x_noisy.shape[0], batched_number)
-        frames = transformer_options["context_window"].index_list
-        self.seen.append((list(frames), hint.flatten().int().tolist()))
-
-    def get_models(self):
-        return []
-
-
-@pytest.mark.parametrize("hints", [40, 55, 12, 1])
-@pytest.mark.parametrize("node", ["automatic", "looped", "core's"])
-def test_each_window_gets_the_hints_of_its_own_frames(hints, node):
-    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-
-    model = apply_motion_module(components.sd15_model(), components.motion_module())
-    if node == "looped":
-        settings = WindowSettings(16, 4, ContextSchedules.UNIFORM_LOOPED, closed_loop=True)
-        model = set_windows(model, make_windows(settings))
-    elif node == "core's":
-        model = ContextWindowsManualNode.execute(
-            model, 16, 4, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=False
-        ).args[0]
-    control = HintControl(torch.arange(hints).float().view(-1, 1, 1, 1))
-    controlled = [[components.conditioning(3)[0][0], {"control": control}]]
-    comfy.sample.sample(
-        model, components.noise(40), 1, 1.0, "euler", "simple", controlled, components.conditioning(),
-        torch.zeros(40, 4, 8, 8), seed=1, disable_pbar=True,
-    )  # fmt: skip
-    assert control.seen
-    for frames, found in control.seen:
-        assert found == ([frame % hints for frame in frames] if hints > 1 else [0])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -11,6 +11,7 @@ import torch
 import comfy.model_management
 import folder_paths
 from fast_animatediff import motion_modules
+from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
 from fast_animatediff.nodes.loaders import LoadMotionModule, MotionLora
 from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows
@@ -114,19 +115,18 @@ def test_a_clip_that_memory_can_not_hold_is_refused_with_what_fits(monkeypatch):
         EmptyVideoLatent.execute("custom", 4096, 4096, fits + 1)
 
 
-def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
+def shown_on_node(execute):
+    """The last text that the page gets for node 7 while it runs."""
     from comfy_execution.utils import CurrentNodeContext
     from server import BinaryEventTypes, PromptServer
 
     loop = asyncio.new_event_loop()
-    server = PromptServer(loop)
-    model, latent = components.sd15_model(), EmptyVideoLatent.execute("custom", 64, 64, 2).args[0]
-    cond, logger = components.conditioning(3), logging.getLogger("fast_animatediff")
-    before, level = list(logging.getLogger(motion_modules.__name__).handlers), logger.level
+    server, logger = PromptServer(loop), logging.getLogger("fast_animatediff")
+    level = logger.level
     logger.setLevel(logging.INFO)
     try:
         with CurrentNodeContext("prompt", "7", 0):
-            Sampler.execute(model, cond, cond, latent, 1, 4, 1.0, 0.2, "auto", "auto", "auto", 1.0)
+            execute()
     finally:
         logger.setLevel(level)
     loop.run_until_complete(asyncio.sleep(0))
@@ -136,11 +136,39 @@ def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
         for event, data, _ in sent
         if event == BinaryEventTypes.TEXT and data[:5] == b"\0\0\0\x017"
     ]
-    assert texts[-1].startswith("No step runs: 4 steps at strength 0.2")
-    assert "no motion module" in texts[-1] and texts[-1].endswith(
-        "0 of 4 steps, mode standard, euler, linspace"
+    return texts[-1]
+
+
+def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
+    model, latent = components.sd15_model(), EmptyVideoLatent.execute("custom", 64, 64, 2).args[0]
+    cond, before = components.conditioning(3), list(logging.getLogger(motion_modules.__name__).handlers)
+    text = shown_on_node(
+        lambda: Sampler.execute(model, cond, cond, latent, 1, 4, 1.0, 0.2, "auto", "auto", "auto", 1.0)
     )
+    assert text.startswith("No step runs: 4 steps at strength 0.2")
+    assert "no motion module" in text and text.endswith("0 of 4 steps, mode standard, euler, linspace")
     assert logging.getLogger(motion_modules.__name__).handlers == before
+
+
+def test_apply_motion_module_shows_its_warnings_on_the_node_and_a_line_without_any():
+    model, module = components.sd15_model(), components.motion_module()
+    plain = shown_on_node(lambda: ApplyMotionModule.execute(model, module, 0.5, 1.0, "auto", 0.0, 1.0))
+    assert plain == "test.safetensors (AnimateDiff v2), strength 0.5, sqrt&#95;linear"
+    model = model.clone()
+    model.add_object_patch("model_sampling", model.get_model_object("model_sampling"))
+    text = shown_on_node(
+        lambda: ApplyMotionModule.execute(model, module, 1.0, 1.0, "auto", 0.0, 1.0, compile_motion=True)
+    )
+    assert "no effect: connect TorchCompileModel" in text and "noise schedule set before" in text
+
+
+def test_a_clip_that_is_windowed_automatically_says_so_on_the_sampler():
+    model = apply_motion_module(components.sd15_model(), components.motion_module())
+    latent, cond = EmptyVideoLatent.execute("custom", 64, 64, 40).args[0], components.conditioning(3)
+    text = shown_on_node(
+        lambda: Sampler.execute(model, cond, cond, latent, 1, 1, 1.0, 1.0, "auto", "auto", "auto", 1.0)
+    )
+    assert "40 frames are more than test.safetensors renders at once: context windows of 16 frames" in text
 
 
 def test_folders_that_the_user_configured_are_kept_and_searched_first(tmp_path, monkeypatch):

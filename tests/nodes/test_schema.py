@@ -74,6 +74,7 @@ def test_the_pack_has_the_nodes_of_its_design():
         "FAD_EmptyVideoLatent",
         "FAD_Sampler",
         "FAD_PromptSchedule",
+        "FAD_ValueSchedule",
         "FAD_LoadVideoFrames",
         "FAD_SampleVideoFrames",
         "FAD_ExportVideo",

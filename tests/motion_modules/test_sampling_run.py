@@ -1,0 +1,97 @@
+"""What a run settles when it begins: masks and prompts frame by frame, other packs' windows, what can't be windowed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import components
+import pytest
+import torch
+
+import comfy.sample
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_sag import SelfAttentionGuidance
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.layer_windows import make_windows
+from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
+
+
+@pytest.fixture(scope="module")
+def applied():
+    return apply_motion_module(components.sd15_model(), components.motion_module())
+
+
+def sampled(model, frames, positive, steps=1, cfg=1.0, mask=None, size=8):
+    return comfy.sample.sample(
+        model, components.noise(frames, size), steps, cfg, "euler", "simple", positive, components.conditioning(5),
+        torch.zeros(frames, 4, size, size), noise_mask=mask, seed=1, disable_pbar=True,
+    )  # fmt: skip
+
+
+def masks(frames):
+    """A mask for each frame, with a bar that moves on by a column a frame."""
+    found = torch.zeros(frames, 8, 8)
+    for frame, mask in enumerate(found):
+        mask[:, frame % 8] = 1.0
+    return found
+
+
+@pytest.mark.parametrize("frames", [12, 40])
+@pytest.mark.parametrize("rows", [16, 5, 60])
+def test_masks_of_another_length_than_the_clip_keep_their_frames_and_are_told_once(
+    applied, frames, rows, caplog
+):
+    every = masks(60)
+
+    def regional(mask):
+        return components.conditioning(7) + [[components.conditioning(3)[0][0], {"mask": mask}]]
+
+    expected = sampled(applied, frames, regional(every[[frame % rows for frame in range(frames)]]))
+    assert torch.equal(sampled(applied, frames, regional(every[:rows])), expected)
+    assert caplog.text.count(f"{rows} masks for {frames} frames") == 1
+    assert not torch.equal(sampled(applied, frames, regional(every[:1])), expected)
+
+
+def test_a_noise_mask_for_each_frame_keeps_what_it_covers_in_windows(applied):
+    found = sampled(applied, 40, components.conditioning(3), mask=masks(40)[:, None])
+    is_kept = found.abs().amax(dim=1) < 1e-3  # the host's sums round
+    assert torch.equal(is_kept, masks(40) == 0.0)
+
+
+def test_windows_of_animatediff_evolved_are_not_windowed_again(applied):
+    """Its wrapper splits the clip below the host's windows, and says so to other packs in ad_params."""
+    seen = []
+
+    def in_sixteens(executor, model, conds, x, timestep, model_options):
+        found = [torch.zeros_like(x) for _ in conds]
+        for start in range(0, len(x), 16):
+            frames = list(range(start, min(start + 16, len(x))))
+            options = dict(model_options)
+            params = {"full_length": len(x), "context_length": 16, "sub_idxs": frames}
+            options["transformer_options"] = model_options["transformer_options"] | {"ad_params": params}
+            parts = executor(model, conds, x[frames], timestep[frames], options)
+            for whole, part in zip(found, parts, strict=True):
+                whole[frames] = part
+        return found
+
+    theirs = applied.clone()
+    theirs.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "ADE", in_sixteens)
+    theirs.set_attachments("ADE_params", SimpleNamespace(context_options=SimpleNamespace(context_length=16)))
+    theirs.set_model_input_block_patch(lambda h, options: seen.append(options["ad_params"]["sub_idxs"]) or h)
+    ours = set_windows(applied, make_windows(WindowSettings(16, 4, "batched", "flat")))
+    for frames in (24, 40):
+        found = sampled(theirs, frames, components.conditioning(3), cfg=4.0)
+        expected = sampled(ours, frames, components.conditioning(3), cfg=4.0)
+        assert torch.allclose(found, expected, atol=1e-5)
+    assert seen[-1] == list(range(32, 40))
+
+
+def test_self_attention_guidance_in_windows_is_refused_with_what_to_do(applied):
+    model = SelfAttentionGuidance.execute(applied, 0.5, 2.0).args[0]
+    with pytest.raises(
+        ValueError, match="Self-Attention Guidance does not work in context windows.*motion_l"
+    ):
+        sampled(model, 40, components.conditioning(3), cfg=4.0)
+    layers = set_windows(model, make_windows(WindowSettings(16, 4, motion_layers_only=True)))
+    for frames, either in ((8, model), (40, layers)):
+        assert torch.isfinite(sampled(either, frames, components.conditioning(3), cfg=4.0, size=16)).all()
