@@ -128,6 +128,7 @@ class ValueSchedule(io.ComfyNode):
             category=CATEGORY,
             description="Numbers that change along the clip: one for each frame, such as the strength of the motion.",
             search_aliases=[
+                "动画",
                 "batch value schedule",
                 "keyframes",
                 "float schedule",
