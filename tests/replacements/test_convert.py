@@ -250,6 +250,36 @@ def test_frame_interpolation_becomes_two_nodes_and_names_the_weights() -> None:
     assert ["rife47.pth" in note.text for note in conversion.notes] == [True]
 
 
+def test_nodes_that_lead_to_each_other_and_links_from_nowhere_do_not_stop_it() -> None:
+    circle = [
+        {
+            "id": 1,
+            "type": "GetNode",
+            "widgets_values": ["x"],
+            "outputs": [{"name": "*", "type": "*", "links": [1, 2]}],
+        },
+        {
+            "id": 2,
+            "type": "SetNode",
+            "widgets_values": ["x"],
+            "inputs": [{"name": "*", "type": "*", "link": 1}],
+        },
+        {
+            "id": 3,
+            "type": "ADE_AnimateDiffLoaderGen1",
+            "widgets_values": ["mm.ckpt", "autoselect"],
+            "inputs": [
+                {"name": "context_options", "type": "CONTEXT_OPTIONS", "link": 2},
+                {"name": "model", "type": "MODEL", "link": 3},
+            ],
+        },
+    ]
+    links = [[1, 1, 0, 2, 0, "*"], [2, 1, 0, 3, 0, "*"], [3, 77, 0, 3, 1, "MODEL"]]
+    conversion = convert({"nodes": circle, "links": links, "version": 0.4})
+    kinds = [entry["type"] for entry in conversion.document["nodes"]]
+    assert "FAD_ApplyMotionModule" in kinds and "FAD_ContextWindows" not in kinds
+
+
 @pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
 def test_what_is_no_workflow_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="neither"):
