@@ -36,7 +36,14 @@ class DecodeAndExport(io.ComfyNode):
             category=CATEGORY,
             description="VAE Decode and Export Video in one: writes an mp4 or webm while the VAE decodes, with only a "
             "few frames in memory.",
-            search_aliases=["vae decode", "latent to video", "save video", "stream video", "long video"],
+            search_aliases=[
+                "视频",
+                "vae decode",
+                "latent to video",
+                "save video",
+                "stream video",
+                "long video",
+            ],
             inputs=[
                 io.Latent.Input("samples", tooltip="The latents of the frames to write, in order."),
                 io.Vae.Input("vae", tooltip="The VAE that decodes the latents."),

@@ -41,6 +41,7 @@ class ExportVideo(io.ComfyNode):
             description="Writes images as a video file with the workflow inside: dropping the file on the page brings "
             "the graph back.",
             search_aliases=[
+                "视频",
                 "save video",
                 "video combine",
                 "images to video",

@@ -40,6 +40,7 @@ class LoadVideoFrames(io.ComfyNode):
             description="Loads the first seconds of a video, GIF, animated WebP or PNG, or a folder of numbered pictures, as "
             "images at the frame rate you choose: each image is the frame on screen at that moment.",
             search_aliases=[
+                "视频",
                 "load video",
                 "import video",
                 "video to images",
@@ -83,6 +84,8 @@ class SampleVideoFrames(io.ComfyNode):
             description="Takes images at the frame rate you choose from a VIDEO, such as the output of Load Video or "
             "Trim Video, without decoding the rest of it.",
             search_aliases=[
+                "视频",
+                "采样",
                 "video to images",
                 "get video components",
                 "extract frames",

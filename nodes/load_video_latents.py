@@ -28,6 +28,7 @@ class LoadVideoLatents(io.ComfyNode):
             description="Load Video Frames and VAE Encode in one: encodes a few frames at a time, so that a long clip needs "
             "memory for its latents alone.",
             search_aliases=[
+                "视频",
                 "load video",
                 "vae encode",
                 "video to latent",

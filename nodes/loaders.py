@@ -26,6 +26,7 @@ class LoadMotionModule(io.ComfyNode):
             description="Loads an AnimateDiff motion module for SD1.5: v1, v2, v3, Lightning, AnimateLCM or "
             "LongAnimateDiff, in the original or the diffusers layout.",
             search_aliases=[
+                "动画",
                 "animatediff",
                 "animate diff loader",
                 "motion model",
@@ -66,6 +67,8 @@ class MotionLora(io.ComfyNode):
             description="Adds a trained motion, usually a camera movement, to the motion module. Chain several to "
             "combine them.",
             search_aliases=[
+                "动画",
+                "镜头",
                 "animatediff lora",
                 "camera motion",
                 "zoom",

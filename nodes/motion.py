@@ -28,7 +28,7 @@ class ApplyMotionModule(io.ComfyNode):
             category=CATEGORY,
             description="Makes an SD1.5 model render its batch as the frames of one clip. The result is an ordinary "
             "model that works with any sampler and any LoRA.",
-            search_aliases=["animatediff", "apply animatediff", "use evolved sampling", "motion"],
+            search_aliases=["动画", "animatediff", "apply animatediff", "use evolved sampling", "motion"],
             inputs=[
                 io.Model.Input("model", tooltip="An SD1.5 model, with its LoRAs, if any, already applied."),
                 MotionModuleType.Input("motion_module", tooltip="From Load Motion Module."),
@@ -160,6 +160,7 @@ class ContextWindows(io.ComfyNode):
             description="Renders long clips in overlapping windows of frames. Clips too long for the motion module "
             "are windowed automatically; this node is for choosing how.",
             search_aliases=[
+                "动画",
                 "animatediff context",
                 "sliding window",
                 "long video",

@@ -27,6 +27,7 @@ class EmptyVideoLatent(io.ComfyNode):
             category=CATEGORY,
             description="An empty clip to sample from a prompt. The frames are the latent's batch.",
             search_aliases=[
+                "视频",
                 "empty latent video",
                 "empty latent image",
                 "text to video",
@@ -82,7 +83,16 @@ class Sampler(io.ComfyNode):
             category=CATEGORY,
             description="Samples a clip the way its motion module was trained. Unlike KSampler's denoise, strength "
             "shortens the run: 25 steps at 0.7 are 17.",
-            search_aliases=["animatediff ksampler", "turbo", "lcm", "lightning", "video to video", "denoise"],
+            search_aliases=[
+                "采样",
+                "动画",
+                "animatediff ksampler",
+                "turbo",
+                "lcm",
+                "lightning",
+                "video to video",
+                "denoise",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="A model from Apply Motion Module."),
                 io.Conditioning.Input("positive", tooltip="The prompt: what to show."),

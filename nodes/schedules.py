@@ -41,6 +41,7 @@ class PromptSchedule(io.ComfyNode):
             description="Prompts that change along the clip: one for each frame, blended from one key to the next. "
             "Takes the place of CLIP Text Encode.",
             search_aliases=[
+                "动画",
                 "prompt travel",
                 "batch prompt schedule",
                 "fizznodes",
@@ -127,6 +128,7 @@ class ValueSchedule(io.ComfyNode):
             category=CATEGORY,
             description="Numbers that change along the clip: one for each frame, such as the strength of the motion.",
             search_aliases=[
+                "动画",
                 "batch value schedule",
                 "keyframes",
                 "float schedule",

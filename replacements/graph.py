@@ -67,9 +67,11 @@ class Graph:
     def origin(self, source: Source | None) -> tuple[Node, int] | None:
         """The node that really makes what a link carries: past reroutes, Set and Get nodes and bypassed nodes.
 
-        None where nothing arrives, as behind a muted node.
+        None where nothing arrives, as behind a muted node or in a circle.
         """
-        while source is not None and source.node in self.nodes:
+        seen: set[Source] = set()
+        while source is not None and source not in seen and source.node in self.nodes:
+            seen.add(source)
             node = self.nodes[source.node]
             if node.mode == MUTED:
                 return None
@@ -81,9 +83,7 @@ class Graph:
     def _passed_on(self, node: Node) -> Source | None:
         if node.type == "GetNode":
             node = next((other for other in self.named_alike(node) if other.type == "SetNode"), node)
-        if (
-            node.mode == BYPASSED
-        ):  # the host passes on what has the output's type: with these, what comes before
+        if node.mode == BYPASSED:  # the host passes on what has the output's type
             return next((node.source(name) for name in node.inputs if name.startswith("prev")), None)
         return next((value for value in node.inputs.values() if isinstance(value, Source)), None)
 

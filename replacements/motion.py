@@ -72,6 +72,7 @@ def evolved_loader(graph: Graph, node: Node) -> None:
             beta_schedule=beta_schedule(graph, node, sampling),
             start_percent=settings.inputs.get("start_percent", 0.0),
             end_percent=settings.inputs.get("end_percent", 1.0),
+            mask=effect_mask(graph, settings),
         )
     if node.inputs.get("apply_v2_models_properly") is False:
         graph.note(
@@ -130,9 +131,14 @@ def multival(graph: Graph, node: Node, name: str, default: float, least: float, 
     value = origin_node(graph, node, name)
     if value is None:
         return default
-    if "float_val" not in value.inputs or value.source("mask_optional"):
+    if "float_val" not in value.inputs or (value.source("mask_optional") and name != "effect_multival"):
         graph.note(value, f"not carried over: a mask or a list of numbers for {name} of {node.type}.")
     return ranged(graph, value, "float_val", default, least, most)
+
+
+def effect_mask(graph: Graph, node: Node) -> Source | None:
+    value = origin_node(graph, node, "effect_multival")
+    return value.source("mask_optional") if value and "float_val" in value.inputs else None
 
 
 def motion_scale(graph: Graph, node: Node) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,8 @@ def types_of(prompt: dict[str, Any]) -> list[str]:
 async def answer(request: web.Request) -> web.Response:
     """POST of a UI file: the file with the nodes replaced, which were, which stay, and what is lost, as sentences."""
     try:
-        conversion = convert(await request.json(), is_missing)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        conversion = await asyncio.to_thread(convert, await request.json(), is_missing)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         return web.json_response({"error": f"This workflow can't be read: {error}"}, status=400)
     return web.json_response(
         {

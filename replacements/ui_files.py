@@ -26,7 +26,8 @@ def links_of(workflow: Workflow) -> dict[int, tuple[Id, int, Id, int, str]]:
 
 
 def read_workflow(workflow: Workflow) -> Graph:
-    links = links_of(workflow)
+    ids = {entry["id"] for entry in workflow["nodes"]}
+    links = {id: link for id, link in links_of(workflow).items() if link[0] in ids}
     nodes = {}
     for entry in workflow["nodes"]:
         inputs = values_of(entry)

@@ -82,16 +82,11 @@ def describe(value: Any) -> str:
 
 def load_video(graph: Graph, node: Node) -> None:
     """Load Video: Load Video Frames, then core's nodes for a size of one's own and for latents."""
-    file = node.inputs.get("video")
-    if node.type == "VHS_LoadVideoPath" and isinstance(file, str):
-        if not file.startswith(INPUT):
-            graph.note(node, f"'{file}' lies outside of ComfyUI's input folder: copy it there and choose it.")
-        file = file[len(INPUT) :] if file.startswith(INPUT) else file.replace("\\", "/").rpartition("/")[2]
     size, scaled = wanted_size(node)
     loaded = graph.add(
         "FAD_LoadVideoFrames",
         node,
-        file=file,
+        file=inside_input(graph, node, node.inputs.get("video")),
         **selection(graph, node),
         size=size,
         max_frames=node.inputs.get("frame_load_cap", 0),
@@ -121,6 +116,41 @@ def load_video(graph: Graph, node: Node) -> None:
     if node.source("vae"):
         images = graph.add("VAEEncode", node, pixels=images, vae=node.source("vae"))
     graph.replace(node, {0: images, 1: count, 2: audio})
+
+
+def load_images(graph: Graph, node: Node) -> None:
+    """A folder of pictures: a clip of 8 frames per second to Load Video Frames, which takes each picture for a frame."""
+    folder = inside_input(graph, node, node.inputs.get("directory"))
+    skipped, nth = node.inputs.get("skip_first_images", 0), node.inputs.get("select_every_nth", 1)
+    if nth != 1:
+        graph.note(node, f"not carried over: select_every_nth ({describe(nth)}).")
+    if not isinstance(skipped, int):
+        graph.note(node, "skip_first_images is connected: set start_seconds to an eighth of it.")
+        skipped = 0
+    loaded = graph.add(
+        "FAD_LoadVideoFrames",
+        node,
+        file=f"{folder.rstrip('/')}/" if isinstance(folder, str) else folder,
+        first_n_seconds=0.0,
+        fps=8.0,
+        start_seconds=skipped / 8,
+        size="source",
+        max_frames=node.inputs.get("image_load_cap", 0),
+    )
+    images = loaded
+    if node.source("vae"):
+        images = graph.add("VAEEncode", node, pixels=images, vae=node.source("vae"))
+    graph.replace(node, {0: images, 1: Source(loaded.node, 4), 2: Source(loaded.node, 2)})
+
+
+def inside_input(graph: Graph, node: Node, path: Any) -> Any:
+    """A path of a (Path) node as a name in ComfyUI's input folder, with a note where it leads elsewhere."""
+    if not node.type.endswith("Path") or not isinstance(path, str):
+        return path
+    if path.startswith(INPUT):
+        return path[len(INPUT) :]
+    graph.note(node, f"'{path}' lies outside of ComfyUI's input folder: copy it there and choose it.")
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def wanted_size(node: Node) -> tuple[str, tuple[Any, Any] | None]:
@@ -249,6 +279,8 @@ VIDEO_RULES: dict[str, Callable[[Graph, Node], None]] = {
     "VHS_LoadVideo": load_video,
     "VHS_LoadVideoPath": load_video,
     "VHS_LoadVideoFFmpeg": load_video,
+    "VHS_LoadImages": load_images,
+    "VHS_LoadImagesPath": load_images,
     "VHS_LoadAudioUpload": load_audio,
     "VHS_SplitImages": split_images,
     "VHS_GetImageCount": image_count,

@@ -51,6 +51,8 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "VHS_VideoCombine": COMBINE,
     "VHS_LoadVideo": VIDEO,
     "VHS_LoadVideoPath": VIDEO,
+    "VHS_LoadImages": ("directory", "", "image_load_cap", "skip_first_images", "select_every_nth"),
+    "VHS_LoadImagesPath": ("directory", "image_load_cap", "skip_first_images", "select_every_nth"),
     "VHS_LoadAudioUpload": ("audio", "start_time", "duration"),
     "VHS_SplitImages": ("split_index",),
     "VHS_DuplicateImages": ("multiply_by",),

@@ -19,7 +19,7 @@ def types(workflow: dict) -> list[str]:
     return sorted(node["type"] for node in workflow["nodes"])
 
 
-@pytest.mark.parametrize("name", ["text to video", "camera moves"])
+@pytest.mark.parametrize("name", ["text to video", pytest.param("camera moves", marks=pytest.mark.slow)])
 def test_the_page_replaces_the_nodes_and_runs_what_it_made(
     visit: Callable[..., dict], comfy_server: ComfyServer, name: str
 ) -> None:

@@ -163,6 +163,31 @@ def test_the_choice_of_frames_is_carried_over_to_seconds(theirs: dict, ours: dic
     assert len(conversion.notes) == lost
 
 
+def test_a_folder_of_pictures_is_a_clip_of_a_frame_each() -> None:
+    prompt = {
+        "1": node("VHS_LoadImages", directory="shots", image_load_cap=12, skip_first_images=4),
+        "2": node("PreviewImage", images=["1", 0]),
+    }
+    conversion = convert(prompt)
+    inputs = only(conversion, "FAD_LoadVideoFrames")
+    assert inputs.items() >= {"file": "shots/", "fps": 8.0, "start_seconds": 0.5, "max_frames": 12}.items()
+    assert conversion.notes == []
+    path = convert({"1": node("VHS_LoadImagesPath", directory="input/shots", select_every_nth=2)})
+    assert only(path, "FAD_LoadVideoFrames")["file"] == "shots/" and "select_every_nth" in path.notes[0].text
+
+
+def test_a_mask_on_the_effect_says_where_the_motion_acts_and_one_on_the_scale_is_lost() -> None:
+    value = node("ADE_MultivalDynamic", float_val=0.8, mask_optional=["7", 0])
+    effect = convert(
+        with_sampler(**{"5": value, "7": node("LoadImageMask"), "9": loaded(effect_multival=["5", 0])})
+    )
+    assert only(effect, "FAD_ApplyMotionModule").items() >= {"strength": 0.8, "mask": ["7", 0]}.items()
+    scale = convert(
+        with_sampler(**{"5": value, "7": node("LoadImageMask"), "9": loaded(scale_multival=["5", 0])})
+    )
+    assert effect.notes == [] and len(scale.notes) == 1
+
+
 def test_a_file_outside_of_the_input_folder_is_named() -> None:
     inside, outside = (
         convert({"1": node("VHS_LoadVideoPath", video=path)}) for path in ("input/a b.mp4", "C:\\x\\a.mp4")
@@ -225,6 +250,36 @@ def test_frame_interpolation_becomes_two_nodes_and_names_the_weights() -> None:
     assert ["rife47.pth" in note.text for note in conversion.notes] == [True]
 
 
+def test_nodes_that_lead_to_each_other_and_links_from_nowhere_do_not_stop_it() -> None:
+    circle = [
+        {
+            "id": 1,
+            "type": "GetNode",
+            "widgets_values": ["x"],
+            "outputs": [{"name": "*", "type": "*", "links": [1, 2]}],
+        },
+        {
+            "id": 2,
+            "type": "SetNode",
+            "widgets_values": ["x"],
+            "inputs": [{"name": "*", "type": "*", "link": 1}],
+        },
+        {
+            "id": 3,
+            "type": "ADE_AnimateDiffLoaderGen1",
+            "widgets_values": ["mm.ckpt", "autoselect"],
+            "inputs": [
+                {"name": "context_options", "type": "CONTEXT_OPTIONS", "link": 2},
+                {"name": "model", "type": "MODEL", "link": 3},
+            ],
+        },
+    ]
+    links = [[1, 1, 0, 2, 0, "*"], [2, 1, 0, 3, 0, "*"], [3, 77, 0, 3, 1, "MODEL"]]
+    conversion = convert({"nodes": circle, "links": links, "version": 0.4})
+    kinds = [entry["type"] for entry in conversion.document["nodes"]]
+    assert "FAD_ApplyMotionModule" in kinds and "FAD_ContextWindows" not in kinds
+
+
 @pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
 def test_what_is_no_workflow_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="neither"):
@@ -234,7 +289,10 @@ def test_what_is_no_workflow_is_refused(document: dict[str, Any]) -> None:
 def test_at_least_85_percent_of_the_uses_in_public_workflows_are_replaced() -> None:
     """uses.json: in how many of 193 public workflows each node of these packs stands."""
     uses = read(Path(__file__).with_name("uses.json"))
-    carried = (set(RULES) | SETTINGS) - {"VHS_LoadVideoPath"}  # whose file has to be copied by hand
+    carried = (set(RULES) | SETTINGS) - {
+        "VHS_LoadVideoPath",
+        "VHS_LoadImagesPath",
+    }  # whose files have to be copied by hand
     assert sum(number for name, number in uses.items() if name in carried) >= 0.85 * sum(uses.values())
 
 

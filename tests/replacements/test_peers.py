@@ -19,6 +19,12 @@ from fast_animatediff.tests.workflows.graphs import Prompt, read
 pytestmark = pytest.mark.server
 
 PEERS = Path(__file__).with_name("peers")
+ALWAYS = (
+    "text to video",
+    "video to video",
+    "prompt travel",
+    "api text to video",
+)  # the others with test --all
 
 
 def as_prompt(document: dict[str, Any], server: ComfyServer) -> Prompt:
@@ -40,7 +46,9 @@ def pictures(server: ComfyServer, prompt: Prompt) -> np.ndarray:
     return frames_of(path)
 
 
-@pytest.mark.parametrize("name", HAND_MADE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in HAND_MADE]
+)
 def test_a_converted_workflow_gives_the_frames_of_the_hand_made_one(
     comfy_server: ComfyServer, name: str
 ) -> None:
