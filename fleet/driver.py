@@ -132,7 +132,8 @@ class Driver:
         """The ended request, or why there is none."""
         job = await keep_trying(lambda: self._queue.jobs.get(clip.request))
         if job is None:
-            lent = await self._retry(lambda: self._lend(item.video)) if item.video else None
+            video = item.video
+            lent = await self._retry(lambda: self._lend(video)) if video else None
             given = item.input | ({"video_url": ADDRESS + lent} if lent else {})
             new = NewJob(clip.request, item.endpoint, clip.digest, json.dumps(given), "queue", ADDRESS, False)
             try:
