@@ -85,7 +85,7 @@ def command(module: str, *arguments: str | Path) -> list[str]:
 
 def environment(base: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     env = {"COMFYUI_PATH": str(host_folder()), "FAD_DEV_BASE": str(base)}
-    return {**os.environ, "OMP_NUM_THREADS": "1", **env, **(more or {})}
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {}), **env}
 
 
 def run(
