@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from . import worker
 from .worker import Comfy, Worker
 
-NAMESPACE = "fast-animatediff"
+FLEET = "fast-animatediff"  # the namespace in Ray of the workers' names
 LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0  # for a worker to report; one that is silent is not reported
@@ -166,13 +166,13 @@ def alive_nodes() -> dict[str, str]:
     return {node["NodeID"][:8]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def connect(address: str) -> None:
+def connect(address: str, fleet: str) -> None:
     """Errors: OSError, RuntimeError or ValueError."""
     host, _, port = address.rpartition(":")
     if port.isdecimal():  # Ray itself goes on trying for minutes
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     ray.cloudpickle.register_pickle_by_value(worker)  # the nodes have no checkout to import it from
-    ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    ray.init(address, namespace=fleet, log_to_driver=False, logging_level="error")
 
 
 def serve(cluster: Cluster, orders: TextIO, out: TextIO) -> None:
@@ -206,6 +206,7 @@ def read_orders(orders: TextIO, latest: list[Order]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", required=True)
+    parser.add_argument("--fleet", default=FLEET)
     parser.add_argument("--per-node", type=int)
     parser.add_argument(
         "--comfy", action="store_true", help="the first line of the input says how to run one"
@@ -218,7 +219,7 @@ def main() -> int:
     if options.comfy:
         comfy = Comfy(**json.loads(sys.stdin.readline()))
     try:
-        connect(options.ray)
+        connect(options.ray, options.fleet)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"Ray at {options.ray}: {error}", file=sys.stderr)
         return 1

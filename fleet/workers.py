@@ -27,9 +27,9 @@ LINE_BYTES = 1 << 24
 Report = dict[str, Any]
 
 
-def cluster_command(python: Path, ray: str) -> list[str]:
+def cluster_command(python: Path, ray: str, fleet: str) -> list[str]:
     """The process of cluster.py. python: the one of the environment that has Ray."""
-    return [str(python), str(RUN), CLUSTER, "--ray", ray]
+    return [str(python), str(RUN), CLUSTER, "--ray", ray, "--fleet", fleet]
 
 
 def cluster_environment() -> dict[str, str]:
@@ -61,7 +61,7 @@ class Demand:
 
 
 class RayWorkers:
-    """Follows one cluster while `run` runs. demand: how many requests there are to do.
+    """Follows one fleet of a cluster while `run` runs. demand: how many requests there are to do.
 
     python: the one of the environment that has Ray. reports: the latest, by name. taken_down is set once somebody
     has drained every worker (`fleet down`).
@@ -71,12 +71,13 @@ class RayWorkers:
         self,
         python: Path,
         ray: str,
+        fleet: str,
         comfy: Comfy,
         size: Size,
         per_node: int | None,
         demand: Callable[[], int],
     ) -> None:
-        self._command = [*cluster_command(python, ray), "--comfy"]
+        self._command = [*cluster_command(python, ray, fleet), "--comfy"]
         self._command += [] if per_node is None else ["--per-node", str(per_node)]
         self._comfy, self._requests = comfy, demand
         self._demand = Demand(size)

@@ -22,18 +22,7 @@ class Up:
     def __init__(self, ray: LocalRay, base: Path, folder: Path, *more: str) -> None:
         self.env = environment(base, ray.env)
         self.ray, self.folder, self.port = ray, folder, free_port()
-        where = [
-            "--folder",
-            folder,
-            "--port",
-            str(self.port),
-            "--per-node",
-            "1",
-            "--warm",
-            TURBO,
-            "--hang-seconds",
-            "5",
-        ]
+        where = [*("--folder", folder, "--port", str(self.port)), *("--warm", TURBO, "--hang-seconds", "5")]
         self._command = command("command", "up", "--ray", ray.address, *where, *more)
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(timeout=60, base_url=f"http://127.0.0.1:{self.port}/fal")

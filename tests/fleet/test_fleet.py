@@ -11,6 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from fast_animatediff.benchmarks.cluster.faults import (
+    Scene,
+    comfyui_killed,
+    front_killed,
+    serial_run,
+    survive,
+    worker_killed,
+)
 from fast_animatediff.benchmarks.cluster.local_ray import LocalRay, read_bytes
 from fast_animatediff.benchmarks.cluster.sleeper import (
     TURBO,
@@ -39,7 +47,7 @@ def up(ray: LocalRay, sleeper_base: Path, tmp_path: Path) -> Iterator[Up]:
     secure = f"127.0.0.1:{free_port()}"
     files = {"tls_certfile": str(tls.certificate), "tls_keyfile": str(tls.key)}
     folder = write_workflows(tmp_path / "up", 1.0, listen=secure, **files)
-    up = Up(ray, sleeper_base, folder, "--workers", "2")
+    up = Up(ray, sleeper_base, folder, "--workers", "2", "--per-node", "1")
     up.env |= {
         "FAL_RUN_HOST": f"{secure.replace('127.0.0.1', 'localhost')}/fal/run",
         "FAL_QUEUE_RUN_HOST": f"{secure.replace('127.0.0.1', 'localhost')}/fal/queue",
@@ -82,3 +90,22 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     ended = next(said for said in up.log.splitlines() if f"ended request_id={running}" in said)
     assert "outcome=completed" in ended and "attempt=1" in ended
     assert [pid for pid in ray.processes() if b"--base-directory" in read_bytes(pid, "cmdline")] == []
+
+
+@pytest.mark.slow
+def test_every_request_ends_once_with_its_frames_whatever_is_killed_and_one_worker_has_each_gpu(
+    ray_bin: Path, sleeper_base: Path, tmp_path: Path
+) -> None:
+    """The other faults: `python3 dev.py bench fleet faults`."""
+    settings = write_workflows(tmp_path / "up", 0.25, answer_seconds=10)
+    with LocalRay(tmp_path, ray_bin, gpus=1) as ray:
+        ray.start_node()
+        up = Up(ray, sleeper_base, settings, "--workers", "2").start()
+        try:
+            up.until_ready(2)
+            assert sorted(worker["name"] for worker in up.workers()) == ["gpu-1", "gpu-2"]
+            expected = serial_run(up, range(8))
+            for fault in (front_killed, comfyui_killed, worker_killed):
+                survive(Scene(ray, up), fault, expected)
+        finally:
+            up.kill()
