@@ -22,10 +22,13 @@ from .requests.lanes import Lanes
 from .requests.preparing import Preparation
 from .requests.queue import Queue
 from .requests.results import Results
+from .requests.signing import Signer
 from .requests.webhooks import Webhooks
 from .web.routes import Routes, Service
 
-LANES = web.AppKey("lanes", Lanes)
+# What a process that embeds the endpoints may use, in the event loop of their application.
+LANES, QUEUE = web.AppKey("lanes", Lanes), web.AppKey("queue", Queue)
+RESULTS, UPLOADS = web.AppKey("results", Results), web.AppKey("uploads", Uploads)
 
 
 def front(settings: Settings, workers: Iterable[str] = ()) -> web.Application:
@@ -55,12 +58,14 @@ def add_endpoints(
     )
     queue = Queue(jobs, preparation, settings.max_queued)
     lanes = Lanes(Shop(queue, jobs, preparation, results, settings.silence_seconds), host, connect)
-    webhooks = Webhooks(settings, jobs)
-    service = Service(settings, lanes, jobs, uploads, results)
-    addresses = [*settings.comfyui, *workers] or ([host.url] if host else [])
+    signer = Signer(data / "webhook-key")
+    webhooks = Webhooks(settings, jobs, signer)
+    service = Service(settings, lanes, jobs, uploads, results, signer)
+    for address in [*settings.comfyui, *workers] or ([host.url] if host else []):
+        lanes.add(address)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
-        queue.spawn(lanes.run(addresses))
+        queue.spawn(lanes.run())
         queue.spawn(webhooks.run(queue.ready))
         queue.spawn(expire(jobs, results, keep, queue.ready))
         runner = await listen(service)
@@ -71,7 +76,7 @@ def add_endpoints(
 
     endpoints = Routes(service, has_view=host is not None).app()
     endpoints.cleanup_ctx.append(running)
-    app[LANES] = lanes
+    app[LANES], app[QUEUE], app[RESULTS], app[UPLOADS] = lanes, queue, results, uploads
     app.add_subapp(ROOT, endpoints)
     logging.info("Fast AnimateDiff: the endpoints are on, at %s/ of this server", ROOT)
 

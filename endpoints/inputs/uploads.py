@@ -49,8 +49,7 @@ class Uploads:
         target = self._place(path)
         if target is None or (part is not None and not 0 < part <= MOST_PARTS):
             raise NOT_INITIATED
-        others = [other for other in target.parent.glob(".[0-9]*") if other.name != f".{part}"]
-        size = 0 if part is None else sum(other.stat().st_size for other in others)
+        size = 0 if part is None else await asyncio.to_thread(size_of_parts, target.parent, part)
         with whole_or_not(target if part is None else target.with_name(f".{part}")) as file:
             async for piece in pieces:
                 size += len(piece)
@@ -101,6 +100,10 @@ class Uploads:
             with suppress(FileNotFoundError):  # another call has deleted it
                 if has_expired(entry.name) or entry.stat().st_mtime < time.time() - self.keep:
                     shutil.rmtree(entry, ignore_errors=True)
+
+
+def size_of_parts(folder: Path, without: int) -> int:
+    return sum(part.stat().st_size for part in folder.glob(".[0-9]*") if part.name != f".{without}")
 
 
 def has_expired(token: str) -> bool:

@@ -45,6 +45,7 @@ MOST_WAITING = {
         "description": "Refuse the request with 429 if more requests than this are waiting.",
     },
 }
+TEXT = {"type": "string"}
 ANYWHERE = (401, 403, 503)  # no key, a page of another origin, requests can't be stored
 FAILED = (422, 499, 500, 503, 504)  # how a request may fail: see failure.py
 CANCELLED = {
@@ -69,7 +70,7 @@ def document(endpoints: Iterable[Endpoint], address: str) -> Schema:
     if len(chosen) == 1:
         paths, server = _queue_paths(chosen, ""), f"{address}/queue"
     else:
-        paths, server = _queue_paths(chosen, "/queue") | _run_paths(chosen), address
+        paths, server = _queue_paths(chosen, "/queue") | _run_paths(chosen) | _operators_paths(), address
     return {
         "openapi": VERSION,
         "info": _info(chosen),
@@ -143,10 +144,29 @@ def _run_paths(endpoints: list[Endpoint]) -> Schema:
     return paths
 
 
+def _operators_paths() -> Schema:
+    """What needs no key."""
+    truth, keys = {"type": "boolean"}, {"type": "array", "items": {"type": "object"}}
+    health, key_set = _object(alive=truth, ready=truth), _object(keys=keys)
+    metrics = _operation([], {200: ("Numbers in Prometheus' text format.", TEXT)})
+    metrics["responses"]["200"]["content"] = {"text/plain": {"schema": TEXT}}
+    ready = {200: ("There is a ComfyUI for requests.", health), 503: ("There is none.", health)}
+    return {
+        "/health": {"get": _operation([], {200: ("Whether requests are accepted and run.", health)})},
+        "/health/ready": {"get": _operation([], ready)},
+        "/metrics": {"get": metrics},
+        "/.well-known/jwks.json": {"get": _operation([], {200: ("The key that signs webhooks.", key_set)})},
+    }
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 def _operation(parameters: list[Schema], answers: dict[int, tuple[str, Schema]], *others: int) -> Schema:
     responses = {str(status): _answer(text, schema) for status, (text, schema) in answers.items()}
     ok = next(iter(answers.values()))
-    for status in sorted({*ANYWHERE, *others}):
+    for status in sorted({*ANYWHERE, *others} - answers.keys()):
         if status == 202:
             responses["202"] = _answer("Accepted, not finished.", ok[1])
         elif status == 422:

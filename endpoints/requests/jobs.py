@@ -20,11 +20,12 @@ from .store import Store
 
 
 class Leftover(NamedTuple):
-    """What a ComfyUI may still have of an attempt that is over: its prompt, the file that it writes, the video lent to it."""
+    """What a ComfyUI may still have of an attempt that is over: its prompt, the file with `output` in its name, unless that
+    is the result, and the video lent to it."""
 
     worker: str
     prompt_id: str
-    output: str
+    output: str | None
     lent: str | None
 
 

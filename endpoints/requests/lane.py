@@ -122,22 +122,25 @@ class Lane:
             reason = error if isinstance(error, PromptLost) else "ComfyUI went away while it worked on this"
             await self.queue.put_back(request, reason)
         except Exception as error:
-            self.failed += 1
+            self.failed += not request.stop.is_set()
             is_silent = isinstance(error, Refused) and error.failure is STALLED
             await self.queue.fail(request, error, await self._let_go(request, is_silent))
         else:
             self.done += 1
-            await self.queue.end(request, video, None)
+            left = request.job.leftover
+            is_elsewhere = left is not None and left.lent and identity(left.worker) != self.key
+            leave = left._replace(output=None) if left and is_elsewhere else None  # its file is the result
+            await self.queue.end(request, video, None, leave)
 
     async def _attempt(self, request: Request) -> Video:
         """What the ComfyUI made, or had made already. Errors: Refused; ComfyUIGone and PromptLost, after which the
         request may run again."""
+        self._is_over = False
+        job = request.job
         if request.stop.is_set():
             raise Refused(request.stopped_by)
         if request.failures >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
-        self._is_over = False
-        job = request.job
         if job.worker:
             filled = await self.shop.preparation.fill(job)
             if identity(job.worker) == self.key and await self.comfyui.job(job.prompt_id) is not None:
@@ -198,7 +201,8 @@ class Lane:
             if event.node_id is not None:
                 heard = time.monotonic()
                 await self._begins(request)
-                request.step, request.steps = event.step, event.total
+                if event.total:
+                    request.step, request.steps = event.step, event.total
                 if line := filled.line(event):
                     request.log.say(line)
                 continue
@@ -218,6 +222,8 @@ class Lane:
     async def _begins(self, request: Request) -> None:
         if request.began is None:
             request.began = time.monotonic()
+            if request.timer:
+                request.timer.cancel()
             attempts = request.job.attempts + (not request.is_counted)
             request.is_counted = True
             await self._change(request, state="running", attempts=attempts)
@@ -245,7 +251,7 @@ class Lane:
             except OSError as error:  # the disk is full; the video waits on the ComfyUI
                 logging.warning("Fast AnimateDiff endpoints: can't store a video: %s", error.strerror)
                 await unless_stopped(request, asyncio.sleep(FULL_SECONDS))
-        if request.job.lent:
+        if request.job.lent and identity(request.job.worker or "") == self.key:
             with suppress(ComfyUIGone, PromptRefused):  # its temp folder is emptied when it starts
                 await self.comfyui.empty(request.job.lent)
         return video
@@ -299,7 +305,7 @@ class Lane:
             await asyncio.sleep(LOOK_SECONDS)
         with suppress(PromptRefused):
             for file in files_of(await self.comfyui.job(left.prompt_id) or {}):
-                if file.get("type") == "output" and left.output in file["filename"]:
+                if file.get("type") == "output" and left.output and left.output in file["filename"]:
                     await self.comfyui.empty(f"{file.get('subfolder', '')}/{file['filename']}", "output")
             if left.lent:
                 await self.comfyui.empty(left.lent)

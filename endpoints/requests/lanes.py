@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from ..comfyui.client import ComfyUI, ComfyUIGone, identity
+from ..protocol.settings import ADDRESS
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
+
+RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ class Lanes:
         """Whether any ComfyUI takes requests."""
         return any(lane.is_serving for lane in self._lanes.values())
 
+    def is_ready(self) -> bool:
+        """Whether requests are accepted, and there is a ComfyUI for them."""
+        return self.queue.ready.is_set() and self.is_serving()
+
     def named(self, url: str) -> ComfyUI | None:
         """The ComfyUI at an address, if it is one of ours."""
         if self._host and identity(self._host.url) == identity(url):
@@ -79,7 +86,9 @@ class Lanes:
         return lane.comfyui if lane else None
 
     def add(self, address: str) -> None:
-        """Adds a lane; one that is there, or is being drained, stays."""
+        """Adds a lane; one that is there, or is being drained, stays. Errors: ValueError for what is no address."""
+        if not ADDRESS.fullmatch(address):
+            raise ValueError(f"{address!r} is not the address of a ComfyUI, such as http://127.0.0.1:8188")
         key = identity(address)
         if key not in self._lanes:
             self._lanes[key] = Lane(self.named(address) or self._connect(address), self._shop)
@@ -108,22 +117,22 @@ class Lanes:
         if lane.request and not lane.request.is_ending:
             with suppress(ComfyUIGone, asyncio.TimeoutError):
                 await asyncio.wait_for(lane.comfyui.cancel(lane.request.job.prompt_id), SETTLE_SECONDS)
-            await self.queue.put_back(lane.request, "Its ComfyUI left")
+            worker = lane.request.job.worker
+            is_over = worker is not None and identity(worker) == lane.key
+            await self.queue.put_back(lane.request, "Its ComfyUI left", is_over)
         self.queue.release(lane.key)
         if lane.comfyui is not self._host:
             await lane.comfyui.close()
 
-    async def run(self, addresses: Iterable[str]) -> None:
-        """Adds lanes, and begins with what an earlier process left."""
-        for address in addresses:
-            self.add(address)
+    async def run(self) -> None:
+        """Begins with what an earlier process left."""
         if self._host:
             self._host.start()
         self._is_started = True
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(RETURN_SECONDS)
         for key in set(self.queue.inboxes) - set(self._lanes):
             self.queue.release(key)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from ..comfyui.client import identity
 from ..protocol.answers import Video
@@ -18,7 +18,6 @@ from .preparing import Preparation
 from .request import Request, unless_stopped
 from .store import StoreUnavailable, keep_trying
 
-Answer = TypeVar("Answer")
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
 VIDEOS_AHEAD = 8  # fetched before the turns of their requests
 READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
@@ -38,7 +37,7 @@ class Taker(Protocol):
 class Queue:
     """most: how many requests may wait; more are refused with 429. has_lanes: whether there is a ComfyUI to prepare for.
 
-    ended and seconds count what has ended since the start, by endpoint and outcome.
+    Since the start: `ended` counts requests by endpoint and outcome, `seconds` adds up how long those with a result ran.
     """
 
     def __init__(self, jobs: Jobs, preparation: Preparation, most: int) -> None:
@@ -152,15 +151,19 @@ class Queue:
         if lane in self._line:
             self._line.remove(lane)
 
-    async def put_back(self, request: Request, reason: object) -> None:
-        """The request waits at its old place; its ComfyUI may still have it."""
+    async def put_back(self, request: Request, reason: object, is_over: bool = False) -> None:
+        """The request waits at its old place; its ComfyUI may go on with it, unless the attempt is over."""
         if request.is_ending:
             return
         job = request.job
         request.log.say(f"{reason}; it waits for its next turn.", "WARN")
         request.tell("given_back", worker=job.worker, attempt=job.attempt, reason=reason)
+        columns: dict[str, Any] = {"state": "waiting", "deadline": None if request.began else job.deadline}
+        if is_over:
+            columns |= {"worker": None, "attempts": job.attempts - request.is_counted}
         request.began, request.step = None, 0
-        request.job = await keep_trying(lambda: self.jobs.change(job, state="waiting"))
+        leave = job.leftover if is_over else None
+        request.job = await keep_trying(lambda: self.jobs.change(job, leave, **columns))
         if request.stop.is_set():
             await self.end(request, None, request.stopped_by, job.leftover)
         else:
@@ -274,10 +277,11 @@ class Queue:
                 await self.fail(request, error)
         else:
             if request in self._waiting:
-                request.prepared, request.needs_video, request.preparing = prepared, False, None
+                request.prepared, request.needs_video = prepared, False
                 self._prepared.add(request)
             else:  # cancelled at the last moment
                 await prepared.discard()
+        request.preparing = None
         self.match()
 
     async def _end(
@@ -294,7 +298,8 @@ class Queue:
         self._open.pop(request.id, None)
         outcome = (failure.error_type or "invalid_input") if failure else "completed"
         self.ended[request.job.endpoint, outcome] += 1
-        self.seconds[request.job.endpoint] += seconds or 0.0
+        if not failure:
+            self.seconds[request.job.endpoint] += seconds or 0.0
         worker, attempt = request.job.worker, request.job.attempt
         request.tell(
             "ended", outcome=outcome, worker=worker, attempt=attempt, seconds=round(seconds or 0.0, 3)

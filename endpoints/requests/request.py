@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Request:
     def tell(self, event: str, **more: Any) -> None:
         """A line in the process's log, for people and for programs: what happened, then names and values."""
         told = {"request_id": self.id, "endpoint": self.job.endpoint, **more}
-        words = " ".join(f"{name}={value}" for name, value in told.items())
+        words = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
         logging.info("Fast AnimateDiff endpoints: %s %s", event, words, extra=told)
 
 

@@ -25,7 +25,7 @@ JOURNAL_BYTES = 16 << 20  # of the write-ahead log that remain after large reque
 # seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
 LEFTOVERS = """
 CREATE TABLE leftovers (
-    prompt_id TEXT PRIMARY KEY, worker TEXT NOT NULL, output TEXT NOT NULL, lent TEXT, created REAL NOT NULL
+    prompt_id TEXT PRIMARY KEY, worker TEXT NOT NULL, output TEXT, lent TEXT, created REAL NOT NULL
 );
 """
 SCHEMA = f"""
@@ -134,6 +134,11 @@ class Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
             db.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+            [[found]] = db.execute(
+                "PRAGMA quick_check(1)"
+            )  # damage must not be found when a request has to end
+            if found != "ok":
+                raise Unreadable(found)
             migrate(db)
         except sqlite3.Error:
             db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from ..inputs.addresses import guarded_session
 from ..protocol.answers import Address, webhook_body
 from ..protocol.settings import Settings
 from .jobs import Job, Jobs
+from .signing import Signer
 from .store import keep_trying
 
 SECONDS = 15.0  # for one attempt
@@ -30,8 +32,10 @@ class Webhooks:
     pauses: seconds between attempts; the last one repeats.
     """
 
-    def __init__(self, settings: Settings, jobs: Jobs, pauses: Sequence[float] = PAUSES) -> None:
-        self.settings, self.jobs, self.pauses = settings, jobs, pauses
+    def __init__(
+        self, settings: Settings, jobs: Jobs, signer: Signer, pauses: Sequence[float] = PAUSES
+    ) -> None:
+        self.settings, self.jobs, self.signer, self.pauses = settings, jobs, signer, pauses
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._receivers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._all = asyncio.Semaphore(AT_ONCE)
@@ -84,8 +88,10 @@ class Webhooks:
         """None if the receiver accepted it, else what was wrong."""
         try:
             async with guarded_session(URL(url), self.settings.allowed_hosts, SECONDS) as session:
-                body = webhook_body(job.id, Address(job.address), job.result, job.failure)
-                async with session.post(url, json=body, allow_redirects=False) as answer:
+                message = webhook_body(job.id, Address(job.address), job.result, job.failure)
+                body = json.dumps(message).encode()
+                headers = {"Content-Type": "application/json"} | self.signer.headers(job.id, body)
+                async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                     return None if answer.status < 300 else f"it answered {answer.status}"
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"

@@ -20,11 +20,13 @@ from ..protocol.settings import Settings
 from ..requests.jobs import Jobs, NewJob
 from ..requests.lanes import Lanes
 from ..requests.results import Results
+from ..requests.signing import Signer
 from ..requests.store import StoreUnavailable
 from .access import allow_origin, check_client, check_key, is_local_name, preflight
 from .answers import address_of, ended_within, failed, queued, result_answer, status_answer, stream_status
 from .files import Files
 from .incoming import Call, is_uuid, read_request, split
+from .operations import Operations
 from .site import Site
 
 OF_REQUEST = re.compile(
@@ -48,6 +50,7 @@ class Service:
     jobs: Jobs
     uploads: Uploads
     results: Results
+    signer: Signer
 
 
 class Routes:
@@ -57,6 +60,7 @@ class Routes:
         settings, lanes, jobs = service.settings, service.lanes, service.jobs
         self.settings, self.lanes, self.queue, self.jobs = settings, lanes, lanes.queue, jobs
         self.files = Files(settings, lanes, jobs, service.uploads, service.results)
+        self.operations = Operations(lanes, service.signer)
         self.site, self.has_view = Site(settings), has_view
 
     def app(self) -> web.Application:
@@ -67,6 +71,7 @@ class Routes:
             app.router.add_route("*", f"/{api}/{{path:.+}}", self._handler_of(api))
         app.router.add_route("*", "/proxy", self.proxied)
         self.files.add_to(app.router)
+        self.operations.add_to(app.router)
         self.site.add_to(app.router)
         return app
 

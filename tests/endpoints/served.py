@@ -121,11 +121,6 @@ class Served(Endpoints):
         self.server.stop()
         self.http.close()
 
-    def restart(self, settings: Mapping[str, Any] | None = None) -> None:
-        self.server.stop()
-        self.configure(settings or {})
-        self.start()
-
     def kill(self) -> None:
         os.kill(self.server.pid, signal.SIGKILL)
         self.server.stop()

@@ -133,7 +133,7 @@ def test_a_second_port_that_cannot_be_had_is_said_in_the_log_only(
 
     async def start_and_stop() -> None:
         lanes = Lanes(Shop(Queue(None, None, 1), None, None, None, 1.0), None, ComfyUI)
-        runner = await listen(Service(settings, lanes, None, None, None))  # nobody asks it anything
+        runner = await listen(Service(settings, lanes, None, None, None, None))  # nobody asks it anything
         await runner.cleanup()
 
     asyncio.run(start_and_stop())

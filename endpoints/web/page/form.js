@@ -105,7 +105,7 @@ function videoControl(id, upload) {
       show(taken.name);
       preview(src);
     } catch (error) {
-      if (chosen === taken) show(`${taken.name} was not uploaded: ${error.message}`);
+      if (chosen === taken) show(`Could not upload ${taken.name}: ${error.message}`);
     }
   };
   const takeFile = (file) => {

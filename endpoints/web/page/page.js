@@ -80,8 +80,8 @@ function showStatus(status, isWhole) {
   addLines(status.logs ?? [], isWhole);
   const last = at("lines").lastElementChild?.lastChild.textContent ?? "Starting";
   if (!STEP.test(last)) at("bar").removeAttribute("value");
-  if (status.status === "AWAY") showState("The server is not answering. Trying again");
-  else if (status.status === "IN_QUEUE") showState(status.queue_position ? `In the queue, ${status.queue_position} ahead` : "In the queue, next");
+  if (status.status === "AWAY") showState("The server is not responding. Retrying");
+  else if (status.status === "IN_QUEUE") showState(status.queue_position ? `In the queue, ${status.queue_position} ahead` : "Next in the queue");
   else if (status.status === "COMPLETED") showState(status.error ? "" : `Done in ${(status.metrics?.inference_time ?? 0).toFixed(1)} seconds`);
   else showState(STEP.test(last) ? "Sampling" : last);
 }
@@ -197,6 +197,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  at("problem").textContent = `The endpoints could not be read: ${error.message}`;
+  at("problem").textContent = `Could not load the endpoints: ${error.message}`;
   at("problem").hidden = false;
 });

@@ -23,7 +23,7 @@ export class Endpoints {
     try {
       answer = await fetch(path, { ...options, headers });
     } catch {
-      throw new Failure(0, { detail: "The server is not answering." });
+      throw new Failure(0, { detail: "The server is not responding." });
     }
     if (!answer.ok) throw new Failure(answer.status, await answer.json().catch(() => null));
     return answer;

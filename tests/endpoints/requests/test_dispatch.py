@@ -99,7 +99,9 @@ def with_lanes(
         by_url = {comfyui.url: comfyui for comfyui in comfyuis}
         shop = Shop(queue, jobs, Unprepared(), Results(path, None), silence=60.0)
         lanes = Lanes(shop, None, by_url.__getitem__)
-        queue.spawn(lanes.run(by_url))
+        for url in by_url:
+            lanes.add(url)
+        queue.spawn(lanes.run())
         try:
             await asyncio.wait_for(scenario(lanes), SECONDS)
         finally:

@@ -9,6 +9,7 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from fast_animatediff.endpoints.protocol.answers import Video
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, DAMAGED
 from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob
-from fast_animatediff.endpoints.requests.store import SCHEMA, VERSION, columns
+from fast_animatediff.endpoints.requests.store import SCHEMA, VERSION, StoreUnavailable, columns
 
 # As the first version of this pack made it, without a number.
 VERSION_0 = """
@@ -38,6 +39,27 @@ INSERT INTO requests (id, endpoint, digest, face, low, address, viewed, created,
     VALUES ('fails', 'e', 'd', 'queue', 0, 'http://us', 1, 10, 'ended', 20, 25, 'null',
     '{"status": 500, "detail": "No.", "error_type": null}', '[]'), ('back', 'e', 'd', 'queue', 0, 'http://us', 1, 10,
     'ended', 30, 25, 'null', '{"status": 500, "detail": "No.", "error_type": null}', '[]');
+"""
+# As the version before lanes made it: one request that waits, one that was sent, one behind others in a ComfyUI.
+VERSION_1 = """
+CREATE TABLE requests (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
+    request TEXT, api TEXT NOT NULL, low INTEGER NOT NULL, address TEXT NOT NULL, has_view INTEGER NOT NULL,
+    webhook TEXT, deadline REAL, created REAL NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', worker TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0, seconds REAL, ended REAL, result TEXT, failure TEXT, logs TEXT,
+    hook_attempts INTEGER NOT NULL DEFAULT 0, hook_due REAL
+);
+CREATE INDEX open_requests ON requests (seq) WHERE state != 'ended';
+CREATE INDEX ended_requests ON requests (ended) WHERE state = 'ended';
+CREATE INDEX due_webhooks ON requests (hook_due) WHERE hook_due IS NOT NULL;
+INSERT INTO requests (id, endpoint, digest, request, api, low, address, has_view, created, state, worker, attempts)
+    VALUES ('waits', 'e', 'd', '{"seed": 1}', 'queue', 0, 'http://us', 1, 10, 'waiting', NULL, 0),
+    ('sent', 'e', 'd', '{"seed": 1}', 'queue', 0, 'http://us', 1, 10, 'sent', 'http://host', 3),
+    ('behind', 'e', 'd', '{"seed": 1}', 'queue', 0, 'http://us', 1, 10, 'waiting', 'http://host', 0);
+INSERT INTO requests (id, endpoint, digest, api, low, address, has_view, created, state, worker, seconds, ended, result)
+    VALUES ('ended', 'e', 'd', 'queue', 0, 'http://us', 1, 10, 'ended', 'http://host', 2.5, 30, '{"filename": "a.mp4",
+    "subfolder": "", "type": "output", "content_type": "video/mp4", "file_size": 9, "worker": "http://host", "seed": 7}');
+PRAGMA user_version = 1;
 """
 RESULT = Video(
     filename="a.mp4",
@@ -119,6 +141,40 @@ def test_an_older_file_is_brought_up_to_date_and_its_requests_are_there(tmp_path
         assert columns(db) == columns(fresh)
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
     assert aside(path) == []
+
+
+def test_requests_of_the_version_before_lanes_go_on_where_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite3"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_1)
+
+    async def scenario(jobs: Jobs) -> None:
+        waits, sent, behind = await jobs.open_jobs()
+        assert (waits.state, waits.worker, waits.leftover) == ("waiting", None, None)
+        for job, attempts in ((sent, 3), (behind, 0)):
+            assert (job.state, job.attempts, job.attempt, job.lent) == ("sent", attempts, 1, None)
+            assert (job.prompt_id, job.output) == (job.id, job.id), "as its ComfyUI knows it"
+        await jobs.change(sent, sent.leftover, state="sent", worker="http://other", attempt=2)
+        assert await jobs.leftovers() == [sent.leftover]
+        assert (await jobs.get("ended")).result == RESULT
+
+    with_jobs(path, scenario)
+    with_jobs(path, usable)
+    assert aside(path) == []
+
+
+def test_many_at_once_are_stored_each_by_itself_where_one_fails(tmp_path: Path) -> None:
+    async def scenario(jobs: Jobs) -> None:
+        await jobs.accept(new("first"))
+        jobs._connection.execute("PRAGMA max_page_count = 40")  # SQLite's own way to have little room
+        large = replace(new("large"), request="x" * 1_000_000)
+        several = [large, *(new(str(number)) for number in range(5))]
+        stored = await asyncio.gather(*map(jobs.accept, several), return_exceptions=True)
+        assert isinstance(stored[0], StoreUnavailable)
+        assert [job.id for job in stored[1:]] == list("01234")
+        assert len(await jobs.open_jobs()) == 6
+
+    with_jobs(tmp_path / "requests.sqlite3", scenario)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, DAMAGED
 from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob
+from fast_animatediff.endpoints.requests.signing import Signer
 from fast_animatediff.endpoints.requests.webhooks import PAUSES, Webhooks
 from fast_animatediff.endpoints.settings import Settings
 from fast_animatediff.tests.endpoints.network import Recorder, serving
@@ -37,7 +38,7 @@ async def deliver(
     result = None if failed else RESULT | {"seed": 7, "worker": "http://host"}
     await jobs.end("a", result, CANCELLED if failed else None, [], None)
     ready.set()
-    running = asyncio.create_task(Webhooks(settings, jobs, pauses).run(ready))
+    running = asyncio.create_task(Webhooks(settings, jobs, Signer(path / "key"), pauses).run(ready))
     await asyncio.wait([running], timeout=seconds)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -116,7 +117,7 @@ def test_a_receiver_that_hangs_delays_no_other_one(tmp_path: Path) -> None:
             hooks = {f"h{number}": f"http://127.0.0.1:{port}/hangs?{number}" for number in range(40)}
             hooks |= {f"g{number}": f"http://127.0.0.1:{port}/good/{number}" for number in range(20)}
             settings = Settings(allowed_hosts=("127.0.0.1",))
-            running = asyncio.create_task(Webhooks(settings, jobs).run(ready))
+            running = asyncio.create_task(Webhooks(settings, jobs, Signer(tmp_path / "key")).run(ready))
             ready.set()
             ended = {}
             for name, url in hooks.items():

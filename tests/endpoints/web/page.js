@@ -61,7 +61,7 @@ const tasks = {
   async command(page) {
     await open(page, 'turbo/text-to-video')
     await page.getByLabel('Prompt', { exact: true }).fill(`it's a "red" circle $HOME \\`)
-    await page.getByText('The same with curl').click()
+    await page.getByText('As a curl command').click()
     return { curl: await page.locator('#curl').innerText(), seed: await page.getByLabel('Seed').inputValue() }
   },
 
@@ -99,7 +99,7 @@ const tasks = {
   async reload(page) {
     await open(page, 'text-to-video')
     await page.getByLabel('Steps').fill('50')
-    await page.getByLabel('Frames').fill('32')
+    await page.getByLabel('Frames').fill('16')
     await page.getByText('Zoom in').click()
     const before = await values(page)
     await run(page)
@@ -117,7 +117,7 @@ const tasks = {
   // With the keyboard alone, from the seed on.
   async keyboard(page) {
     await open(page, 'turbo/text-to-video')
-    await page.getByLabel('Frames').fill('16')
+    await page.getByLabel('Frames').fill('8')
     await page.getByLabel('Seed').focus()
     await page.keyboard.press('Enter')
     const running = await focused(page)

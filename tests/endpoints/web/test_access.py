@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fast_animatediff.tests.endpoints.served import SMALL, TURBO, Served
+from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.tests.endpoints.served import SMALL, TURBO, Front, Served
 
 pytestmark = pytest.mark.server
 KEY = "id-of-a-key:0123456789abcdef"
@@ -15,10 +16,14 @@ ORIGIN = "https://app.example"
 
 
 @pytest.fixture(scope="module")
-def keyed(served: Served) -> Iterator[Served]:
-    served.restart({"keys": [KEY], "origins": [ORIGIN]})
-    yield served
-    served.restart()
+def keyed(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """Endpoints with keys, also with TLS, for which the ComfyUI of `served` works."""
+    port, certificate = free_port(), served.certificate
+    tls = {"tls_certfile": str(certificate.certificate), "tls_keyfile": str(certificate.key)}
+    settings = {"keys": [KEY], "origins": [ORIGIN], "listen": f"127.0.0.1:{port}", **tls}
+    with Front(tmp_path_factory.mktemp("keyed") / "front", served.address, settings) as front:
+        front.secure = f"localhost:{port}"
+        yield front
 
 
 def test_without_keys_foreign_names_relayed_requests_and_foreign_pages_are_refused(served: Served) -> None:
@@ -45,7 +50,7 @@ def test_headers_that_are_no_urls_are_refused_in_the_services_shape(served: Serv
         assert answer.status_code in (400, 403, 422) and answer.json()["detail"], answer.text
 
 
-def test_with_keys_only_the_right_key_opens(keyed: Served) -> None:
+def test_with_keys_only_the_right_key_opens(keyed: Front) -> None:
     assert keyed.run(SMALL).json() == {"detail": "Authentication is required to access this application."}
     for wrong in ("Key no", f"Key {KEY}x", f"Basic {KEY}", "Key \u00e9".encode().decode("latin-1")):
         answer = keyed.http.post(
@@ -59,8 +64,8 @@ def test_with_keys_only_the_right_key_opens(keyed: Served) -> None:
     assert keyed.http.get(f"{keyed.address}/fal/openapi.json").status_code == 200
 
 
-def test_a_page_of_an_allowed_origin_may_send_the_clients_headers(keyed: Served) -> None:
-    url, verify = f"https://{keyed.secure}/fal/queue/{TURBO}", keyed.trust
+def test_a_page_of_an_allowed_origin_may_send_the_clients_headers(keyed: Front, served: Served) -> None:
+    url, verify = f"https://{keyed.secure}/fal/queue/{TURBO}", served.trust
     asked = "authorization,content-type,x-fal-queue-priority,x-fal-target-url"
     ask = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
     preflight = httpx.options(url, headers=ask, verify=verify)
@@ -78,7 +83,7 @@ def test_a_page_of_an_allowed_origin_may_send_the_clients_headers(keyed: Served)
     assert "Access-Control-Allow-Origin" not in other.headers
 
 
-def test_a_public_name_that_begins_with_queue_is_not_taken_for_the_python_clients(keyed: Served) -> None:
+def test_a_public_name_that_begins_with_queue_is_not_taken_for_the_python_clients(keyed: Front) -> None:
     answers = [
         keyed.run(SMALL, Authorization=f"Key {KEY}", Host=host).json()
         for host in ("queue.localhost", "queue.example.com")

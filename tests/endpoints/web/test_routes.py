@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from fast_animatediff.dev_server.server import free_port
-from fast_animatediff.tests.endpoints.served import APP, SMALL, TURBO, Served, new_id
+from fast_animatediff.tests.endpoints.served import APP, SMALL, TURBO, Endpoints, Front, Served, new_id
 
 pytestmark = pytest.mark.server
 REST_HOSTS = pytest.mark.parametrize("host", ["rest.fal.ai", "rest.alpha.fal.ai"])
 
 
-def proxied(served: Served, target: str, body: object, **headers: str) -> httpx.Response:
+def proxied(served: Endpoints, target: str, body: object, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return served.http.post(
         f"{served.address}/fal/proxy", json=body, headers={"x-fal-target-url": target} | named
@@ -107,26 +108,22 @@ def test_a_slash_at_the_end_changes_nothing_and_the_result_is_also_at_response(s
     assert other.json()["seed"] == SMALL["seed"]
 
 
-def test_a_request_is_refused_where_more_wait_than_it_allows(served: Served) -> None:
-    served.restart({"comfyui": [f"http://127.0.0.1:{free_port()}"]})  # nobody works: all wait
-    try:
+def test_a_request_is_refused_where_more_wait_than_it_allows(tmp_path: Path) -> None:
+    with Front(tmp_path / "front", f"http://127.0.0.1:{free_port()}") as front:  # nobody works: all wait
         known = new_id()
         for most, status in ((0, 200), (1, 200), (1, 429), (3, 200), (2, 429)):
-            assert served.submit(SMALL, f"?fal_max_queue_length={most}").status_code == status
+            assert front.submit(SMALL, f"?fal_max_queue_length={most}").status_code == status
         again = [
-            served.submit(SMALL, f"?fal_max_queue_length={most}", x_fal_request_id=known).status_code
+            front.submit(SMALL, f"?fal_max_queue_length={most}", x_fal_request_id=known).status_code
             for most in (3, 0)
         ]
         assert again == [200, 200]  # the same request is not a new one
         for wrong in ("", "-1", "many", "1.5", "9" * 5000):
-            answer = served.submit(SMALL, f"?fal_max_queue_length={wrong}")
-            assert (
-                answer.status_code == 422 and answer.json()["detail"][0]["loc"][1] == "fal_max_queue_length"
-            )
+            answer = front.submit(SMALL, f"?fal_max_queue_length={wrong}")
+            assert answer.status_code == 422
+            assert answer.json()["detail"][0]["loc"][1] == "fal_max_queue_length"
         target = f"https://queue.fal.run/{TURBO}?fal_max_queue_length=0"
-        assert proxied(served, target, SMALL).status_code == 429
-    finally:
-        served.restart()
+        assert proxied(front, target, SMALL).status_code == 429
 
 
 def test_the_answer_to_an_unknown_application_names_those_that_there_are(served: Served) -> None:
