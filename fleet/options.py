@@ -38,7 +38,7 @@ def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
     group.add_argument(
         "--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need"
     )
-    group.add_argument("--least", type=int, default=0, help="of auto; default: 0")
+    group.add_argument("--least", type=int, default=1, help="of auto; default: 1")
     group.add_argument("--most", type=int, help="of auto; default: as many as there is room for")
     group.add_argument(
         "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"

@@ -65,12 +65,16 @@ def test_a_file_that_has_both_names_already_keeps_only_the_new_one(tmp_path: Pat
 
 
 def test_workers_come_at_once_with_the_requests_and_go_when_there_was_less_to_do_for_a_while() -> None:
+    def wanted(demand: Demand, requests: int, now: float) -> int:
+        demand.note(requests, now)
+        return demand.wanted(room=8)
+
     demand = Demand(Size(1, None), seconds=60)
-    assert demand.wanted(0, 8, 0.0) == 1
-    assert demand.wanted(5, 8, 1.0) == 5
-    assert demand.wanted(50, 8, 2.0) == 8
-    assert demand.wanted(2, 8, 30.0) == 8
-    assert demand.wanted(2, 8, 63.0) == 2
-    assert demand.wanted(0, 8, 130.0) == 1
-    assert Demand(Size(0, 3)).wanted(50, 8, 0.0) == 3
-    assert Demand(Size(4, 4)).wanted(0, 0, 0.0) == 4
+    assert wanted(demand, 0, 0.0) == 1
+    assert wanted(demand, 5, 1.0) == 5
+    assert wanted(demand, 50, 2.0) == 8
+    assert wanted(demand, 2, 30.0) == 8
+    assert wanted(demand, 2, 63.0) == 2
+    assert wanted(demand, 0, 130.0) == 1
+    assert wanted(Demand(Size(0, 3)), 50, 0.0) == 3
+    assert wanted(Demand(Size(4, 4)), 0, 0.0) == 4
