@@ -25,7 +25,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from . import worker
 from .worker import Comfy, Worker
 
-FLEET = "fast-animatediff"  # the namespace in Ray of the workers' names
 LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0  # for a worker to report; one that is silent is not reported
@@ -206,7 +205,7 @@ def read_orders(orders: TextIO, latest: list[Order]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", required=True)
-    parser.add_argument("--fleet", default=FLEET)
+    parser.add_argument("--fleet", required=True, help="the namespace of the workers' names")
     parser.add_argument("--per-node", type=int)
     parser.add_argument(
         "--comfy", action="store_true", help="the first line of the input says how to run one"

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fast_animatediff.benchmarks.cluster.faults import (
@@ -23,6 +25,7 @@ from fast_animatediff.benchmarks.cluster.local_ray import LocalRay, read_bytes
 from fast_animatediff.benchmarks.cluster.sleeper import (
     TURBO,
     line,
+    run,
     write_workflows,
 )
 from fast_animatediff.benchmarks.cluster.up import Up, wait_until
@@ -80,6 +83,9 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     assert client.returncode == 0, client.stderr
     assert len(json.loads(client.stdout)) == 5
     assert all(worker["lane"]["done"] > 0 for worker in up.workers())
+    assert foreign_connections(ray) == set()
+    stranger = run("command", "status", "--ray", ray.address, env=up.env | {"RAY_AUTH_TOKEN": "0" * 64})
+    assert stranger.returncode == 1
     running = up.submit(20, num_inference_steps=12)
     wait_until(lambda: up.status(running) == "IN_PROGRESS", lambda: up.log)
     head, *rows = up.fleet("status").splitlines()
@@ -90,6 +96,17 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     ended = next(said for said in up.log.splitlines() if f"ended request_id={running}" in said)
     assert "outcome=completed" in ended and "attempt=1" in ended
     assert [pid for pid in ray.processes() if b"--base-directory" in read_bytes(pid, "cmdline")] == []
+
+
+def foreign_connections(ray: LocalRay) -> set[str]:
+    """Addresses of other machines that any process of the cluster, its workers or its front is connected to."""
+    own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    found = set()
+    for pid in ray.processes():
+        with suppress(psutil.Error):
+            found |= {each.raddr.ip for each in psutil.Process(pid).net_connections("inet") if each.raddr}
+    assert found  # those to this machine were seen
+    return {address for address in found if address.removeprefix("::ffff:") not in own}
 
 
 @pytest.mark.slow
