@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from . import worker
 from .worker import Comfy, Worker
 
+LOOPBACK = "127.0.0.1"
 LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0  # for a worker to report; one that is silent is not reported
@@ -45,13 +46,18 @@ class Order:
 
 
 class RayWorker:
-    """The actor around a Worker. Ray restarts it, with a new ComfyUI, for as long as it is not killed."""
+    """The actor around a Worker. Ray restarts it, with a new ComfyUI, for as long as it is not killed.
 
-    def __init__(self, comfy: Comfy) -> None:
-        self._worker = Worker(comfy, ray.util.get_node_ip_address())
+    front: the machine that gives it requests. On the same one, ComfyUI, which asks for no password, can be reached from
+    there only.
+    """
+
+    def __init__(self, comfy: Comfy, front: str) -> None:
+        own = ray.util.get_node_ip_address()
+        self._front, self._worker = front, Worker(comfy, LOOPBACK if own == front else own)
 
     def report(self) -> Report:
-        return self._worker.report()
+        return self._worker.report() | {"front": self._front}
 
     def tell(self, lane: dict[str, Any]) -> None:
         self._worker.tell(lane)
@@ -66,7 +72,6 @@ class Cluster:
     def __init__(self, comfy: Comfy | None, per_node: int | None) -> None:
         self._comfy, self._per_node = comfy, per_node
         self._pending: dict[str, Any] = {}  # by name, the answer that is waited for
-        self._last: dict[str, Report] = {}
 
     def room(self) -> int:
         """How many workers the cluster has a place for now."""
@@ -112,12 +117,16 @@ class Cluster:
             **options,
         )
         try:
-            actor.remote(self._comfy)
+            actor.remote(self._comfy, ray.util.get_node_ip_address())
         except ValueError:  # another fleet process was faster with this name
             pass
 
+    def _is_out_of_reach(self, report: Report) -> bool:
+        """Whether it was started for a front on another machine, when this process serves a front here."""
+        is_local = LOOPBACK in report["address"]
+        return is_local and self._comfy is not None and report["front"] != ray.util.get_node_ip_address()
+
     def end(self, name: str) -> None:
-        self._last.pop(name, None)
         self._pending.pop(name, None)
         if actor := find(name):
             ray.kill(actor, no_restart=True)
@@ -147,7 +156,10 @@ class Cluster:
             try:
                 told[name] = ray.get(ref)
             except RayError:
-                pass
+                continue
+            if self._is_out_of_reach(told[name]):
+                self.end(name)  # `keep` starts another
+                del told[name]
         return [
             {"name": name, "state": "pending", "address": None} | told.get(name, {}) for name in sorted(names)
         ]

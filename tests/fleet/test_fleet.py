@@ -32,7 +32,10 @@ from fast_animatediff.benchmarks.cluster.up import Up, wait_until
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.server import free_port
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray joins several nodes on Linux only")
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(sys.platform != "linux", reason="Ray joins several nodes on Linux only"),
+]
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     assert foreign_connections(ray) == set()
     stranger = run("command", "status", "--ray", ray.address, env=up.env | {"RAY_AUTH_TOKEN": "0" * 64})
     assert stranger.returncode == 1
-    running = up.submit(20, num_inference_steps=12)
+    running = up.submit(20, num_inference_steps=8)
     wait_until(lambda: up.status(running) == "IN_PROGRESS", lambda: up.log)
     head, *rows = up.fleet("status").splitlines()
     assert head.split() == ["worker", "node", "GPU", "state", "request", "done", "failed", "up"]

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fast_animatediff.benchmarks.cluster.sleeper import line
 from fast_animatediff.dev_server.host import ROOT
 from fast_animatediff.dev_server.server import ComfyServer
 
+pytestmark = pytest.mark.server
 TEMPLATE = ROOT / "fleet" / "openjd" / "render.yaml"
 
 

@@ -26,6 +26,7 @@ from fast_animatediff.benchmarks.cluster.sleeper import (
 from fast_animatediff.dev_server.clip import write_clip
 from fast_animatediff.dev_server.server import ComfyServer
 
+pytestmark = pytest.mark.server
 Render = Callable[..., subprocess.CompletedProcess[str]]
 
 
