@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -82,6 +83,7 @@ class Driver:
         """Makes the clips; those whose requests are under way come first."""
         self._waiting.extend(sorted(work, key=lambda each: each.clip.state != "waiting"))
         await self._cancel_others({each.clip.request for each in work})
+        progress.began = time.monotonic()
         try:
             while self._waiting or self._tasks:
                 self._start()
