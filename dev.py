@@ -24,13 +24,13 @@ from bootstrap.programs import (
     PYTHON,
     ROOT,
     VENV,
-    WINDOWS,
     SetupError,
     pip,
     probe,
     run,
     run_quietly,
 )
+from bootstrap.ray_environment import RAY_PACKAGES, RAY_PYTHON, make_ray_venv, run_ray
 
 # For the downloaded host a combination seen to run: the three have to match, and pip alone may pick three that do not.
 # A ComfyUI of your own gets the newest. A torch >= 2.7 that is in .venv already (for another CUDA, for ROCm) is kept.
@@ -49,13 +49,6 @@ FRONT = ["aiohttp>=3.12", "pydantic>=2,<3", "cryptography"]  # of the endpoints 
 CERTIFICATES = "trustme>=1.2,<2"  # the Python client speaks only https
 # The service's own client, and schemathesis, which makes requests up from the OpenAPI document.
 TEST_TOOLS += ["fal-client==1.0.3", CERTIFICATES, "schemathesis>=4,<5"]
-# Of `render` and `fleet`, where their ComfyUI is elsewhere.
-FRONT = ["aiohttp>=3.11.8", "pydantic>=2,<3", "pydantic-settings>=2,<3"]
-# In an environment of its own: ComfyUI never needs it. Every machine of a cluster has to have the same.
-RAY, OPENJD = "ray==2.60.*", "openjd-cli>=0.8,<0.9"
-FLEET_VENV = DEV / "fleet-venv"
-FLEET_SCRIPTS = FLEET_VENV / ("Scripts" if WINDOWS else "bin")
-FLEET_PYTHON = FLEET_SCRIPTS / ("python.exe" if WINDOWS else "python")
 CONVERTER = ["--no-deps", "comfy-cli==1.23.0"]
 
 VENV_ADVICE = (
@@ -133,8 +126,8 @@ def make_venv() -> str:
 def install(
     title: str, packages: list[str], python: str, reads: Path | None = None, into: Path | None = None
 ) -> None:
-    """One pip call for a group of packages; none if the same was asked for last time. `reads`: a requirements file.
-    `into`: the Python of another environment than .venv."""
+    """One pip call for a group of packages, none if the same was asked for last time. reads: a requirements file. into: the
+    Python of another environment than .venv."""
     stamp = VENV / "stamps" / title.replace(" ", "-")
     key = fingerprint(python, *packages, reads.read_text(encoding="utf-8") if reads else "")
     if stamp.is_file() and stamp.read_text() == key:
@@ -189,32 +182,19 @@ def render(arguments: list[str]) -> int:
 
 
 def fleet(arguments: list[str]) -> int:
-    """Ray's own command runs with the token that the workers are asked for; it makes one if there is none."""
     if arguments[:1] == ["ray"]:
         DEV.mkdir(exist_ok=True)
         make_venv()
-        env = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            **child_environment(),
-            **fleet_environment(),
-        }
-        ray = FLEET_SCRIPTS / ("ray.exe" if WINDOWS else "ray")
-        token = Path(env.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        if env["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in env and not token.exists():
-            run_quietly("token", [ray, "get-auth-token", "--generate"], env)
-            print(f"Made {token}: every machine of the cluster needs this file, and nobody else may have it")
-        return run([ray, *arguments[1:]], env)
+        return run_ray(arguments[1:], child_environment(**fleet_environment()))
     return run_module("fleet.command", arguments, {**render_environment(arguments), **fleet_environment()})
 
 
 def render_environment(arguments: list[str]) -> dict[str, str]:
-    """With a ComfyUI that the arguments name, the few packages that a front needs; else all that `setup` makes, and the
-    tiny models."""
+    """With a ComfyUI that the arguments name, the packages of a front; else all that `setup` makes, and tiny models."""
     own = {"FAD_OWN_COMFYUI": "1"} if os.environ.get("COMFYUI_PATH") else {}
     if "--comfyui" in arguments or {"status", "down", "--help"} & set(arguments):
         DEV.mkdir(exist_ok=True)
-        install("front", FRONT, make_venv())
+        install("endpoints", FRONT, make_venv())
         return child_environment(**own)
     env = setup() | own
     if not own and run_module("dev_server.set_up", [], env):
@@ -224,10 +204,9 @@ def render_environment(arguments: list[str]) -> dict[str, str]:
 
 def fleet_environment() -> dict[str, str]:
     """The environment that has Ray, made on first use; returns the variable that names its Python."""
-    if not FLEET_PYTHON.exists():
-        run_quietly("environment for Ray", [PYTHON, "-m", "venv", "--without-pip", FLEET_VENV])
-    install("Ray", [RAY, OPENJD], str(FLEET_PYTHON), into=FLEET_PYTHON)
-    return {"FAD_RAY_PYTHON": str(FLEET_PYTHON)}
+    make_ray_venv()
+    install("Ray", RAY_PACKAGES, str(RAY_PYTHON), into=RAY_PYTHON)
+    return {"FAD_RAY_PYTHON": str(RAY_PYTHON)}
 
 
 def test(arguments: list[str]) -> int:
@@ -291,7 +270,8 @@ def bench(arguments: list[str]) -> int:
             f"usage: python3 dev.py bench NAME [arguments], with NAME one of: {', '.join(names) or '(none yet)'}"
         )
         return 2
-    return run_script(f"benchmarks/{name}.py", rest, setup())
+    env = setup()
+    return run_script(f"benchmarks/{name}.py", rest, env | (fleet_environment() if name == "fleet" else {}))
 
 
 COMMANDS = {

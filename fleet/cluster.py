@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from . import worker
 from .worker import Comfy, Worker
 
-NAMESPACE = "fast-animatediff"
+LOOPBACK = "127.0.0.1"
 LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 2.0  # for a worker to report; one that is silent is not reported
@@ -46,13 +46,18 @@ class Order:
 
 
 class RayWorker:
-    """The actor around a Worker. Ray restarts it, with a new ComfyUI, for as long as it is not killed."""
+    """The actor around a Worker. Ray restarts it, with a new ComfyUI, for as long as it is not killed.
 
-    def __init__(self, comfy: Comfy) -> None:
-        self._worker = Worker(comfy, ray.util.get_node_ip_address())
+    front: the machine that gives it requests. On the same one, ComfyUI, which asks for no password, can be reached from
+    there only.
+    """
+
+    def __init__(self, comfy: Comfy, front: str) -> None:
+        own = ray.util.get_node_ip_address()
+        self._front, self._worker = front, Worker(comfy, LOOPBACK if own == front else own)
 
     def report(self) -> Report:
-        return self._worker.report()
+        return self._worker.report() | {"front": self._front}
 
     def tell(self, lane: dict[str, Any]) -> None:
         self._worker.tell(lane)
@@ -67,7 +72,6 @@ class Cluster:
     def __init__(self, comfy: Comfy | None, per_node: int | None) -> None:
         self._comfy, self._per_node = comfy, per_node
         self._pending: dict[str, Any] = {}  # by name, the answer that is waited for
-        self._last: dict[str, Report] = {}
 
     def room(self) -> int:
         """How many workers the cluster has a place for now."""
@@ -113,12 +117,16 @@ class Cluster:
             **options,
         )
         try:
-            actor.remote(self._comfy)
+            actor.remote(self._comfy, ray.util.get_node_ip_address())
         except ValueError:  # another fleet process was faster with this name
             pass
 
+    def _is_out_of_reach(self, report: Report) -> bool:
+        """Whether it was started for a front on another machine, when this process serves a front here."""
+        is_local = LOOPBACK in report["address"]
+        return is_local and self._comfy is not None and report["front"] != ray.util.get_node_ip_address()
+
     def end(self, name: str) -> None:
-        self._last.pop(name, None)
         self._pending.pop(name, None)
         if actor := find(name):
             ray.kill(actor, no_restart=True)
@@ -148,7 +156,10 @@ class Cluster:
             try:
                 told[name] = ray.get(ref)
             except RayError:
-                pass
+                continue
+            if self._is_out_of_reach(told[name]):
+                self.end(name)  # `keep` starts another
+                del told[name]
         return [
             {"name": name, "state": "pending", "address": None} | told.get(name, {}) for name in sorted(names)
         ]
@@ -166,13 +177,13 @@ def alive_nodes() -> dict[str, str]:
     return {node["NodeID"][:8]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def connect(address: str) -> None:
+def connect(address: str, fleet: str) -> None:
     """Errors: OSError, RuntimeError or ValueError."""
     host, _, port = address.rpartition(":")
     if port.isdecimal():  # Ray itself goes on trying for minutes
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     ray.cloudpickle.register_pickle_by_value(worker)  # the nodes have no checkout to import it from
-    ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    ray.init(address, namespace=fleet, log_to_driver=False, logging_level="error")
 
 
 def serve(cluster: Cluster, orders: TextIO, out: TextIO) -> None:
@@ -206,6 +217,7 @@ def read_orders(orders: TextIO, latest: list[Order]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", required=True)
+    parser.add_argument("--fleet", required=True, help="the namespace of the workers' names")
     parser.add_argument("--per-node", type=int)
     parser.add_argument(
         "--comfy", action="store_true", help="the first line of the input says how to run one"
@@ -218,7 +230,7 @@ def main() -> int:
     if options.comfy:
         comfy = Comfy(**json.loads(sys.stdin.readline()))
     try:
-        connect(options.ray)
+        connect(options.ray, options.fleet)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"Ray at {options.ray}: {error}", file=sys.stderr)
         return 1

@@ -24,13 +24,12 @@ from aiohttp import web
 from ..endpoints.protocol.schemas import ENDPOINTS
 from ..endpoints.serving import LANES, front
 from ..endpoints.settings import load
-from .options import WARM_ENDPOINT, BadOption, add_ray_options
+from .options import WARM_ENDPOINT, BadOption, add_cluster_options, add_ray_options
 from .progress import duration
 from .sources import first_ready, open_workers, ray_python
 from .workers import cluster_command, cluster_environment
 
 COLUMNS = ("worker", "node", "GPU", "state", "request", "done", "failed", "up")
-FIRST_SECONDS = 120.0  # for Ray to be reached
 SHOWN_ID = 8
 TOLD_SECONDS = 10.0  # since a front last said what a worker does: there is none any more
 
@@ -49,10 +48,10 @@ def arguments() -> argparse.ArgumentParser:
     up.add_argument("--port", type=int, default=8190)
     up.add_argument("--warm", action="append", choices=list(ENDPOINTS), help=f"default: {WARM_ENDPOINT}")
     status = commands.add_parser("status", help="show the workers")
-    status.add_argument("--ray", metavar="ADDRESS", required=True)
+    add_cluster_options(status, required=True)
     status.add_argument("--json", action="store_true")
     down = commands.add_parser("down", help="end the workers, each after its request")
-    down.add_argument("--ray", metavar="ADDRESS", required=True)
+    add_cluster_options(down, required=True)
     down.add_argument(
         "--worker", action="append", metavar="NAME", help="only this one; may be given several times"
     )
@@ -77,8 +76,6 @@ async def up(options: argparse.Namespace) -> int:
         return lanes.waiting + lanes.running if lanes else 0
 
     async with open_workers(options, settings, options.warm or [WARM_ENDPOINT], demand) as ray:
-        print(f"Connecting to Ray at {options.ray} ...", flush=True)
-        await asyncio.wait_for(ray.first_report.wait(), FIRST_SECONDS)
         app = front(settings, ray.ready())
         lanes = app[LANES]
         runner = web.AppRunner(app, access_log=None)
@@ -100,10 +97,10 @@ async def up(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[subprocess.Popen[str]]:
+def cluster(address: str, fleet: str) -> Iterator[subprocess.Popen[str]]:
     """A connection to the workers, without starting any."""
     process = subprocess.Popen(
-        cluster_command(ray_python(), address),
+        cluster_command(ray_python(), address, fleet),
         env=cluster_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -128,7 +125,7 @@ def read_reports(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 
 def status(options: argparse.Namespace) -> int:
-    with cluster(options.ray) as process:
+    with cluster(options.ray, options.fleet) as process:
         reports = read_reports(process)
     if options.json:
         print(json.dumps(reports))
@@ -169,7 +166,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 
 def down(options: argparse.Namespace) -> int:
-    with cluster(options.ray) as process:
+    with cluster(options.ray, options.fleet) as process:
         assert process.stdin is not None
         reports = read_reports(process)
         names = [report["name"] for report in reports]
@@ -202,8 +199,6 @@ def main() -> int:
         if options.command == "up":
             return asyncio.run(up(options))
         return {"status": status, "down": down}[options.command](options)
-    except asyncio.TimeoutError:
-        print(f"Ray at {options.ray} was not reached.", file=sys.stderr)
     except (BadOption, ValueError, OSError) as error:
         print(error, file=sys.stderr)
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -82,6 +83,7 @@ class Driver:
         """Makes the clips; those whose requests are under way come first."""
         self._waiting.extend(sorted(work, key=lambda each: each.clip.state != "waiting"))
         await self._cancel_others({each.clip.request for each in work})
+        progress.began = time.monotonic()
         try:
             while self._waiting or self._tasks:
                 self._start()
@@ -132,7 +134,8 @@ class Driver:
         """The ended request, or why there is none."""
         job = await keep_trying(lambda: self._queue.jobs.get(clip.request))
         if job is None:
-            lent = await self._retry(lambda: self._lend(item.video)) if item.video else None
+            video = item.video
+            lent = await self._retry(lambda: self._lend(video)) if video else None
             given = item.input | ({"video_url": ADDRESS + lent} if lent else {})
             new = NewJob(clip.request, item.endpoint, clip.digest, json.dumps(given), "queue", ADDRESS, False)
             try:

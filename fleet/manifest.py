@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,10 @@ def check(lines: Iterable[tuple[int, bytes]]) -> list[Item]:
     items: list[Item] = []
     problems: list[tuple[int, str]] = []
     owners: dict[str, int] = {}
-    taken: set[str] = set()
+    equal: Counter[str] = Counter()
     for number, line in lines:
         try:
-            item = read_item(line, taken)
+            item = read_item(line, equal)
         except ValueError as error:
             problems.append((number, str(error)))
             continue
@@ -61,7 +62,6 @@ def check(lines: Iterable[tuple[int, bytes]]) -> list[Item]:
         owner = owners.setdefault(item.name.casefold(), number)
         if owner != number:
             problems.append((number, f"name: {item.name!r} is taken by line {owner}"))
-        taken.add(item.name)
         items.append(item)
     if problems:
         raise BadManifest(problems)
@@ -70,8 +70,8 @@ def check(lines: Iterable[tuple[int, bytes]]) -> list[Item]:
     return items
 
 
-def read_item(line: bytes, taken: set[str]) -> Item:
-    """One line. taken: names that a line without one must not get. Errors: ValueError, each problem with its field."""
+def read_item(line: bytes, equal: Counter[str]) -> Item:
+    """One line. equal: as `own_name` takes it. Errors: ValueError, each problem with its field."""
     try:
         entry = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -87,10 +87,10 @@ def read_item(line: bytes, taken: set[str]) -> Item:
         raise ValueError(
             f"name: {name!r} is not a file name of letters, digits, spaces and .,()+=@-_ with at most 100 characters"
         )
-    return make_item(entry.get("endpoint"), entry.get("input"), name, None, taken)
+    return make_item(entry.get("endpoint"), entry.get("input"), name, None, equal)
 
 
-def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, taken: set[str]) -> Item:
+def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, equal: Counter[str]) -> Item:
     """Errors: ValueError, as `read_item`."""
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise ValueError(f"Application {endpoint!r} not found. There are: {', '.join(ENDPOINTS)}.")
@@ -105,22 +105,20 @@ def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, t
         ]
         raise ValueError("; ".join(said)) from None
     fields = request.model_dump(mode="json")
-    name = name or own_name(fields["prompt"], digest(endpoint, fields), taken)
+    name = name or own_name(fields["prompt"], digest(endpoint, fields), equal)
     if fields["seed"] is None:  # the same clip whenever it is rendered, and another one for another name
         drawn = hashlib.sha256(f"{name} {digest(endpoint, fields)}".encode()).digest()
         fields["seed"] = int.from_bytes(drawn[:SEED_BYTES], "big")
     return Item(name, endpoint, fields, video)
 
 
-def own_name(prompt: str, key: str, taken: set[str]) -> str:
-    """A name from what is asked for, so that it stays when lines are added before it."""
+def own_name(prompt: str, key: str, equal: Counter[str]) -> str:
+    """A name from what is asked for, so that it stays when lines are added before it. equal: counts those that ask for
+    the same."""
     words = re.sub(r"\W+", "-", prompt)[:SHOWN_WORDS].strip("-_").lower() or "clip"
-    name = first = f"{words}-{key[:8]}"
-    number = 1
-    while name in taken:
-        number += 1
-        name = f"{first}-{number}"
-    return name
+    name = f"{words}-{key[:8]}"
+    equal[name] += 1
+    return name if equal[name] == 1 else f"{name}-{equal[name]}"
 
 
 def folder_items(folder: Path, endpoint: str, given: dict[str, Any]) -> list[Item]:
@@ -133,7 +131,7 @@ def folder_items(folder: Path, endpoint: str, given: dict[str, Any]) -> list[Ite
     try:
         for file in files:
             name = file.stem if stems.count(file.stem.casefold()) == 1 else file.name.replace(".", "-")
-            items.append(make_item(endpoint, given, name, file, set()))
+            items.append(make_item(endpoint, given, name, file, Counter()))
     except ValueError as error:
         raise BadManifest([(0, str(error))]) from None
     return items

@@ -17,6 +17,7 @@ from .worker import WARM_VIDEO, Comfy
 from .workers import Size
 
 CHILD = Path(__file__).resolve().parents[1] / "bootstrap" / "comfy_child.py"
+FLEET = "fast-animatediff"
 WARM_ENDPOINT = f"{APP}/turbo/text-to-video"
 
 
@@ -24,15 +25,20 @@ class BadOption(ValueError):
     """An argument that can't be used, and why."""
 
 
-def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    group = parser.add_argument_group("workers")
-    group.add_argument(
+def add_cluster_options(parser: argparse._ActionsContainer, required: bool) -> None:
+    parser.add_argument(
         "--ray", metavar="ADDRESS", required=required, help="a Ray cluster, such as 10.0.0.1:6379"
     )
+    parser.add_argument("--fleet", metavar="NAME", default=FLEET, help="for more than one in a cluster")
+
+
+def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
+    group = parser.add_argument_group("workers")
+    add_cluster_options(group, required)
     group.add_argument(
         "--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need"
     )
-    group.add_argument("--least", type=int, default=0, help="of auto; default: 0")
+    group.add_argument("--least", type=int, default=1, help="of auto; default: 1")
     group.add_argument("--most", type=int, help="of auto; default: as many as there is room for")
     group.add_argument(
         "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"

@@ -155,10 +155,10 @@ def main() -> int:
     try:
         items = read_items(options)
         everything = asyncio.run(render(options, items, options.folder, display))
-        if everything and options.one:
-            [made] = options.folder.glob(f"{items[0].name}.*")
-            place(made, options.out)
-            shutil.rmtree(options.folder)
+        if options.one:
+            for made in options.folder.glob(f"{items[0].name}.*"):
+                place(made, options.out)
+            shutil.rmtree(options.folder)  # whoever asks again, after a failure, begins anew
         return 0 if everything else 1
     except BadManifest as error:
         for line, why in error.problems:

@@ -18,6 +18,7 @@ from .worker import Worker
 from .workers import RayWorkers
 
 LOOK_SECONDS = 0.2
+FIRST_SECONDS = 60.0  # for Ray to be reached
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,15 @@ async def open_workers(
 ) -> AsyncIterator[RayWorkers]:
     """The workers of the cluster that the options name, which are followed while the block runs. Errors: BadOption."""
     how = comfy(options, warm_prompts(endpoints, settings))
-    ray = RayWorkers(ray_python(), options.ray, how, worker_size(options), options.per_node, demand)
+    ray = RayWorkers(
+        ray_python(), options.ray, options.fleet, how, worker_size(options), options.per_node, demand
+    )
     task = asyncio.create_task(ray.run())
     try:
+        try:
+            await asyncio.wait_for(ray.first_report.wait(), FIRST_SECONDS)
+        except asyncio.TimeoutError:
+            raise BadOption(f"Ray at {options.ray} was not reached.") from None
         yield ray
     finally:
         task.cancel()

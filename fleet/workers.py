@@ -27,9 +27,9 @@ LINE_BYTES = 1 << 24
 Report = dict[str, Any]
 
 
-def cluster_command(python: Path, ray: str) -> list[str]:
+def cluster_command(python: Path, ray: str, fleet: str) -> list[str]:
     """The process of cluster.py. python: the one of the environment that has Ray."""
-    return [str(python), str(RUN), CLUSTER, "--ray", ray]
+    return [str(python), str(RUN), CLUSTER, "--ray", ray, "--fleet", fleet]
 
 
 def cluster_environment() -> dict[str, str]:
@@ -46,22 +46,25 @@ class Size:
 
 
 class Demand:
-    """Follows what is to be done: more at once, less only after a while."""
+    """Follows what is to be done: more workers at once, fewer only when there was less to do for a while."""
 
     def __init__(self, size: Size, seconds: float = IDLE_SECONDS) -> None:
         self._size, self._seconds = size, seconds
         self._seen: deque[tuple[float, int]] = deque()
 
-    def wanted(self, requests: int, room: int, now: float) -> int:
+    def note(self, requests: int, now: float) -> None:
         self._seen.append((now, requests))
         while self._seen[0][0] < now - self._seconds:
             self._seen.popleft()
+
+    def wanted(self, room: int) -> int:
+        """room: for how many workers the cluster has a place."""
         most = room if self._size.most is None else self._size.most
         return max(self._size.least, min(most, max(count for _, count in self._seen)))
 
 
 class RayWorkers:
-    """Follows one cluster while `run` runs. demand: how many requests there are to do.
+    """Follows one fleet of a cluster while `run` runs. demand: how many requests there are to do.
 
     python: the one of the environment that has Ray. reports: the latest, by name. taken_down is set once somebody
     has drained every worker (`fleet down`).
@@ -71,12 +74,13 @@ class RayWorkers:
         self,
         python: Path,
         ray: str,
+        fleet: str,
         comfy: Comfy,
         size: Size,
         per_node: int | None,
         demand: Callable[[], int],
     ) -> None:
-        self._command = [*cluster_command(python, ray), "--comfy"]
+        self._command = [*cluster_command(python, ray, fleet), "--comfy"]
         self._command += [] if per_node is None else ["--per-node", str(per_node)]
         self._comfy, self._requests = comfy, demand
         self._demand = Demand(size)
@@ -99,7 +103,10 @@ class RayWorkers:
         """Until it is cancelled. A lost cluster is waited for: what its workers had goes to whoever comes next."""
         try:
             while True:
-                await self._follow()
+                try:
+                    await self._follow()
+                except Exception:  # without it, no worker would come or go any more
+                    logging.exception("Fast AnimateDiff fleet: a report could not be followed")
                 logging.warning("Fast AnimateDiff fleet: no connection to Ray; trying again")
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
@@ -119,11 +126,12 @@ class RayWorkers:
         )
         assert self._process.stdout is not None
         self._send(asdict(self._comfy))
-        self._send({"wanted": self._demand.wanted(self._requests(), 0, time.monotonic())})
         async for line in self._process.stdout:
             told = json.loads(line)
             self.reports = {report["name"]: report for report in told["workers"]}
-            self.first_report.set()
+            if not self.first_report.is_set():
+                self._demand.note(len(self.reports), time.monotonic())  # warm ones are not ended at once
+                self.first_report.set()
             if self._lanes:
                 await self._reconcile(self._lanes)
             self._order(told["room"])
@@ -159,8 +167,8 @@ class RayWorkers:
             del self._leaving[name]
         if self._drained_by_others and not self.reports:
             self.taken_down.set()
-        wanted = self._demand.wanted(self._requests(), room, time.monotonic())
-        wanted = max(0, wanted - self._drained_by_others)
+        self._demand.note(self._requests(), time.monotonic())
+        wanted = max(0, self._demand.wanted(room) - self._drained_by_others)
         lanes = self._lanes
         states = {state.address: asdict(state) for state in lanes.states()} if lanes else {}
         staying = [name for name in self.reports if not self._is_leaving(name)]

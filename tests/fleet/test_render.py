@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from fast_animatediff.dev_server.clip import write_clip
-from fast_animatediff.dev_server.server import ComfyServer
-from fast_animatediff.tests.fleet.sleeper import (
+from fast_animatediff.benchmarks.cluster.sleeper import (
     TURBO,
     VIDEO,
     command,
@@ -25,7 +23,10 @@ from fast_animatediff.tests.fleet.sleeper import (
     run,
     write_manifest,
 )
+from fast_animatediff.dev_server.clip import write_clip
+from fast_animatediff.dev_server.server import ComfyServer
 
+pytestmark = pytest.mark.server
 Render = Callable[..., subprocess.CompletedProcess[str]]
 
 

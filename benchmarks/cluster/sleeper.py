@@ -11,32 +11,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_animatediff.dev_server.host import ROOT, host_folder
-from fast_animatediff.tests.comfy_server import install_pack
+from ...dev_server.host import ROOT, host_folder
 
-TURBO = "fal-ai/fast-animatediff/turbo/text-to-video"
-VIDEO = "fal-ai/fast-animatediff/turbo/video-to-video"
+APP = "fal-ai/fast-animatediff"
+TURBO = f"{APP}/turbo/text-to-video"
+VIDEO = f"{APP}/turbo/video-to-video"
 SECONDS = 300.0  # for anything, on a busy machine
 
 
 def make_sleeper(base: Path) -> Path:
     """A folder with the pack, the sleeping nodes and no models."""
     (base / "models" / "checkpoints").mkdir(parents=True)
-    install_pack(base / "custom_nodes")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "fast-animatediff").symlink_to(ROOT, target_is_directory=True)
     shutil.copytree(Path(__file__).with_name("extension"), base / "custom_nodes" / "fleet-sleep")
     return base
 
 
-def write_workflows(folder: Path, seconds: float) -> Path:
-    """Settings whose workflows of both turbo endpoints sleep."""
+def write_workflows(folder: Path, seconds: float, **more: str | float) -> Path:
+    """Settings whose workflows of both turbo endpoints sleep for so long in each step. more: other settings."""
     folder.mkdir(exist_ok=True)
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
     tables = ""
     for endpoint, name in ((TURBO, "text.json"), (VIDEO, "video.json")):
         (folder / name).write_text(json.dumps(workflow(seconds, takes_video=endpoint == VIDEO)))
         tables += f'"{endpoint}" = "{name}"\n'
-    (folder / "fast-animatediff-endpoints.toml").write_text(
-        f'allowed_hosts = ["127.0.0.1"]\n[workflows]\n{tables}'
-    )
+    (folder / "fast-animatediff-endpoints.toml").write_text(f"{lines}[workflows]\n{tables}")
     return folder
 
 
@@ -85,7 +85,7 @@ def command(module: str, *arguments: str | Path) -> list[str]:
 
 def environment(base: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     env = {"COMFYUI_PATH": str(host_folder()), "FAD_DEV_BASE": str(base)}
-    return {**os.environ, "OMP_NUM_THREADS": "1", **env, **(more or {})}
+    return {**os.environ, "OMP_NUM_THREADS": "1", **(more or {}), **env}
 
 
 def run(

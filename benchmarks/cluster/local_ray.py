@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from fast_animatediff.dev_server.server import free_port
+from ...dev_server.server import free_port
 
 SECONDS = 120.0  # for anything, on a busy machine
 LITTLE = (
@@ -26,10 +26,11 @@ LITTLE = (
 
 
 class LocalRay:
-    """A head, and more nodes. A context manager; bin: the folder of the environment that has Ray."""
+    """A head, and more nodes. A context manager; bin: the folder of the environment that has Ray. gpus: that each node
+    claims to have."""
 
-    def __init__(self, folder: Path, bin: Path) -> None:
-        self.folder, self.bin = folder, bin
+    def __init__(self, folder: Path, bin: Path, gpus: int = 0) -> None:
+        self.folder, self.bin, self.gpus = folder, bin, gpus
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -66,7 +67,7 @@ class LocalRay:
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / "ray.log").open("ab") as log:
             node = subprocess.Popen(
-                [self.bin / "ray", "start", "--block", *arguments, *LITTLE],
+                [self.bin / "ray", "start", "--block", *arguments, *LITTLE, "--num-gpus", str(self.gpus)],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
