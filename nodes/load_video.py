@@ -55,9 +55,8 @@ class LoadVideoFrames(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=input_videos(),
-                    upload=io.UploadType.video,
-                    tooltip="A video or animation in the input folder. The button offers mp4 and webm; drop mov, mkv and avi files "
-                    "on the node, and copy other kinds into the folder.",
+                    tooltip="A video or animation in the input folder. Upload one with the button, or drop it on the node.",
+                    extra_dict={"clip_extensions": [*EXTENSIONS, *IMAGE_EXTENSIONS]},  # for the page's upload
                 ),
                 *selection_inputs(),
             ],
@@ -83,14 +82,7 @@ class LoadVideoFrames(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
-        try:
-            path = contained_path(file)
-            status = os.stat(path)
-        except (ValueError, OSError):
-            return f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
-        if path.lower().endswith(IMAGE_EXTENSIONS) and not moves(path, status.st_mtime_ns, status.st_size):
-            return f"{display_name(file)} is a still picture. Choose a video or animation, or use Load Image."
-        return os.path.isfile(path) or f"{display_name(file)} is not a file. Choose or upload a video."
+        return refused(file) or True
 
 
 class SampleVideoFrames(io.ComfyNode):
@@ -134,6 +126,18 @@ class SampleVideoFrames(io.ComfyNode):
         )
         with video_source(video) as source:
             return decode(source, selection, size)
+
+
+def refused(file: str) -> str | None:
+    """Why a value of `file` can't be loaded, as far as its name and first bytes tell."""
+    try:
+        path = contained_path(file)
+        status = os.stat(path)
+    except (ValueError, OSError):
+        return f"{display_name(file)} is not in ComfyUI's input folder. Choose or upload a video."
+    if path.lower().endswith(IMAGE_EXTENSIONS) and not moves(path, status.st_mtime_ns, status.st_size):
+        return f"{display_name(file)} is a still picture. Choose a video or animation, or use Load Image."
+    return None if os.path.isfile(path) else f"{display_name(file)} is not a file. Choose or upload a video."
 
 
 def selection_inputs() -> list[io.Input]:
