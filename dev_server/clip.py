@@ -45,34 +45,34 @@ SUBJECT = {
 }
 
 
-def frames(fps: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """The clip's frames, (SIZE, SIZE, 3) bytes."""
+def frames(fps: int, seed: int = 0, size: int = SIZE) -> Iterator[np.ndarray]:
+    """The clip's frames, (size, size, 3) bytes."""
     said = {name: torch.tensor([tuple(values).index(word)]) for name, (values, word) in SUBJECT.items()}
     scenes = draw_scenes(seeded("clip", seed), Attributes(**said), SECONDS * SCENE_FPS)
     # Level with the picture's middle, whatever the seed.
     scenes = replace(scenes, y=torch.tensor([0.5]))
     times = torch.arange(SECONDS * fps)[None] * (SCENE_FPS / fps)
-    for picture in render(scenes, times, SIZE)[0]:
+    for picture in render(scenes, times, size)[0]:
         yield (picture.movedim(0, -1) * 255).round().byte().numpy()
 
 
-def write_clip(path: Path, seed: int = 0) -> Path:
+def write_clip(path: Path, seed: int = 0, size: int = SIZE) -> Path:
     """Writes the clip as mp4 (H.264, yuv420p) or gif, by the extension of the name. Errors: ValueError for other extensions."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path.name}: a clip can be written as {' or '.join(SUFFIXES)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":
-        write_mp4(path, frames(MP4_FPS, seed))
+        write_mp4(path, frames(MP4_FPS, seed, size), size)
     else:
-        first, *rest = (Image.fromarray(frame) for frame in frames(GIF_FPS, seed))
+        first, *rest = (Image.fromarray(frame) for frame in frames(GIF_FPS, seed, size))
         first.save(path, save_all=True, append_images=rest, duration=1000 // GIF_FPS, loop=0)
     return path
 
 
-def write_mp4(path: Path, pictures: Iterator[np.ndarray]) -> None:
+def write_mp4(path: Path, pictures: Iterator[np.ndarray], size: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=MP4_FPS, options={"crf": "12", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
@@ -82,9 +82,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="the file to write, .mp4 or .gif")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels to a side; nodes/web/clips has 512")
     options = parser.parse_args(arguments)
     try:
-        print(write_clip(options.out, options.seed))
+        print(write_clip(options.out, options.seed, options.size))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import folder_paths
 
@@ -11,9 +12,12 @@ MOTION_LORAS = "animatediff_motion_lora"
 
 
 def register_model_folders() -> None:
-    """Adds both folders after any configured paths, and lists only weights files in them."""
+    """Adds both folders after any configured paths, makes them, and lists only weights files in them."""
     for key in (MOTION_MODULES, MOTION_LORAS):
-        folder_paths.add_model_folder_path(key, os.path.join(folder_paths.models_dir, key))
+        folder = os.path.join(folder_paths.models_dir, key)
+        with suppress(OSError):  # where models are kept on a disk that can't be written
+            os.makedirs(folder, exist_ok=True)
+        folder_paths.add_model_folder_path(key, folder)
         paths, extensions = folder_paths.folder_names_and_paths[key]
         # A key new to the host has no extensions, which means every file. Its sets are shared: replace, don't update.
         if not extensions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -12,7 +13,6 @@ import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
-import latent_preview
 from comfy.model_patcher import ModelPatcher
 
 from .adapter import motion_config
@@ -129,9 +129,16 @@ def _with_timesteps(sampling: object, what: str) -> ModelSamplingDiscrete:
 
 
 def sample(
-    model: ModelPatcher, positive: list, negative: list, latent: dict, settings: SamplerSettings
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: dict,
+    settings: SamplerSettings,
+    callback: Callable[[int, Tensor, Tensor, int], None] | None = None,
 ) -> dict:
     """Samples the frames of `latent` as one clip. If no step runs, the latent is returned unchanged.
+
+    callback: called after each step with its number, the denoised frames, the noisy ones and the number of steps.
 
     Errors: ValueError if the latent has no frames or is a video model's, or if it or the result holds NaN.
     """
@@ -164,7 +171,7 @@ def sample(
         comfy.samplers.sampler_object(sampler_name),
         sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
+        callback=callback,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=settings.seed,
     )

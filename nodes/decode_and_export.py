@@ -19,7 +19,7 @@ from .export_video import (
     check_prefix,
     export_inputs,
     free_place,
-    preview,
+    result,
     workflow_tags,
 )
 from .host_progress import host_progress
@@ -105,7 +105,7 @@ class DecodeAndExport(io.ComfyNode):
             images = collected(shape, chunks, half_of(progress, 0))
             path = write(images, progress=half_of(progress, 1))
             video = as_video(path, images, settings)
-        return io.NodeOutput(video, ui=preview(path, subfolder))
+        return io.NodeOutput(video, ui=result(path, subfolder))
 
 
 def pictured(samples: Mapping[str, Any]) -> Tensor:

@@ -75,7 +75,7 @@ class ExportVideo(io.ComfyNode):
         path = export_video(
             images, folder, name, counter, settings, audio=audio, tags=tags, progress=host_progress()
         )
-        return io.NodeOutput(as_video(path, images, settings), ui=preview(path, subfolder))
+        return io.NodeOutput(as_video(path, images, settings), ui=result(path, subfolder))
 
 
 def check_prefix(filename_prefix: str) -> None:
@@ -121,10 +121,9 @@ def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
     )
 
 
-def preview(path: Path, subfolder: str) -> ui.PreviewVideo:
-    """What the node shows. The page plays a GIF as a picture only when a PNG is in the list."""
-    names = [path.name, path.with_suffix(".png").name] if path.suffix == ".gif" else [path.name]
-    return ui.PreviewVideo([ui.SavedResult(name, subfolder, io.FolderType.output) for name in names])
+def result(path: Path, subfolder: str) -> dict[str, list[ui.SavedResult]]:
+    """What the node's own extension of the page shows. The host's `images` would go on showing a video after a GIF."""
+    return {"video": [ui.SavedResult(path.name, subfolder, io.FolderType.output)]}
 
 
 def export_inputs() -> list[io.Input]:

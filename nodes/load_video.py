@@ -11,6 +11,7 @@ import comfy.model_management
 from comfy_api.v0_0_2 import Input, InputImpl, io
 
 from ..video import (
+    EXTENSIONS,
     FIT,
     SIZES,
     Clip,
@@ -24,7 +25,14 @@ from ..video import (
     open_source,
 )
 from .host_progress import host_progress
-from .input_clips import check_clip, clip_fingerprint, free_memory, input_clips, open_clip
+from .input_clips import (
+    IMAGE_EXTENSIONS,
+    check_clip,
+    clip_fingerprint,
+    free_memory,
+    input_clips,
+    open_clip,
+)
 
 CATEGORY = "Fast AnimateDiff/video"
 MAX_SECONDS = 100_000.0
@@ -124,9 +132,9 @@ def file_input() -> io.Input:
     return io.Combo.Input(
         "file",
         options=input_clips(),
-        upload=io.UploadType.video,
-        tooltip="A video, an animation or a folder of numbered pictures in the input folder. The button offers mp4 and webm; "
-        "drop mov, mkv and avi files on the node, and copy other kinds and folders into the input folder.",
+        tooltip="A video, an animation or a folder of numbered pictures in the input folder. Upload a file with the button, or "
+        "drop it on the node.",
+        extra_dict={"clip_extensions": [*EXTENSIONS, *IMAGE_EXTENSIONS]},  # for the page's upload
     )
 
 

@@ -10,6 +10,7 @@ from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
 from ..motion_modules.sampler_settings import SamplerSettings
 from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
+from .moving_preview import moving_preview
 
 CATEGORY = "Fast AnimateDiff/sampling"
 
@@ -190,7 +191,7 @@ class Sampler(io.ComfyNode):
         cfg_until: float,
     ) -> io.NodeOutput:
         settings = SamplerSettings(seed, steps, cfg, strength, mode, sampler_name, scheduler, cfg_until)
-        return io.NodeOutput(sample(model, positive, negative, latent_image, settings))
+        return io.NodeOutput(sample(model, positive, negative, latent_image, settings, moving_preview(model)))
 
 
 NODES: list[type[io.ComfyNode]] = [EmptyVideoLatent, Sampler]

@@ -13,6 +13,7 @@ from fast_animatediff.dev_server.clip import write_clip
 from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.dev_server.set_up import clips
+from fast_animatediff.tests.untrained import write_untrained
 from fast_animatediff.tiny.make import make_models
 
 PACK_NAME = "fast-animatediff"
@@ -29,6 +30,7 @@ def install_pack(custom_nodes: Path) -> None:
 def make_base(base: Path) -> Path:
     """A base directory with the tiny models, the demo's input clips and the pack."""
     make_models(base / "models")
+    write_untrained(base / "models")
     for path in clips(base):
         write_clip(path)
     install_pack(base / "custom_nodes")

@@ -289,12 +289,13 @@ def test_a_folder_that_is_no_comfyui_is_refused(tmp_path: Path) -> None:
 
 def test_the_list_names_flat_files_with_hub_addresses() -> None:
     wanted = download.read_list(download.LIST, Path("models"))
-    assert len({weights.name for weights in wanted}) == len(wanted) == 12
+    assert len({weights.name for weights in wanted}) == len(wanted) == 14
     for weights in wanted:
         repo, path = weights.repo_and_path
         assert path.split("/")[-1] == weights.name == weights.target.name
         assert weights.url == f"https://huggingface.co/{repo}/resolve/main/{path}"
-        assert weights.folder in ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras")
+        folders = ("checkpoints", "animatediff_models", "animatediff_motion_lora", "loras", "controlnet")
+        assert weights.folder in (*folders, "frame_interpolation")
         assert weights.sha256 is None or re.fullmatch("[0-9a-f]{64}", weights.sha256)
         assert weights.licence and weights.credit
 

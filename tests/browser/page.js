@@ -67,13 +67,13 @@ function errorDialogs(page) {
 // Drops a file as the desktop does: with the browser's own drag events, not with an event made by a script.
 async function dropper(browser, page) {
   const session = await browser.newCDPSession(page)
-  return async (file) => {
+  return async (file, place = FREE_PLACE) => {
     // A dialog that closes still covers the page for a moment, and would swallow the file.
     const free = ({ x, y }) => document.elementFromPoint(x, y)?.tagName === 'CANVAS'
-    await page.waitForFunction(free, FREE_PLACE)
+    if (place === FREE_PLACE) await page.waitForFunction(free, FREE_PLACE)
     const data = { items: [], files: [file], dragOperationsMask: 1 }
     for (const type of ['dragEnter', 'dragOver', 'drop']) {
-      await session.send('Input.dispatchDragEvent', { type, ...FREE_PLACE, data })
+      await session.send('Input.dispatchDragEvent', { type, ...place, data })
     }
   }
 }
@@ -107,4 +107,78 @@ function waitForNode(page, title) {
   return page.waitForFunction(there, title)
 }
 
-module.exports = { PACK, closeTemplates, main, saved, titlePlace, waitForNode }
+// Switches between canvas nodes and Nodes 2.0.
+async function useNodes(page, kind) {
+  const on = kind === 'Nodes 2.0'
+  await page.evaluate((value) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', value), on)
+}
+
+// Makes a graph of [type, widget values, {input: [node, slot]}], from left to right, in a tab of its own.
+async function build(page, nodes) {
+  await page.evaluate(() => window.app.extensionManager.command.execute('Comfy.NewBlankWorkflow'))
+  await page.waitForFunction(() => !window.app.graph.nodes.length)
+  await page.evaluate((described) => {
+    const { app, LiteGraph } = window
+    const made = []
+    described.forEach(([type, values, links], column) => {
+      const node = LiteGraph.createNode(type)
+      app.graph.add(node)
+      node.pos = [140 + column * 330, 200]
+      for (const [name, value] of Object.entries(values)) node.widgets.find((w) => w.name === name).value = value
+      for (const [name, [from, slot]] of Object.entries(links ?? {})) {
+        made[from].connect(slot, node, node.inputs.findIndex((input) => input.name === name))
+      }
+      made.push(node)
+    })
+    app.canvas.ds.scale = 1
+    app.canvas.ds.offset = [0, 0]
+  }, nodes)
+  await page.waitForTimeout(500)
+}
+
+// Runs the graph with the page's button; returns the outputs by node once the run has ended.
+async function queue(page) {
+  const ended = page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const outputs = {}
+        const { api } = window.app
+        const keep = ({ detail }) => (outputs[detail.node] = detail.output)
+        api.addEventListener('executed', keep)
+        api.addEventListener('execution_error', ({ detail }) => reject(new Error(detail.exception_message)), { once: true })
+        const done = () => (api.removeEventListener('executed', keep), resolve(outputs))
+        api.addEventListener('execution_success', done, { once: true })
+      })
+  )
+  await page.getByTestId('queue-button').click()
+  return ended
+}
+
+// The pictures and videos of the server's files that can be seen on nodes, with the colour near their corner.
+function media(page) {
+  return page.evaluate(() => {
+    const onNodes = document.querySelectorAll(':is(.dom-widget, [data-node-id]) :is(img, video)')
+    const drawn = window.app.graph.nodes.flatMap((node) => node.imgs ?? [])
+    const seen = [...drawn, ...onNodes].filter(
+      (element) => /\/(view|preview)\?/.test(element.src) && (drawn.includes(element) || element.checkVisibility())
+    )
+    return seen.map((element) => {
+      const canvas = new OffscreenCanvas(1, 1).getContext('2d')
+      const [width, height] = [element.videoWidth || element.naturalWidth, element.videoHeight || element.naturalHeight]
+      canvas.drawImage(element, width / 8, height / 8, 1, 1, 0, 0, 1, 1)
+      const { muted, loop, paused } = element
+      const address = new URL(element.src)
+      return {
+        tag: element.localName,
+        route: address.pathname,
+        file: address.searchParams.get('filename') ?? address.searchParams.get('file'),
+        colour: [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3),
+        ...(element.localName === 'video' ? { muted, loop, paused } : {})
+      }
+    })
+  })
+}
+
+const KINDS = ['canvas', 'Nodes 2.0']
+
+module.exports = { KINDS, PACK, build, closeTemplates, main, media, queue, saved, titlePlace, useNodes, waitForNode }

@@ -1,4 +1,4 @@
-// Opens "Video to Video" from the template browser, makes it small, runs it, waits for the video on the node.
+// Opens "AnimateDiff SD1.5 Video to Video" from the template browser, makes it small, runs it, waits for the video on the node.
 'use strict'
 const { PACK, main, saved, waitForNode } = require('./page')
 
@@ -7,7 +7,7 @@ main(async (page, { shot }) => {
   await content.waitFor({ timeout: 4000 }).catch(() => {})
   if (!(await content.isVisible())) await page.getByRole('button', { name: 'Templates' }).first().click()
   await page.getByRole('button', { name: PACK, exact: true }).or(page.getByText(PACK, { exact: true })).first().click()
-  const card = page.getByTestId('template-workflow-Video to Video')
+  const card = page.getByTestId('template-workflow-AnimateDiff SD1.5 Video to Video')
   await card.waitFor()
   const picture = await card.locator('img').first().evaluate(async (image) => {
     await image.decode()
@@ -46,6 +46,6 @@ main(async (page, { shot }) => {
 // The video element on a node, once it can be played.
 function playableVideo(title) {
   const node = window.app.graph.nodes.find((candidate) => candidate.title === title)
-  const element = node.videoContainer?.querySelector('video')
+  const element = node.widgets.find((widget) => widget.name === 'result').element.querySelector('video')
   return element?.duration > 0 && element
 }

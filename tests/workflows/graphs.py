@@ -16,12 +16,18 @@ API_NAMES = {
     "Turbo Video to Video": "turbo-video-to-video",
     "Turbo Text to Video": "turbo-text-to-video",
     "Text to Video with Prompt Travel": "text-to-video-with-prompt-travel",
+    "Text to Video in Two Passes": "text-to-video-in-two-passes",
+    "Text to Video in Slow Motion": "text-to-video-in-slow-motion",
+    "Text to Video GIF Loop": "text-to-video-gif-loop",
+    "Video to Video with ControlNet": "video-to-video-with-controlnet",
+    "Video to Video by Unsampling": "video-to-video-by-unsampling",
 }
+PREFIX = "AnimateDiff SD1.5 "  # of the files: the host's search for templates knows nothing but their names
 TITLE_HEIGHT = 30.0  # LiteGraph draws a node's title above its position
 
 
 def ui_file(name: str) -> Path:
-    return FOLDER / f"{name}.json"
+    return FOLDER / f"{PREFIX}{name}.json"
 
 
 def api_file(name: str) -> Path:

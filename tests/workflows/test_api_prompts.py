@@ -17,7 +17,6 @@ from fast_animatediff.tests.workflows.graphs import API_NAMES, api_file, read, u
 pytestmark = pytest.mark.server
 names = pytest.mark.parametrize("name", API_NAMES)
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-UPLOADS = ("image_upload", "video_upload", "audio_upload")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def widgets_of(info: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         if options.get("control_after_generate"):
             choices = ["fixed", "increment", "decrement", "randomize"]
             found.append(("control_after_generate", "COMBO", {"options": choices}))
-    return found + [("upload", "STRING", {}) for _, _, options in found if any(map(options.get, UPLOADS))]
+    return found
 
 
 def names_in_order(order: dict[str, list[str]]) -> list[str]:

@@ -13,13 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ...dev_server.client import Client
 from ...dev_server.clip import MP4_FPS, SIZE
-from ...dev_server.demo import SEED, TEXT_PROMPT, WORKFLOWS, nodes, text_to_video, video_to_video
+from ...dev_server.demo import (
+    SEED,
+    TEXT_PROMPT,
+    VIDEO_PROMPT,
+    WORKFLOWS,
+    nodes,
+    text_to_video,
+    video_to_video,
+)
 from ...dev_server.host import ROOT, base_folder, host_folder
 from ...dev_server.server import ComfyServer
 from ...dev_server.set_up import clips, set_up
@@ -30,10 +37,19 @@ from .score_card import Request
 from .workflow_maker import FPS, WorkflowMaker, read_clip
 
 PICTURES = ROOT / "nodes" / "web" / "docs"
-THUMBNAILS = ROOT / "workflows"
+TEMPLATE = str(ROOT / "workflows" / "AnimateDiff SD1.5 {}.jpg")  # the only ending that the page looks for
 SIDE, LABEL, GAP = 128, 20, 6  # pixels of a clip, of the line below it, and between two
 PAPER, INK = (24, 24, 27), (228, 228, 231)
-THUMBNAIL = (800, 450)
+THUMBNAIL = 320
+TEXT_TEMPLATES = {
+    "Text to Video in Two Passes": "text-to-video-in-two-passes",
+    "Text to Video GIF Loop": "text-to-video-gif-loop",
+}
+VIDEO_TEMPLATES = {
+    "Turbo Video to Video": "turbo-video-to-video",
+    "Video to Video with ControlNet": "video-to-video-with-controlnet",
+    "Video to Video by Unsampling": "video-to-video-by-unsampling",
+}
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 MOTION_STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -58,6 +74,22 @@ class Gallery:
         prompt = video_to_video(self.file)
         for sampler in nodes(prompt, "FAD_Sampler"):
             sampler["strength"] = strength
+        return self.make.run(prompt)
+
+    def template(self, workflow: str, text: str) -> Tensor:
+        """The clip of a template at the size that the models know."""
+        prompt = json.loads((WORKFLOWS / f"{workflow}.json").read_text(encoding="utf-8"))
+        for node in prompt.values():
+            if node["_meta"]["title"] == "Prompt":
+                node["inputs"]["text"] = text
+        for loader in nodes(prompt, "FAD_LoadVideoFrames"):
+            loader |= {"file": self.file.name, "size": "source"}
+        for latent in nodes(prompt, "FAD_EmptyVideoLatent"):
+            latent |= {"video_size": "custom", "width": SIZE, "height": SIZE}
+        for sampler in nodes(prompt, "FAD_Sampler"):
+            sampler["seed"] = SEED
+        for export in nodes(prompt, "FAD_ExportVideo"):
+            export["format"] = "mp4"
         return self.make.run(prompt)
 
     def prompt_travel(self) -> Tensor:
@@ -114,48 +146,52 @@ def enlarged(frame: Tensor, side: int) -> Image.Image:
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def save_webp(name: str, frames: list[Image.Image]) -> Path:
-    path = PICTURES / f"{name}.webp"
+def save_webp(path: Path, frames: list[Image.Image]) -> Path:
     first, *rest = frames
-    first.save(path, save_all=True, append_images=rest, duration=1000 // FPS, loop=0, quality=70, method=6)
+    options = {"append_images": rest, "duration": 1000 // FPS, "loop": 0, "quality": 70, "method": 6}
+    first.save(path, "WEBP", save_all=True, **options)
     return path
 
 
-def save_thumbnail(template: str, rows: list[Tensor]) -> Path:
-    """Frames of each clip side by side, one row per clip; a single clip fills two rows."""
-    shown = rows if len(rows) > 1 else [rows[0][: len(rows[0]) // 2], rows[0][len(rows[0]) // 2 :]]
-    side = (THUMBNAIL[1] - 3 * GAP) // 2
-    columns = THUMBNAIL[0] // (side + GAP)
-    picture = Image.new("RGB", THUMBNAIL, PAPER)
-    left = (THUMBNAIL[0] - columns * (side + GAP) + GAP) // 2
-    for row, clip in enumerate(shown):
-        for column, number in enumerate(torch.linspace(0, len(clip) - 1, columns).round().int().tolist()):
-            place = (left + column * (side + GAP), GAP + row * (side + GAP))
-            picture.paste(enlarged(clip[number], side), place)
-    path = THUMBNAILS / f"{template}.jpg"
-    picture.save(path, quality=85)
-    return path
+def save_thumbnail(template: str, clip: Tensor, source: Tensor | None = None) -> Path:
+    """A clip in a square that moves, with what it was made of in a corner: WebP in a file that is named as a JPEG."""
+    frames = [enlarged(frame, THUMBNAIL) for frame in clip]
+    if source is not None:
+        inset = THUMBNAIL * 3 // 8
+        for picture, frame in zip(frames, source, strict=False):
+            picture.paste(PAPER, (GAP, THUMBNAIL - inset - 2 * GAP, inset + 2 * GAP, THUMBNAIL - GAP))
+            picture.paste(
+                enlarged(frame, inset - GAP), (GAP + GAP // 2 + 1, THUMBNAIL - inset - GAP - GAP // 2 + 1)
+            )
+    return save_webp(Path(TEMPLATE.format(template)), frames)
 
 
 def make_gallery(gallery: Gallery) -> Iterator[Path]:
     """Writes every picture; yields its path when it is there."""
     made = {strength: gallery.re_animated(strength) for strength in STRENGTHS}
     panels = [Panel("the video", gallery.video)]
-    yield save_webp("video_to_video", animation([*panels, Panel("re-animated", made[0.7])], 2))
+    yield save_webp(
+        PICTURES / "video_to_video.webp", animation([*panels, Panel("re-animated", made[0.7])], 2)
+    )
     panels += [Panel(f"strength {strength:g}", clip) for strength, clip in made.items()]
-    yield save_webp("strength", animation(panels, len(panels)))
+    yield save_webp(PICTURES / "strength.webp", animation(panels, len(panels)))
     turbo = gallery.make.run(text_to_video())
-    yield save_webp("turbo", animation([Panel("8 steps", turbo)], 1))
+    yield save_webp(PICTURES / "turbo.webp", animation([Panel("8 steps", turbo)], 1))
     camera = gallery.camera()
-    yield save_webp("motion_loras", animation(camera, 4))
+    yield save_webp(PICTURES / "motion_loras.webp", animation(camera, 4))
     strengths = gallery.motion_strengths()
-    yield save_webp("motion_strength", animation(strengths, len(strengths)))
-    yield save_thumbnail("Video to Video", [gallery.video, made[0.7]])
-    yield save_thumbnail("Turbo Text to Video", [turbo])
-    yield save_thumbnail("Text to Video", [strengths[-1].clip])
-    yield save_thumbnail("Text to Video with Prompt Travel", [gallery.prompt_travel()])
-    turbo_video = gallery.make.run(video_to_video(gallery.file, "turbo-video-to-video"))
-    yield save_thumbnail("Turbo Video to Video", [gallery.video, turbo_video])
+    yield save_webp(PICTURES / "motion_strength.webp", animation(strengths, len(strengths)))
+    yield save_thumbnail("Video to Video", made[0.7], gallery.video)
+    yield save_thumbnail("Turbo Text to Video", turbo)
+    yield save_thumbnail(
+        "Text to Video in Slow Motion", turbo
+    )  # there is no tiny model that makes frames between
+    yield save_thumbnail("Text to Video", strengths[-1].clip)
+    yield save_thumbnail("Text to Video with Prompt Travel", gallery.prompt_travel())
+    for template, workflow in TEXT_TEMPLATES.items():
+        yield save_thumbnail(template, gallery.template(workflow, TEXT_PROMPT))
+    for template, workflow in VIDEO_TEMPLATES.items():
+        yield save_thumbnail(template, gallery.template(workflow, VIDEO_PROMPT), gallery.video)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -251,7 +251,7 @@ def test_what_is_no_api_prompt_is_refused(content: Any) -> None:
 
 
 def test_a_file_of_the_page_is_refused_with_the_menu_to_use() -> None:
-    page_file = FOLDER.parent / "Video to Video.json"
+    page_file = FOLDER.parent / "AnimateDiff SD1.5 Video to Video.json"
     with pytest.raises(ValueError, match=r"Export \(API\)"):
         check(ENDPOINTS[V2V], json.loads(page_file.read_text(encoding="utf-8")))
 

@@ -1,0 +1,38 @@
+// What the last run wrote, on the nodes that write videos.
+import { api } from '../../scripts/api.js'
+import { app } from '../../scripts/app.js'
+import { ClipView } from './clip_view.js'
+
+const KINDS = ['FAD_ExportVideo', 'FAD_DecodeAndExport']
+const views = new WeakMap()
+
+app.registerExtension({
+  name: 'FastAnimateDiff.Results',
+
+  nodeCreated(node) {
+    if (!KINDS.includes(node.comfyClass)) return
+    const view = new ClipView(node, 'result')
+    const before = node.onExecuted
+    node.onExecuted = function (output) {
+      before?.call(this, output)
+      show(view, output)
+    }
+    views.set(node, view)
+  },
+
+  // A workflow comes back with what its nodes have shown, once the host has put that in place.
+  afterConfigureGraph() {
+    requestAnimationFrame(() => {
+      for (const graph of [app.rootGraph, ...app.rootGraph.subgraphs.values()]) {
+        for (const node of graph.nodes) {
+          const key = graph === app.rootGraph ? node.id : `${graph.id}:${node.id}`
+          if (views.has(node)) show(views.get(node), app.nodeOutputs[key])
+        }
+      }
+    })
+  }
+})
+
+function show(view, output) {
+  view.show((output?.video ?? []).map((file) => api.apiURL(`/view?${new URLSearchParams(file)}`)))
+}

@@ -1,0 +1,73 @@
+// Chooses files on both kinds of nodes: by the list, by drops on title and picture, by the button; returns what is shown.
+'use strict'
+const path = require('path')
+const { KINDS, build, closeTemplates, main, media, titlePlace, useNodes } = require('./page')
+
+main(async (page, { shot, drop }, type, listed, dropped) => {
+  await closeTemplates(page)
+  const states = []
+  for (const kind of KINDS) {
+    await useNodes(page, kind)
+    await build(page, [[type, {}]])
+    const [title] = await page.evaluate(() => window.app.graph.nodes.map((node) => node.title))
+    const note = async (way, name) => {
+      await page.waitForFunction(settled, name)
+      await page.waitForTimeout(200)
+      states.push({ kind, way, ...(await page.evaluate(node)), shown: await media(page) })
+    }
+    for (const name of JSON.parse(listed)) {
+      await page.evaluate(choose, name)
+      await note('list', name)
+    }
+    await shot(`${kind}, chosen`)
+    for (const file of JSON.parse(dropped)[kind]) {
+      for (const onPicture of [false, true]) {
+        const picture = await page.locator('img[src*="/view?"], video').first().boundingBox()
+        const { x, y, width, height } = picture ?? {}
+        const [left, top] = await titlePlace(page, title)
+        await drop(file, onPicture ? { x: x + width / 2, y: y + height / 2 } : { x: left, y: top })
+        await note(onPicture ? 'drop on the picture' : 'drop on the title', path.basename(file))
+        await page.evaluate(choose, JSON.parse(listed)[0])
+        await page.waitForFunction(settled, JSON.parse(listed)[0])
+      }
+    }
+    const choosing = page.waitForEvent('filechooser')
+    if (kind === 'canvas') await page.mouse.click(...(await page.evaluate(buttonPlace)))
+    else await page.getByRole('button', { name: 'choose file to upload' }).click()
+    const chooser = await choosing
+    await chooser.setFiles(JSON.parse(dropped)[kind][0])
+    await note('button', path.basename(JSON.parse(dropped)[kind][0]))
+    states.at(-1).accept = await chooser.element().getAttribute('accept')
+    await shot(`${kind}, uploaded`)
+  }
+  return { states, pages: page.context().pages().length }
+})
+
+// The node has the file, and shows a picture of it or says why not.
+function settled(name) {
+  const [{ widgets }] = window.app.graph.nodes
+  const { element } = widgets.find((widget) => widget.name === 'clip')
+  const picture = element.querySelector('img, video')
+  const file = widgets.find((widget) => widget.name === 'file').value
+  const isOf = picture && decodeURIComponent(picture.src.replaceAll('+', ' ')).includes(name)
+  return file === name && (isOf || /still|not|can't/.test(element.innerText))
+}
+
+function node() {
+  const nodes = window.app.graph.nodes
+  const [{ widgets }] = nodes
+  const element = widgets.find((widget) => widget.name === 'clip').element
+  return { file: widgets[0].value, line: element.innerText.trim(), nodes: nodes.map((each) => each.type) }
+}
+
+function choose(name) {
+  const combo = window.app.graph.nodes[0].widgets.find((widget) => widget.name === 'file')
+  combo.value = name
+  combo.callback(name)
+}
+
+function buttonPlace() {
+  const [found] = window.app.graph.nodes
+  const button = found.widgets.find((widget) => widget.name === 'upload')
+  return window.app.canvasPosToClientPos([found.pos[0] + found.size[0] / 2, found.pos[1] + button.last_y + 10])
+}

@@ -1,0 +1,46 @@
+// Searches the template browser for each word, then opens a template on both kinds of nodes.
+'use strict'
+const { KINDS, PACK, closeTemplates, main, media, useNodes } = require('./page')
+
+main(async (page, { shot }, words, title) => {
+  const found = {}
+  const content = page.getByTestId('template-workflows-content')
+  const dialog = page.getByRole('dialog')
+  const ours = dialog.getByRole('button', { name: PACK, exact: true }).or(dialog.getByText(PACK, { exact: true })).first()
+  const search = dialog.getByRole('textbox').or(dialog.getByRole('searchbox')).first()
+  const open = async () => {
+    await content.waitFor({ timeout: 4000 }).catch(() => {})
+    if (!(await content.isVisible())) await page.getByRole('button', { name: 'Templates' }).first().click()
+    await content.waitFor()
+  }
+  await open()
+  const cards = page.locator('[data-testid^="template-workflow-AnimateDiff"]')
+  for (const word of JSON.parse(words)) {
+    await search.fill(word)
+    await page.waitForTimeout(500) // the page waits for the end of typing
+    found[word] = await cards.evaluateAll((list) => list.map((card) => card.dataset.testid.split('workflow-')[1]))
+  }
+  await search.fill('')
+  await ours.click()
+  await cards.nth(1).waitFor()
+  await page.waitForTimeout(500)
+  const pictures = await cards.locator('img').evaluateAll(async (images) => {
+    await Promise.all(images.map((image) => image.decode()))
+    return images.map((image) => [image.naturalWidth, image.naturalHeight])
+  })
+  await shot('template browser')
+  await page.keyboard.press('Escape')
+  await content.waitFor({ state: 'hidden' })
+  const opened = {}
+  for (const kind of KINDS) {
+    await useNodes(page, kind)
+    await open()
+    await ours.click()
+    await page.getByTestId(`template-workflow-${title}`).click()
+    await page.waitForFunction(() => document.querySelector('[data-node-id] video, .dom-widget video'))
+    await page.waitForTimeout(1500)
+    await shot(kind)
+    opened[kind] = await media(page)
+  }
+  return { found, pictures, opened }
+})

@@ -1,0 +1,109 @@
+"""What the page shows on the nodes that load and write clips: this file and no other, in both kinds of nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.tests.browser.coloured_clips import Colour, write_coloured
+
+pytestmark = pytest.mark.browser
+Visit = Callable[..., dict]
+
+PICTURES = (".gif", ".webp", ".png", ".apng")
+IN_BROWSERS = (*PICTURES, ".mp4", ".webm")
+EXPORT = [
+    ["EmptyImage", {"width": 64, "height": 64, "batch_size": 8}],
+    ["FAD_ExportVideo", {}, {"images": [0, 0]}],
+]
+DECODE_AND_EXPORT = [
+    ["CheckpointLoaderSimple", {}],
+    ["FAD_EmptyVideoLatent", {"video_size": "custom", "width": 64, "height": 64, "num_frames": 4}],
+    ["FAD_DecodeAndExport", {}, {"samples": [1, 0], "vae": [0, 2]}],
+]
+# Each format after each other one.
+ALL_ORDERS = "mp4 gif mp4 webm mp4 webp gif webm gif webp webm webp mp4".split()
+
+
+def near(colour: list[int], wanted: Colour) -> bool:
+    return all(abs(level - target) < 24 for level, target in zip(colour, wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    "graph, title, formats",
+    [
+        pytest.param(EXPORT, "Export Video", ALL_ORDERS, marks=pytest.mark.slow),
+        pytest.param(DECODE_AND_EXPORT, "Decode and Export Video", ["gif", "mp4", "gif"]),
+    ],
+)
+def test_each_run_shows_its_own_file_playing_muted_in_a_loop(
+    visit: Visit, graph: list, title: str, formats: list[str]
+) -> None:
+    result = visit("show_results.js", json.dumps(graph), title, *formats)
+    assert result["complaints"] == [] and result["dialogs"] == []
+    runs = result["runs"]
+    assert [run["format"] for run in runs] == 2 * formats
+    for number, run in enumerate(runs):
+        (shown,) = run["shown"]  # a gif once, without the png beside it
+        assert shown["file"] == run["file"]
+        if graph is EXPORT:  # anew each time; the host keeps what it has made of the same inputs
+            assert near(shown["colour"], (0, 0, number * 16 % 256))
+        if run["format"] in ("mp4", "webm"):
+            assert shown["tag"] == "video" and shown["muted"] and shown["loop"] and not shown["paused"]
+    if formats[-1] == "mp4":
+        (clicked,) = result["clicked"]
+        assert not clicked["muted"] and not clicked["paused"]
+    (back,) = result["back"]
+    assert result["elsewhere"] == [] and back["file"] == runs[-1]["file"]
+
+
+def coloured(number: int) -> Colour:
+    return (number * 80 % 256, number * 144 % 256, 200 - number * 16)
+
+
+@pytest.mark.parametrize(
+    "endings, dropped",
+    [
+        (["mp4", "gif", "avi"], ["webp", "mov"]),
+        pytest.param(
+            ["mov", "mp4", "mkv", "webp", "webm", "apng", "ts", "png"],
+            ["gif", "png", "mkv", "mp4"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_chosen_clip_is_shown_however_it_was_chosen(
+    visit: Visit, comfy_server: ComfyServer, tmp_path: Path, endings: list[str], dropped: list[str]
+) -> None:
+    colours = {}
+    for number, ending in enumerate(endings):
+        colours[f"of {len(endings)}.{ending}"] = coloured(number)
+    listed = list(colours)
+    for name, colour in colours.items():
+        write_coloured(comfy_server.base / "input" / name, colour)
+    files: dict[str, list[str]] = {}
+    for kind in ("canvas", "Nodes 2.0"):
+        for number, ending in enumerate(dropped, len(endings)):
+            name = f"my {kind} (of {len(endings)}).{ending}"
+            colours[name] = coloured(number)
+            files.setdefault(kind, []).append(str(write_coloured(tmp_path / name, colours[name])))
+    result = visit("choose_clips.js", "FAD_LoadVideoFrames", json.dumps(listed), json.dumps(files))
+    assert result["complaints"] == [] and result["dialogs"] == [] and result["pages"] == 1
+    states = result["states"]
+    assert len(states) == 2 * (len(listed) + 2 * len(dropped) + 1)
+    for state in states:
+        (shown,) = state["shown"]
+        assert state["nodes"] == ["FAD_LoadVideoFrames"]
+        assert shown["file"] == state["file"] and near(shown["colour"], colours[state["file"]])
+        suffix = Path(state["file"]).suffix
+        assert shown["tag"] == ("img" if suffix in PICTURES else "video")
+        assert shown["route"].endswith("/view" if suffix in IN_BROWSERS else "/clip/preview")
+        rate = "" if suffix == ".ts" else ", 25 fps"  # which such a file does not say
+        assert state["line"] == f"1.0 s, 96x64{rate} \u2192 8 frames at 8 fps, 624x416"
+    for state in states:
+        if state["way"] == "button":
+            assert {f".{ending}" for ending in (*endings, *dropped)} <= set(state["accept"].split(","))
