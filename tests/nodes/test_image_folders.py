@@ -61,6 +61,12 @@ def test_seconds_are_counted_at_the_rate_of_the_input(folders, changes, expected
     assert places(load(**changes)[0]) == expected
 
 
+def test_a_start_after_the_last_picture_is_an_error_that_says_how_long_the_clip_is(folders) -> None:
+    make_folder(folders, [f"{number}.png" for number in range(4)])
+    with pytest.raises(ValueError, match="walk/ has no frame after 3 s: it is 0.5 s long"):
+        load(start_seconds=3.0)
+
+
 def test_every_kind_of_picture_and_depth_is_taken(folders) -> None:
     folder = make_folder(folders, ["0.png", "1.jpg", "2.webp", "3.bmp", "4.tiff"])
     Image.fromarray(np.full((64, 64), 50 * 257, np.uint16)).save(folder / "5.png")

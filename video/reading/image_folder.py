@@ -55,7 +55,8 @@ class ImageFolderSource(Source):
     def frames(self, start: Fraction = Fraction(0)) -> Iterator[TimedFrame[str]]:
         """Yields the paths; a picture is opened when its pixels are asked for."""
         assert self.rate is not None
-        for index in range(math.floor(start * self.rate), len(self._pictures)):
+        first = min(math.floor(start * self.rate), len(self._pictures) - 1)
+        for index in range(first, len(self._pictures)):
             yield TimedFrame(index / self.rate, 1 / self.rate, self._pictures[index])
 
     def pixels(self, frame: str, width: int, height: int) -> np.ndarray:
