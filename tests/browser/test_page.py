@@ -48,7 +48,7 @@ def test_the_template_opens_runs_and_shows_its_video(
 ) -> None:
     result = visit("run_template.js")
     no_trouble(result)
-    assert result["picture"] == 800
+    assert result["picture"] == 320
     assert graph_of(result["opened"]["workflow"]) == graph_of(read(ui_file("Video to Video")))
     shown = result["shown"]
     assert shown["duration"] == pytest.approx(1.0, abs=0.05)
