@@ -20,6 +20,7 @@ CHECKPOINT = "checkpoints/v1-5-pruned-emaonly-fp16.safetensors"
 MOTION_MODULE = "animatediff_models/mm_sd15_v2.safetensors"
 TURBO_MODULE = "animatediff_models/mm_sd15_AnimateLCM.safetensors"
 TURBO_LORA = "loras/AnimateLCM_sd15_t2v_lora.safetensors"
+EDGE_CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
 # Axis and sign of each motion LoRA. The forward one of an axis is shipped, the other is made from it.
 CAMERA_MOVES = {
     "ZoomIn": ("zoom", 1.0),
@@ -41,6 +42,7 @@ SHIPPED = {
     MOTION_MODULE: "motion_module.safetensors",
     TURBO_MODULE: "turbo_motion_module.safetensors",
     TURBO_LORA: "turbo_lora.safetensors",
+    EDGE_CONTROLNET: "edge_controlnet.safetensors",
 } | {MOTION_LORA_OF[move]: f"motion_lora_{axis}.safetensors" for move, (axis, _) in CAMERA_MOVES.items()}
 BACKWARDS = {MOTION_LORA_OF[move] for move, (_, sign) in CAMERA_MOVES.items() if sign < 0}
 

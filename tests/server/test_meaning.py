@@ -26,6 +26,7 @@ from fast_animatediff.tiny.domain.scenes import (
 )
 from fast_animatediff.tiny.domain.subjects import find_subject, path_correlation
 from fast_animatediff.tiny.scoring.score_card import (
+    LONG,
     STRENGTHS,
     Request,
     held_out,
@@ -114,6 +115,15 @@ def test_a_video_keeps_its_path_and_changes_its_colour(make: WorkflowMaker, numb
     asked = in_another_colour(scenes.attributes)
     caption = plain_caption(asked, 0, motion=False)
     clip = make(Request(caption, asked, 3000 + number, video=video, strength=0.7))
+    assert path_correlation(find_subject(video), find_subject(clip)) >= 0.9
+    assert judge(clip, asked).colour
+
+
+def test_with_the_edge_controlnet_a_video_keeps_its_path_in_windows_too(make: WorkflowMaker) -> None:
+    scenes, video = input_clip(100, SIZE, LONG)
+    asked = in_another_colour(scenes.attributes)
+    caption = plain_caption(asked, 0, motion=False)
+    clip = make(Request(caption, asked, 5000, video=video, edges=True))
     assert path_correlation(find_subject(video), find_subject(clip)) >= 0.9
     assert judge(clip, asked).colour
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
+import comfy.controlnet
 import comfy.model_detection
 import comfy.ops
 import comfy.sd
@@ -22,6 +24,7 @@ from fast_animatediff.tiny.domain.scenes import draw_attributes, draw_scenes, se
 from fast_animatediff.tiny.extension.family import HEADS, UNET, TinySD15
 from fast_animatediff.tiny.shipped import (
     CHECKPOINT,
+    EDGE_CONTROLNET,
     MOTION_LORAS,
     MOTION_MODULE,
     TURBO_LORA,
@@ -121,3 +124,17 @@ def test_the_turbo_lora_fits_the_tiny_unet(
         model, _ = comfy.sd.load_lora_for_models(loaded[0], None, lora, 1.0, 0.0)
     assert "not loaded" not in caplog.text
     assert len(model.patches) == len(lora) / 3 > 200
+
+
+def test_the_edge_controlnet_fits_the_tiny_unet_as_the_host_loads_it(loaded: tuple, models: Path) -> None:
+    path = models / EDGE_CONTROLNET
+    control = comfy.controlnet.load_controlnet(str(path))
+    assert isinstance(control, comfy.controlnet.ControlLora)
+    control.pre_run(loaded[0].model, lambda percent: 999.0 * (1 - percent))
+    layers = dict(control.control_model.named_modules())
+    for key, value in load_file(path).items():
+        if key != "lora_controlnet":
+            name, _, part = key.rpartition(".")
+            taken = getattr(layers[name], part)
+            assert torch.equal(taken.cpu(), value.to(taken.dtype)), key
+    control.cleanup()

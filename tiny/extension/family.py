@@ -1,6 +1,6 @@
 """The architecture: Stable Diffusion 1.5 block for block, 64 to 128 channels wide, in the host's own terms.
 
-Chosen so that it trains on two processor cores and all its files together stay under 40 MB:
+Chosen so that it trains on two processor cores and all its files together stay near 40 MB:
 - 64 channels at the least: the norms have 32 groups, and a group of one channel would lose a picture's flat colours.
 - The fourth level is narrow: at 2x2 latents its width costs most of the weights and gives least.
 - Attention heads are 32 wide. Heads of 8 channels, as 8 heads of 64 would be, take twice the time on a processor.

@@ -24,7 +24,7 @@ from ..domain.scenes import (
 from ..domain.subjects import find_subject, path_correlation, path_distance
 from ..shipped import CAMERA_MOVES
 
-FRAMES = 16
+FRAMES, LONG = 16, 48
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 Card = dict[str, float]
@@ -32,7 +32,11 @@ Card = dict[str, float]
 
 @dataclass(frozen=True)
 class Request:
-    """One clip to be made. asked: of one scene, what `caption` says; video: (f, 3, h, w), the input of video to video."""
+    """One clip to be made.
+
+    asked: of one scene, what `caption` says. video: (f, 3, h, w), the input of video to video; edges: whether the ControlNet
+    sees those of its frames.
+    """
 
     caption: str
     asked: Attributes
@@ -43,6 +47,7 @@ class Request:
     lora_strength: float = 1.0
     video: Tensor | None = None
     strength: float = 0.7
+    edges: bool = False
 
 
 # Makes the clip of a request, (f, 3, h, w) in 0..1.
@@ -156,18 +161,41 @@ def score_video(make: Maker, n: int, size: int) -> Card:
     return card | {f"likeness at {s:g}, dB": value for s, value in zip(STRENGTHS, means, strict=True)}
 
 
+def score_edges(make: Maker, n: int, size: int) -> Card:
+    """Video to video with the edge ControlNet, another colour asked for: one window of 16 frames, and 48 frames in windows."""
+    card: Card = {"clips of each length": n}
+    for frames in (FRAMES, LONG):
+        correlations, colours = [], []
+        for i in range(n):
+            scenes, video = input_clip(100 + i, size, frames)
+            changed = in_another_colour(scenes.attributes)
+            caption = plain_caption(changed, 0, motion=False)
+            result = make(Request(caption, changed, 5000 + i, video=video, edges=True))
+            correlations.append(path_correlation(find_subject(video), find_subject(result)))
+            colours.append(judge(result, changed).colour)
+        card |= {
+            f"{frames} frames: path correlation": mean(correlations),
+            f"{frames} frames: path kept (0.9 and more), %": share([value >= 0.9 for value in correlations]),
+            f"{frames} frames: colour as asked, %": share(colours),
+        }
+    return card
+
+
 def in_another_colour(shown: Attributes) -> Attributes:
     return replace(shown, colour=(shown.colour + 3) % len(COLOURS))
 
 
-def input_clip(number: int, size: int) -> tuple[Scenes, Tensor]:
-    """A held-out scene with a subject that moves, and its clip, (FRAMES, 3, size, size)."""
+def input_clip(number: int, size: int, frames: int = FRAMES) -> tuple[Scenes, Tensor]:
+    """A held-out scene with a subject that moves, and its clip, (frames, 3, size, size); a longer one goes there and back,
+    since a straight path would leave the picture."""
     for attempt in range(1000):
         rng = seeded("score", "video", number, attempt)
         asked = draw_attributes(rng, 1, held_out=True)
         if MOTIONS[asked.motion[0]] not in ("still", "grow"):
-            scenes = draw_scenes(rng, asked, FRAMES)
-            return scenes, render(scenes, torch.arange(float(FRAMES))[None], size)[0]
+            way = frames if frames == FRAMES else frames // 2
+            scenes, times = draw_scenes(rng, asked, way), torch.arange(float(way))
+            times = times if way == frames else torch.cat([times, times.flip(0)])
+            return scenes, render(scenes, times[None], size)[0]
     raise RuntimeError("No scene with a moving subject was drawn.")
 
 
@@ -182,6 +210,7 @@ def make_card(make: Maker, n: int, size: int) -> dict[str, Card]:
         "motion strength": score_motion_strength(make, max(n // 4, 1)),
         "motion LoRAs": score_camera(make, max(n // 4, 1)),
         "video to video": score_video(make, max(n // 2, 1), size),
+        "video to video with edges": score_edges(make, n, size),
     }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...dev_server.client import Client, Prompt
 from ...dev_server.demo import nodes, read_workflow
-from ..shipped import MOTION_LORA_OF
+from ..domain.edges import HIGH, LOW
+from ..shipped import EDGE_CONTROLNET, MOTION_LORA_OF
 from .score_card import FRAMES, Request
 
 FPS = 8
@@ -65,7 +66,30 @@ class WorkflowMaker:
             }
         for sampler in nodes(prompt, "FAD_Sampler"):
             sampler["strength"] = request.strength
+        if request.edges:
+            add_edges(prompt)
         return prompt
+
+
+def add_edges(prompt: Prompt) -> None:
+    """Core's nodes for a ControlNet that sees the edges of the video's frames, in the API prompt of video to video."""
+    [loader] = [key for key, node in prompt.items() if node["class_type"] == "FAD_LoadVideoFrames"]
+    [sampler] = nodes(prompt, "FAD_Sampler")
+    canny = {"image": [loader, 0], "low_threshold": LOW, "high_threshold": HIGH}
+    apply = {
+        "positive": sampler["positive"],
+        "negative": sampler["negative"],
+        "control_net": ["controlnet", 0],
+        "image": ["edges", 0],
+        "strength": 1.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    }
+    prompt["edges"] = {"class_type": "Canny", "inputs": canny}
+    name = {"control_net_name": Path(EDGE_CONTROLNET).name}
+    prompt["controlnet"] = {"class_type": "ControlNetLoader", "inputs": name}
+    prompt["apply controlnet"] = {"class_type": "ControlNetApplyAdvanced", "inputs": apply}
+    sampler |= {"positive": ["apply controlnet", 0], "negative": ["apply controlnet", 1]}
 
 
 def write_input(path: Path, clip: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..domain.motions import CAMERA_RATES
 from ..shipped import (
     CHECKPOINT,
+    EDGE_CONTROLNET,
     FOLDER,
     MARK,
     MOTION_MODULE,
@@ -24,6 +25,7 @@ from ..shipped import (
     pack,
 )
 from .cameras import GAIN, lora_file
+from .edges import FILE as EDGES
 from .edits import FILE as MOTION
 from .edits import EditStage
 from .images import PLACES_FILE, TEXT, UNET_PREFIX
@@ -47,6 +49,7 @@ TRAINED = {
     SHIPPED[MOTION_MODULE]: MOTION,
     SHIPPED[TURBO_MODULE]: MODULE_FILE,
     SHIPPED[TURBO_LORA]: LORA_FILE,
+    SHIPPED[EDGE_CONTROLNET]: EDGES,
 } | LORAS
 LOG_LINES = 200
 

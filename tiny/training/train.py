@@ -1,8 +1,8 @@
 """Trains the tiny family: `run_in_pack.py tiny.training.train STAGE`, or `all`; run again, it continues where it stopped.
 
 Each stage starts from what the one before it wrote: vae, images, subjects, places, motion, cameras, edits; then rolls and
-turbo, both from edits; then export, which writes the files that users have. From those, `restore` writes what edits, rolls
-or turbo need to be trained without the stages before. tiny/README.md has the plan and the measurements.
+turbo, both from edits, and edges, from places; then export, which writes the files that users have. From those, `restore`
+writes what edits, rolls, edges or turbo need to be trained without the stages before. tiny/README.md has the plan and the measurements.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ PLANS = {
     "cameras": LORA_PLAN(steps=9000, learning_rate=7e-4, other_rates={"lora.": 5e-3, "readouts.": 3e-3}),
     "edits": LORA_PLAN(steps=5000, learning_rate=5e-4, other_rates={"lora.": 2e-3, "readouts.": 3e-3}),
     "rolls": LORA_PLAN(steps=800, learning_rate=2e-3, warm_up=30, other_rates={"readouts.": 3e-3}),
+    "edges": Plan(steps=2400, batch=16, learning_rate=1e-3, warm_up=50, weight_decay=0.0, ema=0.995),
     "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
 # What each stage starts from.
-STANDS_ON = dict(zip([*PLANS][1:], PLANS, strict=False)) | {"turbo": "edits"}
+STANDS_ON = dict(zip([*PLANS][1:], PLANS, strict=False)) | {"edges": "places", "turbo": "edits"}
 
 
 def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device, folder: Path) -> Stage:
@@ -54,6 +55,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
     where = (plan, seed, size, device)
     # Imported only now: they bring the host.
     from .cameras import CameraStage
+    from .edges import EdgeStage
     from .edits import EditStage
     from .images import ImageStage, PlaceStage, SubjectStage
     from .motion import MotionStage
@@ -72,6 +74,7 @@ def make_stage(name: str, plan: Plan, seed: int, size: int, device: torch.device
             "cameras": CameraStage,
             "edits": EditStage,
             "rolls": RollStage,
+            "edges": EdgeStage,
             "turbo": TurboStage,
         }
         return stages[name](*where, folder)

@@ -31,7 +31,7 @@ def take_first_steps(folder: Path) -> Trained:
     changed = {}
     for name, plan in train.PLANS.items():
         steps = a_step_of_each_kind(name)
-        batch = 8 if name in ("images", "subjects", "places") else 2
+        batch = 8 if name in ("images", "subjects", "places", "edges") else 2
         plan = replace(plan, steps=max(steps) + 1, batch=batch, warm_up=1)
         stage = train.make_stage(name, plan, 0, 64, CPU, folder)
         before = {key: value.detach().clone() for key, value in stage.parameters().items()}

@@ -47,11 +47,11 @@ def test_what_was_trained_is_exported_as_it_ships(folder: Path, tmp_path: Path) 
         }
 
 
-def test_what_is_exported_is_of_edits_rolls_and_turbo(folder: Path, tmp_path: Path) -> None:
+def test_what_is_exported_is_of_edits_rolls_edges_and_turbo(folder: Path, tmp_path: Path) -> None:
     export(folder, 0, tmp_path / "out")
     sources = {"motion_module": "edits", "turbo_motion_module": "turbo", "turbo_lora": "turbo-lora"}
     sources |= {f"motion_lora_{axis}": f"edits-{axis}" for axis in CAMERA_RATES}
-    sources["motion_lora_roll"] = "rolls-roll"
+    sources |= {"motion_lora_roll": "rolls-roll", "edge_controlnet": "edges"}
     for name, source in sources.items():
         exported = load_file(tmp_path / "out" / f"{name}.safetensors")
         for key, value in load_file(folder / f"{source}.safetensors").items():
