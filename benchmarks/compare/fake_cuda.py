@@ -112,6 +112,9 @@ class EmptyFile:
 
     offset_keys = keys
 
+    def get_tensors(self) -> dict[str, Tensor]:
+        return {key: self.get_tensor(key) for key in self.header}
+
     def get_tensor(self, key: str) -> Tensor:
         entry = self.header[key]
         return torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
