@@ -2,8 +2,9 @@
 
     python3 dev.py bench counted [--ade PATH] [--size full] [--free GIB]
 
-Kernels, bytes, memory, waits for the card and copies to it, of this pack, AnimateDiff-Evolved and diffusers, each through
-its own real sampling code. Written to .dev/bench/counted-DATE/; what the columns mean: benchmarks/README.md.
+Kernels, bytes, memory, waits for the card and copies to it, of this pack and AnimateDiff-Evolved, each through its own real
+sampling code. Not of diffusers: its scheduler turns tensors into numpy arrays, which these can't be. Written to
+.dev/bench/counted-DATE/; what the columns mean: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ import run
 import torch
 
 from fast_animatediff.benchmarks.compare import fake_cuda, host, jobs, weights
-from fast_animatediff.benchmarks.compare.contender import Contender, Setting
+from fast_animatediff.benchmarks.compare.contender import Setting
 from fast_animatediff.benchmarks.compare.waits import WaitCounter
 
 # Datasheets: dense operations a second in fp16 with sums in fp32, bytes a second. LAUNCH: seconds that PyTorch and
 # Python need for one operation at best; the estimate is the larger of the kernels' sum and the launches'.
 CARDS = {"H100": (989e12, 3.35e12), "RTX 4090": (165e12, 1.01e12), "RTX 3090": (71e12, 0.936e12)}
 LAUNCH = 5e-6
-TITLES = {"ours": "Fast AnimateDiff", "ade": "AnimateDiff-Evolved", "diffusers": "diffusers"}
+TITLES = {"ours": "Fast AnimateDiff", "ade": "AnimateDiff-Evolved"}
 STEPS = 3  # the second is counted, and nothing runs after it
 
 
@@ -142,27 +143,23 @@ class StepCounter:
         }  # fmt: skip
 
 
-def count(contender: Contender, sample: Any) -> dict[str, Any]:
-    """The counts of one step of sample(): from the host's guider call to the next, in diffusers from UNet call to call."""
+def count(contender: Any, sample: Any) -> dict[str, Any]:
+    """The counts of one step of sample(), from the guider's call to its next."""
+    from comfy.patcher_extension import WrappersMP
+
     steps = StepCounter()
-    model = getattr(contender, "model", None)
-    hook = None
-    if model is None:
-        hook = contender.unet.register_forward_pre_hook(lambda *_: steps.begin_step())
-    else:
-        from comfy.patcher_extension import WrappersMP
 
-        def begin(executor: Any, *args: Any, **kwargs: Any) -> Any:
-            steps.begin_step()
-            return executor(*args, **kwargs)
+    def begin(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        steps.begin_step()
+        return executor(*args, **kwargs)
 
-        for patcher in {id(m): m for m in (model, getattr(contender, "windowed", model))}.values():
-            patcher.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, "counted")
-            patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "counted", begin)
+    for patcher in {
+        id(m): m for m in (contender.model, getattr(contender, "windowed", contender.model))
+    }.values():
+        patcher.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, "counted")
+        patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "counted", begin)
     with torch.no_grad(), steps.counter, suppress(Counted):
         sample()
-    if hook:
-        hook.remove()
     return steps.result()
 
 
@@ -193,7 +190,7 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
     fake_cuda.use_fake_cuda(free=arguments.free, total=max(80.0, arguments.free))
     size = jobs.SIZES[arguments.size]
     folder = arguments.out / f"headers-{size.name}"
-    peer = {"ade": arguments.ade, "diffusers": arguments.diffusers}.get(arguments.contender)
+    peer = arguments.ade if arguments.contender == "ade" else None
     setting = Setting(arguments.contender, folder, arguments.comfyui, size, "cuda", arguments.dtype, 1, peer)
     from fast_animatediff.benchmarks.compare.worker import contender_class
 
@@ -248,7 +245,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--free", type=float, default=78.0, metavar="GIB", help="memory that is free; default: 78"
     )
-    parser.add_argument("--only", default="ours,ade,diffusers", help="contenders; default: all three")
+    parser.add_argument("--only", default="ours,ade", help="contenders; default: both")
     parser.add_argument("--cases", default="all", help="sizes, options, all, or names of options joined by ;")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

@@ -18,7 +18,11 @@ FEATURES_KEY = "fast_animatediff_features"
 
 
 def norm_across_frames(norm: nn.Module, x: Tensor, frames: int, strength: float | Tensor = 1.0) -> Tensor:
-    """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames."""
+    """Applies a group norm to (b * f, c, h, w) with the statistics of whole clips, below strength 1 partly of frames.
+
+    The two copies stay: statistics over the 5-D view, in fp32 so that large features do not overflow, would move 4 instead
+    of 6 times the features' bytes, but in 11 instead of 3 operations: 360 more to launch in a step.
+    """
     clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # "(b f) c h w -> b c f h w"
     normal = norm(clips.flatten(2, 3)).unflatten(2, clips.shape[2:4])
     normal = normal.transpose(1, 2).flatten(0, 1)

@@ -61,7 +61,11 @@ class MotionModule(nn.Module):
         )
 
     def merge_projections(self, operations: Any) -> None:
-        """Makes one layer of the query, key and value layers of each attention, for use; training keeps them apart."""
+        """Makes one layer of the query, key and value layers of each attention, for use; training keeps them apart.
+
+        A step launches 84 operations less. Under dynamic VRAM the merged weights, a quarter of the module's (0.25 GB in
+        fp16), stay in main memory instead of the mapped file.
+        """
         for part in list(self.modules()):
             if isinstance(part, TemporalAttention):
                 part.merge_projections(operations)

@@ -1,6 +1,6 @@
 """A card that isn't there: what PyTorch asks of a CUDA driver, and tensors that have a shape, a type and a device only.
 
-The host, the packs and diffusers run unchanged on it, from reading the files to the sampler. Nothing is computed, so a
+The host and the packs run unchanged on it, from reading the files to the sampler. Nothing is computed, so a
 step at full size takes a second and no memory; what it would do on a card can be counted.
 """
 

@@ -40,7 +40,8 @@ class Ours:
         self.model = apply_motion_module(
             model, self.motion_module, MotionSettings(cpu_bf16=setting.dtype == "auto")
         )
-        if setting.variant == "compiled":
+        self.is_compiled = setting.variant == "compiled"
+        if self.is_compiled:
             self.model = compiled(self.model, "inductor" if setting.device == "cuda" else "eager")
         self.vae = load_vae(setting.folder, setting.size)
         self.unet: nn.Module = self.model.model.diffusion_model
@@ -69,6 +70,8 @@ class Ours:
         return f"in ComfyUI {comfyui_version.__version__}"
 
     def motion_layers(self) -> list[tuple[int, nn.Module]]:
+        if self.is_compiled:  # hooks on them would become a part of the graphs
+            return []
         named = self.motion_module.model.named_modules()
         return [(level_of(name), layer) for name, layer in named if name.endswith(".temporal_transformer")]
 

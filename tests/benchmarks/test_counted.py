@@ -42,7 +42,10 @@ def test_a_step_never_waits_for_the_card_copies_nothing_to_it_and_takes_22_kerne
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_no_option_waits_more_than_once_a_step(tmp_path, dtype):
     for name, step in count(tmp_path, "options", dtype).items():
-        assert sum(step["waits"].values()) == WAITS_ALLOWED.get(name, 0), (name, step["waits"])
+        ours = {
+            line: n for line, n in step["waits"].items() if "context_windows.py" not in line
+        }  # the host's
+        assert sum(ours.values()) == WAITS_ALLOWED.get(name, 0), (name, ours)
         assert step["uploads"] == {}, name
 
 
