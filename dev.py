@@ -66,7 +66,7 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
                   only pytest, in one process, for example: test tests/video -k gif
   types           mypy alone
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video
+  bench [NAME]    this pack beside its peers: --ade PATH, --help; or benchmarks/NAME.py: endpoints, less_work, video, waiting
 
 The first call installs into .venv and .dev of this checkout; later calls start at once."""
 

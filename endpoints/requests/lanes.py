@@ -115,11 +115,12 @@ class Lanes:
             return
         await self._stop(lane)
         if lane.request and not lane.request.is_ending:
-            with suppress(ComfyUIGone, asyncio.TimeoutError):
-                await asyncio.wait_for(lane.comfyui.cancel(lane.request.job.prompt_id), SETTLE_SECONDS)
-            worker = lane.request.job.worker
-            is_over = worker is not None and identity(worker) == lane.key
-            await self.queue.put_back(lane.request, "Its ComfyUI left", is_over)
+            job = lane.request.job
+            is_here = job.worker is not None and identity(job.worker) == lane.key
+            if is_here:
+                with suppress(ComfyUIGone, asyncio.TimeoutError):
+                    await asyncio.wait_for(lane.comfyui.cancel(job.prompt_id), SETTLE_SECONDS)
+            await self.queue.put_back(lane.request, "Its ComfyUI left", is_over=is_here)
         self.queue.release(lane.key)
         if lane.comfyui is not self._host:
             await lane.comfyui.close()

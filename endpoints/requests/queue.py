@@ -105,9 +105,7 @@ class Queue:
         is_full = waiting > min(self.most - 1, self.most if most is None else most)
         if is_full and await self.jobs.get(new.id) is None:
             raise refuse(429, f"{waiting} requests are already waiting. Try again later.")
-        self._accepting += (
-            1  # several at a time share a transaction, and none takes the last place of another
-        )
+        self._accepting += 1  # those that share a transaction must not take each other's last place
         try:
             job = await self.jobs.accept(new)
         finally:
@@ -160,7 +158,7 @@ class Queue:
         request.tell("given_back", worker=job.worker, attempt=job.attempt, reason=reason)
         columns: dict[str, Any] = {"state": "waiting", "deadline": None if request.began else job.deadline}
         if is_over:
-            columns |= {"worker": None, "attempts": job.attempts - request.is_counted}
+            columns |= {"worker": None, "attempts": max(0, job.attempts - request.is_counted)}
         request.began, request.step = None, 0
         leave = job.leftover if is_over else None
         request.job = await keep_trying(lambda: self.jobs.change(job, leave, **columns))
@@ -203,6 +201,7 @@ class Queue:
     async def recover(self) -> None:
         """Queues what an earlier process left, except for clients whose connection ended with that process. What a
         ComfyUI may have is in its inbox until that is released."""
+        await asyncio.to_thread(self.preparation.remove_leftovers)
         for job in await keep_trying(self.jobs.open_jobs):
             request = self._add(job)
             if job.api == "run":
@@ -210,7 +209,6 @@ class Queue:
             elif job.worker:
                 self._take_out(request)
                 self._inboxes[identity(job.worker)].append(request)
-        self.preparation.remove_leftovers()
         self.ready.set()
         self.match()
 

@@ -62,6 +62,7 @@ def test_a_comfyui_that_hangs_loses_its_request_to_another_one(
     assert [len(videos(served, each)) for each in both] == [1, 1]
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_is_dropped_with_its_file(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
