@@ -64,7 +64,9 @@ def scale(counts: list[int], number: int, seconds: float) -> None:
             with fleet(base, settings, 1, count) as scene:
                 took = time_requests(scene.up, number)
             first = first or took * count
-            print(f"{count:7}  {took:7.1f}  {60 * number / took:9.1f}  {first / took / count:9.3f}", flush=True)
+            print(
+                f"{count:7}  {took:7.1f}  {60 * number / took:9.1f}  {first / took / count:9.3f}", flush=True
+            )
 
 
 def tiny(number: int) -> None:
