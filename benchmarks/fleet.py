@@ -56,16 +56,17 @@ def time_requests(up: Up, number: int, **given: object) -> float:
 def scale(counts: list[int], number: int, seconds: float) -> None:
     print(f"{number} requests of {seconds:g} s on {os.cpu_count()} cores")
     print("workers  seconds  clips/min  of linear")
-    one = 0.0
+    first = 0.0  # seconds of one worker
     with tempfile.TemporaryDirectory() as folder:
         base = make_sleeper(Path(folder) / "base")
         for count in counts:
             settings = write_workflows(Path(folder) / f"up-{count}", seconds / STEPS)
             with fleet(base, settings, 1, count) as scene:
                 took = time_requests(scene.up, number)
-            one = one or took * count / counts[0]
-            linear = one / count / took
-            print(f"{count:7}  {took:7.1f}  {60 * number / took:9.1f}  {linear:9.3f}", flush=True)
+            first = first or took * count
+            print(
+                f"{count:7}  {took:7.1f}  {60 * number / took:9.1f}  {first / took / count:9.3f}", flush=True
+            )
 
 
 def tiny(number: int) -> None:
