@@ -280,6 +280,24 @@ def test_nodes_that_lead_to_each_other_and_links_from_nowhere_do_not_stop_it() -
     assert "FAD_ApplyMotionModule" in kinds and "FAD_ContextWindows" not in kinds
 
 
+def test_models_that_go_in_a_circle_and_ones_that_split_many_times_are_converted() -> None:
+    ring = {"a": node("FAD_ContextWindows", model=["b", 0]), "b": node("FAD_ContextWindows", model=["a", 0])}
+    conversion = convert({**ring, "c": node("ADE_AnimateDiffUnload", model=["a", 0])})
+    assert [note.type for note in conversion.notes] == ["ADE_AnimateDiffUnload"]
+    cfg = {
+        "5": node("ADE_CustomCFGSimple", cfg=3.0),
+        "6": node("ADE_AnimateDiffSamplingSettings", custom_cfg=["5", 0]),
+        "9": loaded(sample_settings=["6", 0]),
+    }
+    last = "9"
+    for number in range(100, 160):  # each gets the model twice
+        cfg[str(number)] = node("ModelMerge", **{"model": [last, 0], "": [last, 0]})
+        last = str(number)
+    prompt = with_sampler(**cfg)
+    prompt["99"]["inputs"]["model"] = [last, 0]
+    assert only(convert(prompt), "KSampler")["cfg"] == 3.0
+
+
 @pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
 def test_what_is_no_workflow_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="neither"):
