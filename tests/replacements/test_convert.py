@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,19 @@ def test_models_that_go_in_a_circle_and_ones_that_split_many_times_are_converted
     prompt = with_sampler(**cfg)
     prompt["99"]["inputs"]["model"] = [last, 0]
     assert only(convert(prompt), "KSampler")["cfg"] == 3.0
+
+
+def test_a_long_chain_of_settings_does_not_keep_the_server_from_its_other_work() -> None:
+    chain = {
+        f"lora {number}": node(
+            "ADE_AnimateDiffLoRALoader", name="x", strength=1.0, prev_motion_lora=[f"lora {number - 1}", 0]
+        )
+        for number in range(400)
+    }
+    began = time.process_time()
+    conversion = convert({**chain, "1": loaded(motion_lora=["lora 399", 0])})
+    assert time.process_time() - began < 5.0, "it is a tenth of a second; each against each is 40"
+    assert len(conversion.replaced) == 401
 
 
 @pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
