@@ -172,15 +172,5 @@ def state_of(lane: Lane) -> LaneState:
         state = "stuck"
     else:
         state = "busy" if request else "idle"
-    endpoint = request.job.endpoint if request else None
-    step, steps = (request.step, request.steps) if request else (0, 0)
-    return LaneState(
-        lane.comfyui.url,
-        state,
-        request.id if request else None,
-        endpoint,
-        step,
-        steps,
-        lane.done,
-        lane.failed,
-    )
+    job = (request.id, request.job.endpoint, request.step, request.steps) if request else (None, None, 0, 0)
+    return LaneState(lane.comfyui.url, state, *job, lane.done, lane.failed)
