@@ -133,9 +133,13 @@ class Driver:
     async def _request(self, item: Item, clip: Clip) -> tuple[Job | None, Failure | None]:
         """The ended request, or why there is none."""
         job = await keep_trying(lambda: self._queue.jobs.get(clip.request))
+        lent = None
         if job is None:
-            video = item.video
-            lent = await self._retry(lambda: self._lend(video)) if video else None
+            if video := item.video:
+                try:
+                    lent = await self._retry(lambda: self._lend(video))
+                except FileNotFoundError:
+                    return None, Failure(422, f"{video.name} is no longer there.")
             given = item.input | ({"video_url": ADDRESS + lent} if lent else {})
             new = NewJob(clip.request, item.endpoint, clip.digest, json.dumps(given), "queue", ADDRESS, False)
             try:
@@ -144,6 +148,8 @@ class Driver:
                 return None, error.failure
         if request := self._queue.find(clip.request):
             await request.ended.wait()
+        if lent and (kept := self._queue.preparation.uploads.find(lent)):
+            await asyncio.to_thread(shutil.rmtree, kept.parent, ignore_errors=True)
         job = await keep_trying(lambda: self._queue.jobs.get(clip.request))
         return job, LOST if job is None else job.failure
 

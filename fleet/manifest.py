@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from ..endpoints.protocol.schemas import ENDPOINTS, InvalidRequest, validate
 
 FIELDS = ("endpoint", "input", "name")
 NAME = re.compile(r"[^\W.][\w .,()+=@-]{0,99}")
+LONGEST_NAME = 200  # bytes: with a suffix, and another while the file is written, it is a name on every disk
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".3gp", ".flv", ".gif")
 SHOWN_WORDS = 40  # characters of a prompt in a name
@@ -83,7 +85,9 @@ def read_item(line: bytes, equal: Counter[str]) -> Item:
     if unknown := sorted(set(entry) - set(FIELDS)):
         raise ValueError(f"{unknown[0]}: not a field; there are {', '.join(FIELDS)}")
     name = entry.get("name")
-    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name) and not RESERVED.match(name)):
+    if name is not None and not (
+        isinstance(name, str) and NAME.fullmatch(name) and not RESERVED.fullmatch(name)
+    ):
         raise ValueError(
             f"name: {name!r} is not a file name of letters, digits, spaces and .,()+=@-_ with at most 100 characters"
         )
@@ -106,6 +110,8 @@ def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, e
         raise ValueError("; ".join(said)) from None
     fields = request.model_dump(mode="json")
     name = name or own_name(fields["prompt"], digest(endpoint, fields), equal)
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"name: {name!r} is longer than {LONGEST_NAME} bytes")
     if fields["seed"] is None:  # the same clip whenever it is rendered, and another one for another name
         drawn = hashlib.sha256(f"{name} {digest(endpoint, fields)}".encode()).digest()
         fields["seed"] = int.from_bytes(drawn[:SEED_BYTES], "big")

@@ -15,7 +15,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -25,8 +24,8 @@ from ..endpoints.protocol.settings import Settings
 from ..endpoints.serving import LANES, front
 from ..endpoints.settings import load
 from .digests import clip_digest, read_model_sizes
-from .driver import Driver, place, plan
-from .ledger import Ledger, LedgerInUse
+from .driver import Driver, Work, place, plan
+from .ledger import Clip, Ledger, LedgerInUse
 from .manifest import BadManifest, Item, check, folder_items, read_manifest
 from .options import BadOption, add_ray_options
 from .progress import Display, Progress
@@ -83,8 +82,10 @@ def json_line(file: Path) -> bytes:
     return file.read_bytes().strip() or b"nothing"
 
 
-async def render(options: argparse.Namespace, items: list[Item], folder: Path, display: Display) -> bool:
-    """Whether every clip is there at the end. Errors: BadOption, LedgerInUse, ValueError, OSError, aiohttp.ClientError."""
+async def render(
+    options: argparse.Namespace, items: list[Item], folder: Path, display: Display
+) -> list[Clip]:
+    """What came of every item. Errors: BadOption, LedgerInUse, ValueError, OSError, aiohttp.ClientError."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = read_settings(options, folder)
     progress = Progress(len(items))
@@ -106,10 +107,9 @@ async def render(options: argparse.Namespace, items: list[Item], folder: Path, d
             work, there = plan(items, digests, ledger.clips(), folder)
             progress.skipped = len(there)
             if work:
-                made = await drive(options, settings, ledger, workers, work, progress, display)
-                there += made
+                there += await drive(options, settings, ledger, workers, work, progress, display)
             display.report(progress, there)
-    return all(clip.state == "done" for clip in there)
+    return there
 
 
 async def drive(
@@ -117,10 +117,10 @@ async def drive(
     settings: Settings,
     ledger: Ledger,
     workers: Source,
-    work: list[Any],
+    work: list[Work],
     progress: Progress,
     display: Display,
-) -> list[Any]:
+) -> list[Clip]:
     app = front(settings, workers.addresses)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()  # no port is opened
@@ -154,12 +154,13 @@ def main() -> int:
     options.folder = options.out if not options.one else options.out.with_name(f".{options.out.name}.render")
     try:
         items = read_items(options)
-        everything = asyncio.run(render(options, items, options.folder, display))
+        clips = asyncio.run(render(options, items, options.folder, display))
         if options.one:
-            for made in options.folder.glob(f"{items[0].name}.*"):
-                place(made, options.out)
+            for clip in clips:
+                if clip.file:
+                    place(options.folder / clip.file, options.out)
             shutil.rmtree(options.folder)  # whoever asks again, after a failure, begins anew
-        return 0 if everything else 1
+        return 0 if all(clip.state == "done" for clip in clips) else 1
     except BadManifest as error:
         for line, why in error.problems:
             display.say(f"line {line}: {why}" if line else why, "problem", line=line, reason=why)

@@ -280,7 +280,8 @@ def delete_old(folder: Path, seconds: float) -> None:
 def remove_leftovers() -> None:
     """Deletes the folders of workers that were killed: their names hold the ids of processes that are gone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if not is_alive(int(folder.name[len(PREFIX) :].partition("-")[0])):
+        pid = folder.name[len(PREFIX) :].partition("-")[0]
+        if pid.isdecimal() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -55,7 +55,7 @@ def replace_all(graph: Graph, is_wanted: Callable[[str], bool]) -> None:
                 rule(graph, node)
     if not graph.replaced:
         return
-    while unused := [node for node in graph.nodes.values() if is_over(graph, node, is_wanted)]:
+    while unused := [node for node in graph.unused() if is_over(graph, node, is_wanted)]:
         for node in unused:
             graph.remove(node)
             if node.type not in HANDING_ON:
@@ -63,9 +63,7 @@ def replace_all(graph: Graph, is_wanted: Callable[[str], bool]) -> None:
 
 
 def is_over(graph: Graph, node: Node, is_wanted: Callable[[str], bool]) -> bool:
-    """Whether a node only served one that is gone: settings, and what handed settings on."""
-    if graph.is_used(node):
-        return False
+    """Whether a node that nobody uses only served one that is gone: settings, and what handed settings on."""
     if node.type not in HANDING_ON:
         return is_setting(node.type) and is_wanted(node.type)
     if any(other.type == "GetNode" and node.type == "SetNode" for other in graph.named_alike(node)):

@@ -50,6 +50,10 @@ class Graph:
     notes: list[Note] = field(default_factory=list)
     replaced: list[Node] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._last = max((int(id) for id in self.nodes if str(id).isdecimal()), default=0)
+        self._has_numbers = all(isinstance(id, int) for id in self.nodes)
+
     def consumers(self, source: Source) -> Iterator[tuple[Node, str]]:
         """The nodes, with the names of their inputs, that an output is linked to."""
         for node in list(self.nodes.values()):
@@ -57,12 +61,11 @@ class Graph:
                 if isinstance(value, Source) and value == source:
                     yield node, name
 
-    def is_used(self, node: Node) -> bool:
-        return any(
-            isinstance(value, Source) and value.node == node.id
-            for other in self.nodes.values()
-            for value in other.inputs.values()
-        )
+    def unused(self) -> list[Node]:
+        """The nodes whose outputs go nowhere."""
+        links = (value for node in self.nodes.values() for value in node.inputs.values())
+        used = {link.node for link in links if isinstance(link, Source)}
+        return [node for node in self.nodes.values() if node.id not in used]
 
     def origin(self, source: Source | None) -> tuple[Node, int] | None:
         """The node that really makes what a link carries: past reroutes, Set and Get nodes and bypassed nodes.
@@ -94,11 +97,8 @@ class Graph:
 
     def add(self, type: str, like: Node, **inputs: Any) -> Source:
         """A new node in the place and mode of `like`; inputs that are None are left out. Returns its first output."""
-        numbers = [int(id) for id in self.nodes if str(id).isdecimal()]
-        number: Id = (
-            max([*numbers, *(int(old.id) for old in self.replaced if str(old.id).isdecimal())], default=0) + 1
-        )
-        number = number if all(isinstance(id, int) for id in self.nodes) else str(number)
+        self._last += 1
+        number: Id = self._last if self._has_numbers else str(self._last)
         given = {name: value for name, value in inputs.items() if value is not None}
         self.nodes[number] = Node(number, type, given, like.mode, like)
         return Source(number, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import Graph, Node, Source
+from .graph import Graph, Id, Node, Source
 
 BETA_SCHEDULES = {
     "autoselect": "auto",
@@ -184,7 +184,7 @@ def custom_cfg(graph: Graph, sampling: Node, model: Source | None) -> None:
     node = origin_node(graph, sampling, "custom_cfg")
     if node is None:
         return
-    samplers = list(samplers_of(graph, model)) if model else []
+    samplers = samplers_of(graph, model) if model else []
     if "cfg" not in node.inputs or node.source("cfg_extras") or not samplers:
         graph.note(
             node, "not carried over: guidance that overrides the sampler's cfg. Set it on the sampler."
@@ -196,12 +196,13 @@ def custom_cfg(graph: Graph, sampling: Node, model: Source | None) -> None:
 
 def samplers_of(graph: Graph, model: Source) -> list[Node]:
     """Core's samplers that a MODEL reaches, through nodes that change it on the way."""
-    found = []
-    for node, name in graph.consumers(model):
-        if node.type in ("KSampler", "KSamplerAdvanced"):
-            found.append(node)
-        elif name in ("model", ""):
-            found += samplers_of(graph, Source(node.id, 0))
+    found, models = [], [model]
+    for source in models:  # grows meanwhile
+        for node, name in graph.consumers(source):
+            if node.type in ("KSampler", "KSamplerAdvanced"):
+                found.append(node)
+            elif name in ("model", "") and Source(node.id, 0) not in models:
+                models.append(Source(node.id, 0))
     return found
 
 
@@ -282,9 +283,9 @@ def repeated_latent(graph: Graph, node: Node) -> Source | None:
 
 def unload(graph: Graph, node: Node) -> None:
     """Gives back the model that a loader got, for a second pass without motion."""
-    found = graph.origin(node.source("model"))
-    applied = found[0] if found else None
-    while applied is not None and applied.type == "FAD_ContextWindows":
+    applied, passed = origin_node(graph, node, "model"), set[Id]()
+    while applied is not None and applied.type == "FAD_ContextWindows" and applied.id not in passed:
+        passed.add(applied.id)
         applied = origin_node(graph, applied, "model")
     if applied is not None and applied.type == "FAD_ApplyMotionModule":
         graph.replace(node, {0: applied.source("model")})

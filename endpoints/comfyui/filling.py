@@ -159,9 +159,8 @@ def fill(endpoint: Endpoint, workflow: Prompt, request: Request, settings: Setti
         _add_motions(prompt, ids[APPLY], [files[motion] for motion in motions])
     phases = {ids[title]: phase for title, phase in PHASES.items() if title in ids}
     prefix = export.get("filename_prefix")
-    return Filled(
-        *(prompt, ids[EXPORT], phases, tuple(notes), seed), prefix if isinstance(prefix, str) else None
-    )
+    prefix = prefix if isinstance(prefix, str) else None
+    return Filled(prompt, ids[EXPORT], phases, tuple(notes), seed, prefix)
 
 
 def frame_size(size: ImageSize | str, max_pixels: int) -> tuple[int, int]:

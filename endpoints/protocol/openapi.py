@@ -13,39 +13,25 @@ Schema = dict[str, Any]
 
 VERSION = "3.1.0"  # the service says 3.0.4, but writes limits and examples that only 3.1 has
 REFERENCE = "#/components/schemas/{model}"
-LOGS = {
-    "name": "logs",
-    "in": "query",
-    "required": False,
-    "schema": {
-        "type": "number",
-        "description": "Whether to include logs (`1`) in the response or not (`0`).",
-    },
-}
-REQUEST_ID = {
-    "name": "request_id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "description": "Request ID"},
-}
-WEBHOOK = {
-    "name": "fal_webhook",
-    "in": "query",
-    "required": False,
-    "schema": {"type": "string", "format": "uri", "description": "A URL to which the result is sent."},
-}
-MOST_WAITING = {
-    "name": "fal_max_queue_length",
-    "in": "query",
-    "required": False,
-    "schema": {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 999_999_999,
-        "description": "Refuse the request with 429 if more requests than this are waiting.",
-    },
-}
 TEXT = {"type": "string"}
+
+
+def _parameter(name: str, place: str, schema: Schema, description: str) -> Schema:
+    described = {**schema, "description": description}
+    return {"name": name, "in": place, "required": place == "path", "schema": described}
+
+
+LOGS = _parameter(
+    "logs", "query", {"type": "number"}, "Whether to include logs (`1`) in the response or not (`0`)."
+)
+REQUEST_ID = _parameter("request_id", "path", TEXT, "Request ID")
+WEBHOOK = _parameter("fal_webhook", "query", {**TEXT, "format": "uri"}, "A URL to which the result is sent.")
+MOST_WAITING = _parameter(
+    "fal_max_queue_length",
+    "query",
+    {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+    "Refuse the request with 429 if more requests than this are waiting.",
+)
 ANYWHERE = (401, 403, 503)  # no key, a page of another origin, requests can't be stored
 FAILED = (422, 499, 500, 503, 504)  # how a request may fail: see failure.py
 CANCELLED = {
@@ -221,13 +207,12 @@ def _plain(field: Schema) -> Schema:
 
 
 def _shared_schemas() -> Schema:
-    text = {"type": "string"}
     problem = {
         "type": "object",
         "properties": {
-            "loc": {"type": "array", "items": {"anyOf": [text, {"type": "integer"}]}},
-            "msg": text,
-            "type": text,
+            "loc": {"type": "array", "items": {"anyOf": [TEXT, {"type": "integer"}]}},
+            "msg": TEXT,
+            "type": TEXT,
             "ctx": {"type": "object", "additionalProperties": True},
         },
         "required": ["loc", "msg", "type"],
@@ -238,12 +223,12 @@ def _shared_schemas() -> Schema:
         "status_url": "The status url.",
         "cancel_url": "The cancel url.",
     }
-    log = {"type": "object", "properties": {"message": text, "level": text, "timestamp": text}}
+    log = {"type": "object", "properties": {"message": TEXT, "level": TEXT, "timestamp": TEXT}}
     status = {
         "type": "object",
         "properties": {
             "status": {"type": "string", "enum": ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]},
-            **{name: {"type": "string", "description": words} for name, words in described.items()},
+            **{name: {**TEXT, "description": words} for name, words in described.items()},
             "logs": {"type": ["array", "null"], "description": "The logs.", "items": log},
             "metrics": {"type": "object", "description": "The metrics.", "additionalProperties": True},
             "queue_position": {"type": "integer", "description": "The queue position."},
@@ -251,5 +236,5 @@ def _shared_schemas() -> Schema:
         "required": ["status", "request_id"],
     }
     problems = {"type": "object", "properties": {"detail": {"type": "array", "items": problem}}}
-    error = {"type": "object", "properties": {"detail": text, "error_type": text}, "required": ["detail"]}
+    error = {"type": "object", "properties": {"detail": TEXT, "error_type": TEXT}, "required": ["detail"]}
     return {"QueueStatus": status, "HTTPValidationError": problems, "Error": error}

@@ -23,6 +23,8 @@ async def expire(jobs: Jobs, results: Results, keep: float, ready: asyncio.Event
         if abs(moved) > CLOCK_SECONDS:
             ahead += moved
             await keep_trying(partial(jobs.clock_was_set, moved))
-        expired = await keep_trying(lambda: jobs.expire(time.time() - keep))
-        await asyncio.to_thread(results.remove, expired)
+        before = time.time() - keep
+        expired = await keep_trying(partial(jobs.expired, before))
+        await asyncio.to_thread(results.remove, expired)  # first: nothing else knows their names
+        await keep_trying(partial(jobs.delete, expired, before))
         await asyncio.sleep(LOOK_SECONDS)

@@ -196,17 +196,19 @@ class Jobs(Store):
         statement = "UPDATE requests SET hook_attempts = hook_attempts + 1, hook_due = ? WHERE id = ?"
         await self.transaction(lambda db: db.execute(statement, [next_due, request_id]).rowcount)
 
-    async def expire(self, before: float) -> list[str]:
-        """Deletes requests that ended before a time, unless a webhook is still due; returns their ids."""
-        where = "WHERE state = 'ended' AND ended < ? AND hook_due IS NULL"
+    async def expired(self, before: float) -> list[str]:
+        """The ids of requests that ended before a time, unless a webhook is still due."""
+        statement = "SELECT id FROM requests WHERE state = 'ended' AND ended < ? AND hook_due IS NULL"
+        return await self.transaction(lambda db: [row["id"] for row in db.execute(statement, [before])])
 
-        def delete(db: sqlite3.Connection) -> list[str]:
-            ids = [row["id"] for row in db.execute(f"SELECT id FROM requests {where}", [before])]
-            db.execute(f"DELETE FROM requests {where}", [before])
+    async def delete(self, request_ids: Sequence[str], before: float) -> None:
+        """Deletes these requests, and what was noted of others before a time."""
+
+        def delete(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM requests WHERE id = ?", [[each] for each in request_ids])
             db.execute("DELETE FROM leftovers WHERE created < ?", [before])
-            return ids
 
-        return await self.transaction(delete)
+        await self.transaction(delete)
 
     async def clock_was_set(self, seconds: float) -> None:
         """Moves the stored times by as much as the clock was moved."""

@@ -90,11 +90,14 @@ class Lanes:
         if not ADDRESS.fullmatch(address):
             raise ValueError(f"{address!r} is not the address of a ComfyUI, such as http://127.0.0.1:8188")
         key = identity(address)
-        if key not in self._lanes:
-            self._lanes[key] = Lane(self.named(address) or self._connect(address), self._shop)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(self.named(address) or self._connect(address), self._shop)
             if self._is_started:
-                self._start(self._lanes[key])
-        self._lanes[key].is_draining = False
+                self._start(lane)
+        elif lane in self._tasks and self._tasks[lane].done():  # drained by a caller who did not wait for it
+            self._tasks[lane] = self.queue.spawn(lane.run())
+        lane.is_draining = False
 
     async def drain(self, address: str) -> None:
         """Returns when the lane has finished its request and left, or has been added again."""
@@ -169,15 +172,5 @@ def state_of(lane: Lane) -> LaneState:
         state = "stuck"
     else:
         state = "busy" if request else "idle"
-    endpoint = request.job.endpoint if request else None
-    step, steps = (request.step, request.steps) if request else (0, 0)
-    return LaneState(
-        lane.comfyui.url,
-        state,
-        request.id if request else None,
-        endpoint,
-        step,
-        steps,
-        lane.done,
-        lane.failed,
-    )
+    job = (request.id, request.job.endpoint, request.step, request.steps) if request else (None, None, 0, 0)
+    return LaneState(lane.comfyui.url, state, *job, lane.done, lane.failed)

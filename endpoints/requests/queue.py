@@ -51,9 +51,9 @@ class Queue:
         self._inboxes: defaultdict[str, deque[Request]] = defaultdict(deque)
         self._line: list[Taker] = []
         self._accepting = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def spawn(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Runs something beside, no longer than the queue."""
         task = asyncio.ensure_future(work)
         assert isinstance(task, asyncio.Task)
@@ -230,10 +230,7 @@ class Queue:
 
     def _is_late(self, request: Request) -> None:
         if not request.began:
-            self.spawn(self._cancel_late(request.id))
-
-    async def _cancel_late(self, request_id: str) -> None:
-        await self.cancel(request_id, TOO_LATE)
+            self.spawn(self.cancel(request.id, TOO_LATE))
 
     def _place(self, request: Request) -> None:
         self._waiting.add(request)
@@ -305,6 +302,6 @@ class Queue:
         request.ended.set()
 
 
-def report(task: asyncio.Task[None]) -> None:
+def report(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and task.exception():
         logging.error("Fast AnimateDiff endpoints: a part of the queue stopped", exc_info=task.exception())

@@ -55,6 +55,8 @@ class Signer:
             new = self._file.with_suffix(".new")
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+                file.flush()
+                os.fsync(file.fileno())
             new.replace(self._file)
         self._key = Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
         return self._key

@@ -140,7 +140,7 @@ class Store:
             if found != "ok":
                 raise Unreadable(found)
             migrate(db)
-        except sqlite3.Error:
+        except Exception:
             db.close()
             raise
         self._connection = db

@@ -26,7 +26,7 @@ class Weight:
         self._is_inside, self._string = (
             False,
             0,
-        )  # whether the last piece ended in a string, and its length so far
+        )  # whether the last piece ended in a string, its length so far
         self._backslash = b""
 
     @property
@@ -36,10 +36,10 @@ class Weight:
     def add(self, piece: bytes) -> None:
         self._size += len(piece)
         text = self._backslash + piece
-        is_split = (
-            len(text) - len(text.rstrip(b"\\"))
-        ) % 2 == 1  # the escaped character is in the next piece
-        text, self._backslash = (text[:-1], b"\\") if is_split else (text, b"")
+        if (len(text) - len(text.rstrip(b"\\"))) % 2:  # the escaped character is in the next piece
+            text, self._backslash = text[:-1], b"\\"
+        else:
+            self._backslash = b""
         first, *rest = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         string = self._string + len(first) if self._is_inside else 0
         strings = rest[self._is_inside :: 2]  # of the parts between quotes, every second one is in a string

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from fast_animatediff.fleet.driver import place, plan
 from fast_animatediff.fleet.ledger import FILE_NAME, Clip, Ledger, LedgerInUse
 from fast_animatediff.fleet.manifest import Item
+from fast_animatediff.fleet.worker import PREFIX, remove_leftovers
 from fast_animatediff.fleet.workers import Demand, Size
 
 CLIP = Clip("one", "digest", "done", "one.mp4", "id", 1, 2.5, "node")
@@ -78,3 +81,14 @@ def test_workers_come_at_once_with_the_requests_and_go_when_there_was_less_to_do
     assert wanted(demand, 0, 130.0) == 1
     assert wanted(Demand(Size(0, 3)), 50, 0.0) == 3
     assert wanted(Demand(Size(4, 4)), 0, 0.0) == 4
+
+
+def test_folders_of_workers_that_are_gone_are_deleted_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = [f"{PREFIX}notes", f"{PREFIX}{os.getpid()}-x"]
+    for name in (*kept, f"{PREFIX}{2**30}-x"):
+        (tmp_path / name).mkdir()
+    remove_leftovers()
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept)

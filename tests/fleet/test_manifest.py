@@ -55,7 +55,7 @@ def test_equal_lines_are_clips_of_their_own_with_seeds_that_stay() -> None:
         (json.dumps(clip(prompt="\ud800")).encode(), "prompt: Input should be a valid unicode string"),
         *[
             (json.dumps(clip(name)).encode(), "name: ")
-            for name in ("../up", "a/b", ".hidden", "CON", "x" * 101, "a\n")
+            for name in ("../up", "a/b", ".hidden", "CON", "nul.x", "x" * 101, "a\n", "\u52a8" * 80)
         ],
     ],
 )
@@ -64,6 +64,11 @@ def test_a_bad_line_is_named_with_its_number_and_the_reason(line: bytes, reason:
         check([(1, json.dumps(clip()).encode()), (7, line)])
     [(number, said)] = caught.value.problems
     assert number == 7 and said.startswith(reason)
+
+
+def test_a_name_may_begin_as_one_that_windows_reserves() -> None:
+    names = ["continue", "nullify 2", "com1-b"]
+    assert [item.name for item in check(lines(*map(clip, names)))] == names
 
 
 def test_names_that_are_one_file_on_some_disks_are_refused() -> None:

@@ -167,13 +167,14 @@ def test_a_folder_of_videos_is_rendered_under_their_names(
     assert report(run("render", *what, *where))["done"] == 1
 
 
-def test_one_request_becomes_one_file(sleeper: ComfyServer, brief: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["made.mp4", "render.mp4", "made[1].mp4"])
+def test_one_request_becomes_one_file(sleeper: ComfyServer, brief: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "one.json").write_text(json.dumps(line(), indent=2))
     where = ["--comfyui", sleeper.base_url, "--settings", brief]
-    done = run("render", "--one", tmp_path / "one.json", "--out", tmp_path / "made.mp4", *where)
+    done = run("render", "--one", tmp_path / "one.json", "--out", tmp_path / name, *where)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "made.mp4").read_bytes()[4:8] == b"ftyp"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["made.mp4", "one.json"]
+    assert (tmp_path / name).read_bytes()[4:8] == b"ftyp"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([name, "one.json"])
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:

@@ -154,6 +154,26 @@ def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_
     with_lanes(tmp_path, [away], 9, scenario)
 
 
+def test_a_comfyui_that_is_added_again_after_a_drain_nobody_waited_for_takes_requests(tmp_path: Path) -> None:
+    comfyui = Answering("http://comes.back", answers=0)
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        await lanes.queue.find("sent").ended.wait()
+        comfyui._turn(True)
+        draining = asyncio.create_task(lanes.drain(comfyui.url))
+        await asyncio.sleep(0)
+        draining.cancel()
+        await asyncio.sleep(0.2)
+        lanes.add(comfyui.url)
+        await lanes.queue.accept(new("later"))
+        while attempt_id("later", 1) not in comfyui.submitted:
+            await asyncio.sleep(0.01)
+
+    comfyui.mark_unreachable = lambda: comfyui._turn(True)
+    with_lanes(tmp_path, [comfyui], 9, scenario)
+
+
 def test_a_burst_does_not_pass_the_most_that_may_wait_and_what_is_known_is_answered(tmp_path: Path) -> None:
     async def scenario(lanes: Lanes) -> None:
         burst = [lanes.queue.accept(new(str(number))) for number in range(5)]

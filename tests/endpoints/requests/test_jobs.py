@@ -11,7 +11,9 @@ import pytest
 
 from fast_animatediff.endpoints.protocol.answers import Video
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, without_paths
+from fast_animatediff.endpoints.requests.expiry import expire
 from fast_animatediff.endpoints.requests.jobs import Jobs, NewJob
+from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.endpoints.requests.store import StoreUnavailable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,12 +76,38 @@ def test_a_request_ends_once_and_its_input_is_dropped(tmp_path: Path) -> None:
         job = await jobs.accept(new("a"))
         assert (job.state, job.result, job.failure, job.webhook) == ("ended", None, CANCELLED, "http://hook")
         assert await jobs.undelivered() == ["a"]
-        assert await jobs.expire(job.ended + 1) == [], "its webhook is still due"
+        assert await jobs.expired(job.ended + 1) == [], "its webhook is still due"
         await jobs.webhook_tried("a", None)
-        assert await jobs.expire(job.ended + 1) == ["a"]
+        assert await jobs.expired(job.ended + 1) == ["a"]
         await jobs.close()
 
     asyncio.run(scenario())
+
+
+def test_an_expired_request_is_known_until_its_file_is_gone(tmp_path: Path) -> None:
+    """Or a process that is killed in between leaves a file that nobody deletes."""
+
+    async def scenario() -> None:
+        jobs, results, ready = Jobs(tmp_path / "requests.sqlite3"), Results(tmp_path, None), asyncio.Event()
+        ready.set()
+        await jobs.accept(new("a"))
+        await jobs.end("a", RESULT, None, [], None)
+
+        def killed(request_ids: list[str]) -> None:
+            raise KeyError("The process ends here.")
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
+            patch.setattr(results, "remove", killed)
+            await expire(jobs, results, -1.0, ready)
+        (tmp_path / "a").mkdir()
+        expiring = asyncio.create_task(expire(jobs, results, -1.0, ready))
+        while await jobs.get("a"):
+            await asyncio.sleep(0.01)
+        assert not (tmp_path / "a").exists()
+        expiring.cancel()
+        await jobs.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20.0))
 
 
 def test_a_full_disk_refuses_what_is_new_and_keeps_what_is_there(tmp_path: Path) -> None:
