@@ -9,8 +9,7 @@ main(async (page, { shot }, kind, words, title) => {
   const ours = dialog.getByRole('button', { name: PACK, exact: true }).or(dialog.getByText(PACK, { exact: true })).first()
   const search = dialog.getByRole('textbox').or(dialog.getByRole('searchbox')).first()
   const open = async () => {
-    await content.waitFor({ timeout: 4000 }).catch(() => {})
-    if (!(await content.isVisible())) await page.getByRole('button', { name: 'Templates' }).first().click()
+    await page.getByRole('button', { name: 'Templates' }).first().click()
     await content.waitFor()
   }
   await open()
