@@ -172,5 +172,7 @@ def state_of(lane: Lane) -> LaneState:
         state = "stuck"
     else:
         state = "busy" if request else "idle"
-    job = (request.id, request.job.endpoint, request.step, request.steps) if request else (None, None, 0, 0)
+    if request is None:
+        return LaneState(lane.comfyui.url, state, None, None, 0, 0, lane.done, lane.failed)
+    job = request.id, request.job.endpoint, request.step, request.steps
     return LaneState(lane.comfyui.url, state, *job, lane.done, lane.failed)
