@@ -172,5 +172,6 @@ def state_of(lane: Lane) -> LaneState:
         state = "stuck"
     else:
         state = "busy" if request else "idle"
-    job = (request.id, request.job.endpoint, request.step, request.steps) if request else (None, None, 0, 0)
-    return LaneState(lane.comfyui.url, state, *job, lane.done, lane.failed)
+    request_id, endpoint = (request.id, request.job.endpoint) if request else (None, None)
+    step, steps = (request.step, request.steps) if request else (0, 0)
+    return LaneState(lane.comfyui.url, state, request_id, endpoint, step, steps, lane.done, lane.failed)
