@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 PACK = Path(__file__).resolve().parents[1]
 WORKFLOWS = PACK / "workflows"
 LIST = WORKFLOWS / "models" / "models.json"
+COMMON = "animatediff sd1.5 "  # what all titles begin with
 # In the header of an SD1.5 checkpoint: attention to a text of width 768.
 SD15_LAYER, SD15_SHAPE = (
     "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
@@ -51,9 +52,10 @@ def choose(wanted: list[W], words: list[str], workflows: list[str]) -> list[W]:
 def names_in_workflow(title: str) -> set[str]:
     """The model files that a workflow of this pack names, for the page's dialog of missing models."""
     files = {path.stem: path for path in sorted(WORKFLOWS.glob("*.json"))}
-    alike = [name for name in files if title.lower() == name.lower()] or [
-        name for name in files if title.lower() in name.lower()
+    alike = [
+        name for name in files if name.lower().removeprefix(COMMON) == title.lower().removeprefix(COMMON)
     ]
+    alike = alike or [name for name in files if title.lower() in name.lower()]
     if len(alike) != 1:
         raise DownloadError(f"Which workflow is '{title}'? Name one of these: {', '.join(alike or files)}.")
     nodes = json.loads(files[alike[0]].read_text(encoding="utf-8"))["nodes"]

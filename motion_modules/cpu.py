@@ -61,10 +61,15 @@ def compute_in_bf16(model: ModelPatcher) -> None:
 
 
 def in_bf16(motion_module: ModelPatcher) -> ModelPatcher:
-    """A copy of the motion module with its weights cast once instead of at each use."""
+    """A copy of the motion module as it was read, with its weights cast once instead of at each use.
+
+    The host patches LoRAs into the weights that all clones share, and keeps what was there in `backup`.
+    """
     held: MotionModule = motion_module.model
     module = MotionModule(held.config, torch.bfloat16, motion_module.offload_device, comfy.ops.manual_cast)
     module.merge_projections(comfy.ops.manual_cast)
-    module.eval().requires_grad_(False).load_state_dict(held.state_dict())
+    module.eval().requires_grad_(False).load_state_dict(
+        held.state_dict() | {key: kept.weight for key, kept in motion_module.backup.items()}
+    )
     archive_model_dtypes(module)
     return type(motion_module)(module, motion_module.load_device, motion_module.offload_device)

@@ -59,6 +59,11 @@ class BeginSampling:
             handler = self._windows_if_needed(frames)
             if handler is not None:
                 model_options[CONTEXT_HANDLER] = handler
+        elif handler is not None and frames > handler.context_length:
+            log.info(
+                "%d frames in context windows of %d, overlap %d",
+                *(frames, handler.context_length, handler.context_overlap),
+            )
         if isinstance(handler, LayerWindowsHandler):
             # The host would make room for one window, but such a clip is in memory as a whole.
             prepare = model_options["transformer_options"]["wrappers"][WrappersMP.PREPARE_SAMPLING]

@@ -172,6 +172,7 @@ def state_of(lane: Lane) -> LaneState:
         state = "stuck"
     else:
         state = "busy" if request else "idle"
-    request_id, endpoint = (request.id, request.job.endpoint) if request else (None, None)
-    step, steps = (request.step, request.steps) if request else (0, 0)
-    return LaneState(lane.comfyui.url, state, request_id, endpoint, step, steps, lane.done, lane.failed)
+    if request is None:
+        return LaneState(lane.comfyui.url, state, None, None, 0, 0, lane.done, lane.failed)
+    job = request.id, request.job.endpoint, request.step, request.steps
+    return LaneState(lane.comfyui.url, state, *job, lane.done, lane.failed)

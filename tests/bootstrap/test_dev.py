@@ -25,7 +25,8 @@ def load(name: str, path: Path, folders: list[str] | None = None) -> ModuleType:
     return module
 
 
-load("bootstrap", ROOT / "bootstrap" / "__init__.py", [str(ROOT / "bootstrap")])
+for package in ("bootstrap", "replacements"):
+    load(package, ROOT / package / "__init__.py", [str(ROOT / package)])
 dev = load("dev", ROOT / "dev.py")
 browser_tools, host, programs = (
     sys.modules[f"bootstrap.{name}"] for name in ("browser_tools", "host", "programs")

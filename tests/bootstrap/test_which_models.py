@@ -22,6 +22,8 @@ def test_a_workflow_names_its_files(tmp_path: Path) -> None:
     turbo = {weights.name for weights in download.choose(wanted, [], ["turbo text to video"])}
     assert {"mm_sd15_AnimateLCM.safetensors", "AnimateLCM_sd15_t2v_lora.safetensors"} <= turbo
     assert "mm_sd15_v2.safetensors" not in turbo and len(turbo) == 3
+    alone = {weights.name for weights in download.choose(wanted, [], ["Video to Video"])}
+    assert not any("controlnet" in name or "LCM" in name or "control_" in name for name in alone)
     both = {weights.name for weights in download.choose(wanted, ["ZoomIn"], ["turbo text to video"])}
     assert both == turbo | {"v2_lora_ZoomIn.ckpt"}
     for title in ("text to", "no such"):
@@ -45,7 +47,7 @@ def test_an_sd15_checkpoint_that_is_there_is_offered_instead_of_the_download(
     (models / "checkpoints" / "broken.safetensors").write_bytes(b"\xff" * 20)
     wanted = download.read_list(download.LIST, models)
     kept = [weights.folder for weights in download.without_checkpoint(wanted, models)]
-    assert ("checkpoints" in kept) == (not is_sd15) and len(kept) == (11 if is_sd15 else 12)
+    assert ("checkpoints" in kept) == (not is_sd15) and len(kept) == len(wanted) - is_sd15
     assert ("mine/dream.safetensors is an SD1.5 checkpoint" in capsys.readouterr().out) == is_sd15
 
 

@@ -1,10 +1,9 @@
 // Chooses files on both kinds of nodes: by the list, by drops on title and picture, by the button; returns what is shown.
 'use strict'
 const path = require('path')
-const { KINDS, build, closeTemplates, main, media, titlePlace, useNodes } = require('./page')
+const { KINDS, build, main, media, titlePlace, useNodes } = require('./page')
 
 main(async (page, { shot, drop }, type, listed, dropped) => {
-  await closeTemplates(page)
   const states = []
   for (const kind of KINDS) {
     await useNodes(page, kind)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,16 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(
     tools: None, comfy_server: ComfyServer, screenshots: Path, request: pytest.FixtureRequest
 ) -> Callable:
-    """`visit("script.js", *arguments)` runs a script; returns what it printed."""
+    """`visit("script.js", *arguments)` runs a script for a user who has changed no setting; returns what it printed."""
+    kept = comfy_server.base / "user" / "default" / "comfy.settings.json"  # of all pages of the server
+    settings = {
+        "Comfy.InstalledVersion": version("comfyui-frontend-package"),
+        "Comfy.TutorialCompleted": True,  # else the page opens the templates by itself
+    }
 
     def run(script: str, *arguments: str | Path) -> dict:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(settings), encoding="utf-8")
         folder = screenshots / request.node.name.replace("/", " ")
         folder.mkdir(exist_ok=True)
         command = ["node", HERE / script, comfy_server.base_url, folder, *arguments]

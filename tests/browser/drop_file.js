@@ -1,9 +1,8 @@
 // Drops a workflow or a video on the page; returns what the page then has.
 'use strict'
-const { closeTemplates, main, saved, waitForNode } = require('./page')
+const { main, saved, waitForNode } = require('./page')
 
 main(async (page, { shot, drop }, file, title) => {
-  await closeTemplates(page)
   await page.evaluate(() => window.app.graph.clear())
   await drop(file)
   await waitForNode(page, title)

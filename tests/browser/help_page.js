@@ -1,9 +1,8 @@
 // Opens a node's help with the button above the node, then hovers over one of its widgets.
 'use strict'
-const { closeTemplates, main, titlePlace, waitForNode } = require('./page')
+const { main, titlePlace, waitForNode } = require('./page')
 
 main(async (page, { shot, drop }, file, title, widget) => {
-  await closeTemplates(page)
   await drop(file)
   await waitForNode(page, title)
   await page.waitForTimeout(1500)

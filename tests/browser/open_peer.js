@@ -1,9 +1,8 @@
 // Drops a workflow of another pack on the page, answers the question, and tells what the page then holds.
 'use strict'
-const { closeTemplates, main, saved } = require('./page')
+const { main, saved } = require('./page')
 
 main(async (page, { shot, drop }, file, answer) => {
-  await closeTemplates(page)
   await drop(file)
   const dialog = page.getByRole('dialog').filter({ hasText: 'AnimateDiff packs' })
   await dialog.waitFor()

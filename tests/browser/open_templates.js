@@ -1,16 +1,15 @@
-// Searches the template browser for each word, then opens a template on both kinds of nodes.
+// Searches the template browser for each word, then opens a template.
 'use strict'
-const { KINDS, PACK, closeTemplates, main, media, useNodes } = require('./page')
+const { PACK, main, media, useNodes } = require('./page')
 
-main(async (page, { shot }, words, title) => {
+main(async (page, { shot }, kind, words, title) => {
   const found = {}
   const content = page.getByTestId('template-workflows-content')
   const dialog = page.getByRole('dialog')
   const ours = dialog.getByRole('button', { name: PACK, exact: true }).or(dialog.getByText(PACK, { exact: true })).first()
   const search = dialog.getByRole('textbox').or(dialog.getByRole('searchbox')).first()
   const open = async () => {
-    await content.waitFor({ timeout: 4000 }).catch(() => {})
-    if (!(await content.isVisible())) await page.getByRole('button', { name: 'Templates' }).first().click()
+    await page.getByRole('button', { name: 'Templates' }).first().click()
     await content.waitFor()
   }
   await open()
@@ -18,6 +17,8 @@ main(async (page, { shot }, words, title) => {
   for (const word of JSON.parse(words)) {
     await search.fill(word)
     await page.waitForTimeout(500) // the page waits for the end of typing
+    await cards.first().waitFor({ timeout: 8000 }).catch(() => {})
+    await page.waitForTimeout(500)
     found[word] = await cards.evaluateAll((list) => list.map((card) => card.dataset.testid.split('workflow-')[1]))
   }
   await search.fill('')
@@ -31,16 +32,12 @@ main(async (page, { shot }, words, title) => {
   await shot('template browser')
   await page.keyboard.press('Escape')
   await content.waitFor({ state: 'hidden' })
-  const opened = {}
-  for (const kind of KINDS) {
-    await useNodes(page, kind)
-    await open()
-    await ours.click()
-    await page.getByTestId(`template-workflow-${title}`).click()
-    await page.waitForFunction(() => document.querySelector('[data-node-id] video, .dom-widget video'))
-    await page.waitForTimeout(1500)
-    await shot(kind)
-    opened[kind] = await media(page)
-  }
-  return { found, pictures, opened }
+  await useNodes(page, kind)
+  await open()
+  await ours.click()
+  await page.getByTestId(`template-workflow-${title}`).click()
+  await page.waitForFunction(() => document.querySelector('[data-node-id] video, .dom-widget video'))
+  await page.waitForTimeout(1500)
+  await shot('opened')
+  return { found, pictures, opened: await media(page) }
 })

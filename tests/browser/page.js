@@ -78,14 +78,6 @@ async function dropper(browser, page) {
   }
 }
 
-// Closes the template browser, which the page opens by itself for a new user.
-async function closeTemplates(page) {
-  const content = page.getByTestId('template-workflows-content')
-  await content.waitFor({ timeout: 4000 }).catch(() => {})
-  if (await content.isVisible()) await page.keyboard.press('Escape')
-  await content.waitFor({ state: 'hidden' })
-}
-
 // What the page would save now, and what it would send to the server.
 function saved(page) {
   return page.evaluate(async () => {
@@ -181,4 +173,4 @@ function media(page) {
 
 const KINDS = ['canvas', 'Nodes 2.0']
 
-module.exports = { KINDS, PACK, build, closeTemplates, main, media, queue, saved, titlePlace, useNodes, waitForNode }
+module.exports = { KINDS, PACK, build, main, media, queue, saved, titlePlace, useNodes, waitForNode }

@@ -1,11 +1,10 @@
 // Runs a schedule on both kinds of nodes; returns what the page shows on the node each time.
 'use strict'
 const fs = require('fs')
-const { closeTemplates, main, waitForNode } = require('./page')
+const { main, waitForNode } = require('./page')
 
 main(async (page, { shot }, file) => {
   const shown = {}
-  await closeTemplates(page)
   for (const [kind, isVue] of Object.entries({ canvas: false, 'Nodes 2.0': true })) {
     await page.evaluate((on) => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on), isVue)
     await page.evaluate(() => window.app.graph.clear())

@@ -3,9 +3,7 @@
 const { PACK, main, saved, waitForNode } = require('./page')
 
 main(async (page, { shot }) => {
-  const content = page.getByTestId('template-workflows-content')
-  await content.waitFor({ timeout: 4000 }).catch(() => {})
-  if (!(await content.isVisible())) await page.getByRole('button', { name: 'Templates' }).first().click()
+  await page.getByRole('button', { name: 'Templates' }).first().click()
   await page.getByRole('button', { name: PACK, exact: true }).or(page.getByText(PACK, { exact: true })).first().click()
   const card = page.getByTestId('template-workflow-AnimateDiff SD1.5 Video to Video')
   await card.waitFor()

@@ -1,9 +1,8 @@
 // Runs a graph once for each format in turn, on both kinds of nodes; returns what the page then shows of it.
 'use strict'
-const { KINDS, build, closeTemplates, main, media, queue, useNodes } = require('./page')
+const { KINDS, build, main, media, queue, useNodes } = require('./page')
 
 main(async (page, { shot }, graph, title, ...formats) => {
-  await closeTemplates(page)
   const runs = []
   for (const kind of KINDS) {
     await useNodes(page, kind)

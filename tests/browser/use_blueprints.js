@@ -1,11 +1,10 @@
 // Takes each of the pack's subgraph blueprints from the node library, on both kinds of nodes; returns what they then hold.
 'use strict'
-const { KINDS, closeTemplates, main, useNodes } = require('./page')
+const { KINDS, main, useNodes } = require('./page')
 
 const PLACE = [800, 450]
 
 main(async (page, { shot }, ...names) => {
-  await closeTemplates(page)
   const made = []
   await page.keyboard.press('n') // the library, with its search in focus
   await page.waitForTimeout(1500)

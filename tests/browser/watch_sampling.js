@@ -1,10 +1,9 @@
 // Samples a small clip with live previews on, on both kinds of nodes; returns the preview and where the nodes then are.
 'use strict'
 const fs = require('fs')
-const { KINDS, closeTemplates, main, queue, useNodes, waitForNode } = require('./page')
+const { KINDS, main, queue, useNodes, waitForNode } = require('./page')
 
 main(async (page, { shot }, file, preview) => {
-  await closeTemplates(page)
   await page.evaluate((method) => window.app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', method), preview)
   const seen = {}
   for (const kind of KINDS) {

@@ -9,6 +9,7 @@ from comfy.cli_args import args
 from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from fast_animatediff.motion_modules import cpu
 from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.lora import load_motion_lora
 
 FRAMES = 4
 native_bf16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")
@@ -43,6 +44,18 @@ def test_a_motion_modules_weights_are_cast_to_bf16_once_and_the_file_stays_as_it
     assert {weight.dtype for weight in module.model.parameters()} == {torch.float32}
     for key, weight in module.model.state_dict().items():
         assert torch.equal(cast.model.state_dict()[key], weight.bfloat16()), key
+
+
+@native_bf16
+def test_a_motion_lora_that_was_used_in_fp32_is_not_in_the_bf16_copy(tmp_path):
+    base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
+    read = {key: weight.clone() for key, weight in module.model.state_dict().items()}
+    lora = load_motion_lora(components.save(components.motion_lora(), tmp_path / "zoom.safetensors"), 1.0)
+    components.predict(apply_motion_module(base, module, MotionSettings(loras=(lora,))), x)
+    applied = apply_motion_module(base, module, MotionSettings(cpu_bf16=True))
+    (cast,) = applied.get_additional_models_with_key(KEY)
+    for key, weight in cast.model.state_dict().items():
+        assert torch.equal(weight, read[key].bfloat16()), key
 
 
 @native_bf16

@@ -90,7 +90,7 @@ def test_latents_go_into_a_video_in_one_node(comfy: ComfyServer) -> None:
     samples = [node_id(prompt, "Empty Video Latent"), 0]
     key, _ = add(prompt, "FAD_DecodeAndExport", samples=samples, vae=vae, **settings, frames_at_once=4)
     history = run_as_the_page_does(comfy, prompt, "Turbo Text to Video")
-    (shown,) = history["outputs"][key]["images"]
+    (shown,) = history["outputs"][key]["video"]
     path = comfy.base / "output" / shown["subfolder"] / shown["filename"]
     check_mp4(path, frames=6, fps=Fraction(8), size=(64, 64))
 
@@ -116,7 +116,7 @@ def test_the_preset_square_is_512_pixels_wide(video: Run) -> None:
 def test_the_file_holds_the_prompt_and_the_workflow(comfy: ComfyServer, name: str) -> None:
     prompt = video_to_video() if name == "Video to Video" else turbo_text_to_video()
     history = run_as_the_page_does(comfy, prompt, name)
-    (shown,) = history["outputs"][node_id(prompt, "Export Video")]["images"]
+    (shown,) = history["outputs"][node_id(prompt, "Export Video")]["video"]
     with av.open(str(comfy.base / "output" / shown["subfolder"] / shown["filename"])) as container:
         metadata = dict(container.metadata)
     saved = json.loads(metadata["prompt"])
@@ -130,8 +130,7 @@ def test_the_node_shows_the_video_that_it_wrote(comfy: ComfyServer) -> None:
     prompt = turbo_text_to_video()
     history = run_as_the_page_does(comfy, prompt, "Turbo Text to Video")
     shown = history["outputs"][node_id(prompt, "Export Video")]
-    assert shown["animated"] == [True]
-    (entry,) = shown["images"]
+    (entry,) = shown["video"]
     assert entry["type"] == "output" and entry["filename"].endswith(".mp4")
 
 

@@ -133,7 +133,7 @@ def test_context_windows_of_every_schedule(comfy: ComfyServer, latent: Latent, s
     )
     log_before = len(comfy.log_text())
     assert latent(prompt, [node_id(prompt, "AnimateDiff Sampler"), 0]).shape[0] == 20
-    assert "Context length 8 with overlap 2 for 20 frames" in comfy.log_text()[log_before:]
+    assert "20 frames in context windows of 8, overlap 2" in comfy.log_text()[log_before:]
 
 
 def test_at_cfg_1_the_negative_prompt_has_no_effect(latent: Latent) -> None:

@@ -17,6 +17,7 @@ from fast_animatediff.nodes import NODES
 from fast_animatediff.tests.comfy_server import PACK_NAME
 from fast_animatediff.tests.workflows.graphs import (
     API_NAMES,
+    PREFIX,
     add,
     node_id,
     turbo_text_to_video,
@@ -75,7 +76,9 @@ def test_diffusers_is_never_imported(comfy: ComfyServer, starts: list[dict]) -> 
 
 
 def test_the_page_offers_the_workflows_as_templates(comfy: ComfyServer) -> None:
-    assert sorted(comfy.client.get("/workflow_templates")[PACK_NAME]) == sorted(API_NAMES)
+    assert sorted(comfy.client.get("/workflow_templates")[PACK_NAME]) == sorted(
+        PREFIX + name for name in API_NAMES
+    )
 
 
 @pytest.mark.parametrize("node", [node.define_schema().node_id for node in NODES])
