@@ -21,7 +21,7 @@ from aiohttp import web
 
 from ..endpoints.comfyui.filling import load_workflows
 from ..endpoints.protocol.settings import Settings
-from ..endpoints.serving import LANES, front
+from ..endpoints.serving import LANES, RESULTS, UPLOADS, front
 from ..endpoints.settings import load
 from .digests import clip_digest, read_model_sizes
 from .driver import Driver, Work, place, plan
@@ -129,7 +129,8 @@ async def drive(
             workers.ray.attach(app[LANES])
         driver = Driver(options.folder, ledger, app[LANES], workers.node_of, options.attempts, display)
         await driver.run(work, progress)
-        shutil.rmtree(app[LANES].queue.preparation.uploads.folder, ignore_errors=True)
+        for kept in (app[UPLOADS].folder, app[RESULTS].folder):  # by a driver that was killed
+            await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         return driver.ended
     finally:
         await runner.cleanup()

@@ -6,7 +6,6 @@ import copy
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -279,37 +278,6 @@ def test_nodes_that_lead_to_each_other_and_links_from_nowhere_do_not_stop_it() -
     conversion = convert({"nodes": circle, "links": links, "version": 0.4})
     kinds = [entry["type"] for entry in conversion.document["nodes"]]
     assert "FAD_ApplyMotionModule" in kinds and "FAD_ContextWindows" not in kinds
-
-
-def test_models_that_go_in_a_circle_and_ones_that_split_many_times_are_converted() -> None:
-    ring = {"a": node("FAD_ContextWindows", model=["b", 0]), "b": node("FAD_ContextWindows", model=["a", 0])}
-    conversion = convert({**ring, "c": node("ADE_AnimateDiffUnload", model=["a", 0])})
-    assert [note.type for note in conversion.notes] == ["ADE_AnimateDiffUnload"]
-    cfg = {
-        "5": node("ADE_CustomCFGSimple", cfg=3.0),
-        "6": node("ADE_AnimateDiffSamplingSettings", custom_cfg=["5", 0]),
-        "9": loaded(sample_settings=["6", 0]),
-    }
-    last = "9"
-    for number in range(100, 160):  # each gets the model twice
-        cfg[str(number)] = node("ModelMerge", **{"model": [last, 0], "": [last, 0]})
-        last = str(number)
-    prompt = with_sampler(**cfg)
-    prompt["99"]["inputs"]["model"] = [last, 0]
-    assert only(convert(prompt), "KSampler")["cfg"] == 3.0
-
-
-def test_a_long_chain_of_settings_does_not_keep_the_server_from_its_other_work() -> None:
-    chain = {
-        f"lora {number}": node(
-            "ADE_AnimateDiffLoRALoader", name="x", strength=1.0, prev_motion_lora=[f"lora {number - 1}", 0]
-        )
-        for number in range(400)
-    }
-    began = time.process_time()
-    conversion = convert({**chain, "1": loaded(motion_lora=["lora 399", 0])})
-    assert time.process_time() - began < 5.0, "it is a tenth of a second; each against each is 40"
-    assert len(conversion.replaced) == 401
 
 
 @pytest.mark.parametrize("document", [{}, {"a": 1}, {"nodes": 3}, {"1": {"inputs": {}}}])
