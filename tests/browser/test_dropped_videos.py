@@ -22,7 +22,14 @@ def graph_of(workflow: Graph) -> dict:
     return {"nodes": nodes, "links": workflow["links"], "groups": workflow["groups"]}
 
 
-@pytest.mark.parametrize("format, channels", [("webp", 3), ("gif", 3), ("webm", 4)])
+@pytest.mark.parametrize(
+    "format, channels",
+    [
+        pytest.param("webp", 3, marks=pytest.mark.slow),
+        ("gif", 3),
+        pytest.param("webm", 4, marks=pytest.mark.slow),
+    ],
+)
 def test_a_dropped_file_brings_the_graph_back(
     visit: Callable[..., dict], tmp_path: Path, format: str, channels: int
 ) -> None:

@@ -75,7 +75,9 @@ def test_the_video_dropped_on_a_fresh_page_brings_the_graph_back(
     assert inside["links"] == template["links"]
 
 
-@pytest.mark.parametrize("name", ["Video to Video", "Turbo Text to Video"])
+@pytest.mark.parametrize(
+    "name", ["Video to Video", pytest.param("Turbo Text to Video", marks=pytest.mark.slow)]
+)
 def test_a_workflow_file_dropped_on_the_page_opens_as_it_was_saved(
     visit: Visit, comfy_server: ComfyServer, name: str
 ) -> None:
