@@ -180,7 +180,9 @@ def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
         windows = make_windows(WindowSettings(16, 4, motion_layers_only=case.job.layer_windows))
         model = set_windows(model, windows)
     contender.model, job = model, case.job
-    settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, cfg_until=case.until)
+    # Without the lcm sampler, whose noise comes from a generator of the card's own.
+    mode = "standard"
+    settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, mode, cfg_until=case.until)
     start = {"samples": host.empty_latent(job)}
     return lambda: sample(contender.model, *host.host_conditions(), start, settings)
 
