@@ -102,6 +102,8 @@ def clip_fingerprint(file: str) -> str:
 
 def check_clip(file: str) -> bool | str:
     """True for a clip that can be opened, else a sentence for the page."""
+    if not file.strip("/"):
+        return "No clip is chosen. Choose or upload a video."
     name = display_name(file)
     try:
         path = contained_path(file)

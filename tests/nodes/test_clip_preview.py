@@ -54,7 +54,7 @@ def test_what_can_not_be_loaded_is_said_in_a_sentence_without_a_path(folders: Pa
         "notes.mp4": "notes.mp4",
         "none.mp4": "is not in ComfyUI's input folder",
         "../secret.mp4": "is not in ComfyUI's input folder",
-        "": "is not a file",
+        "": "No clip is chosen",
     }.items():
         line = described({**SELECTION, "file": name})
         assert reason in line and str(folders) not in line
