@@ -29,9 +29,12 @@ from fast_animatediff.tiny.shipped import CAMERA_MOVES
 def perfect(request: Request) -> Tensor:
     """Draws what a request asks for, as the best of models would."""
     if request.video is not None:
-        scenes, video = input_clip(request.seed - 3000, SIZE)
+        frames = len(request.video)
+        scenes, video = input_clip(request.seed - (4900 if request.edges else 3000), SIZE, frames)
         scenes = replace(scenes, attributes=replace(request.asked, motion=scenes.attributes.motion))
-        clip = render(scenes, torch.arange(float(FRAMES))[None], SIZE)[0]
+        times = torch.arange(float(FRAMES if frames == FRAMES else frames // 2))
+        times = times if frames == FRAMES else torch.cat([times, times.flip(0)])
+        clip = render(scenes, times[None], SIZE)[0]
         return clip if request.strength == 0.7 else torch.lerp(video, clip, request.strength)
     if request.motion_strength == 0:
         return torch.stack([truth(request.asked, (request.seed, i))[i] for i in range(FRAMES)])
@@ -81,7 +84,7 @@ def test_the_video_section_sees_path_colour_and_likeness() -> None:
 
 def test_the_whole_card_has_every_section_and_can_be_shown() -> None:
     card = make_card(perfect, 4, SIZE)
-    assert len(card) == 5 and all(
+    assert len(card) == 6 and all(
         np.isfinite(value) for value in card["turbo text to video, 8 steps"].values()
     )
     assert "PanLeft: right at 1, %" in show(card)

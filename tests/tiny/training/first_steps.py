@@ -46,7 +46,12 @@ def take_first_steps(folder: Path) -> Trained:
 
 
 def a_step_of_each_kind(stage: str) -> list[int]:
-    """Step 0, or, where each LoRA of a stage has steps of its own, the first step of each kind."""
+    """Step 0, or, where each LoRA of a stage has steps of its own, the first step of each kind.
+
+    The first step of `edges` changes its zero convolutions alone, the second what is in front of them.
+    """
+    if stage == "edges":
+        return [0, 1]
     if stage not in KIND_OF_STEP:
         return [0]
     first: dict[object, int] = {}
