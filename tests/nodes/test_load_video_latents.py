@@ -143,7 +143,8 @@ def test_a_folder_of_pictures_becomes_latents(folders, vae) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux gives it")
 def test_memory_grows_by_the_latents_alone(folders) -> None:
-    """Ten times the frames are 9 MB more of latents; as images they would be 680 MB more."""
+    """Ten times the frames are 9 MB more of latents; as images they would be 680 MB more. The bound between the two leaves
+    room for what the allocator holds of the tests before."""
     file = make_clip(folders, 160, size=256)
     load(file, PoolingVae(), size="square 512x512", max_frames=16)  # libraries are in memory from here on
     peaks = []
@@ -155,4 +156,4 @@ def test_memory_grows_by_the_latents_alone(folders) -> None:
         assert len(result[0]["samples"]) == frames
         high = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
         peaks.append(int(high) * 1024 - before)
-    assert peaks[1] - peaks[0] < 60e6
+    assert peaks[1] - peaks[0] < 300e6
