@@ -41,6 +41,8 @@ def attention_in_parts(
         return layer(x, context, transformer_options)
     if _is_changed_inside(layer, transformer_options):
         return layer(x.to(own_type), context.to(own_type), transformer_options).to(x.dtype)
+    if parts <= 1:
+        return layer(x, context, transformer_options)
     pairs = zip(x.chunk(parts), context.chunk(parts), strict=True)
     return torch.cat([layer(*pair, transformer_options) for pair in pairs])
 
