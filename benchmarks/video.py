@@ -111,22 +111,13 @@ def save_host(images: torch.Tensor, path: str) -> None:
     video.save_to(path, format=Types.VideoContainer.MP4, codec=Types.VideoCodec.H264, crf=CRF)
 
 
-def peak(reset: bool = False) -> int:
-    """The most memory that this process has had since the last reset, in bytes; Linux only, 0 elsewhere."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def measured(action: Callable[[], object], result_bytes: Callable[[object], int]) -> dict[str, float]:
-    before, started = peak(reset=True), time.perf_counter()
+    from fast_animatediff.benchmarks.compare.machine import process_peak
+
+    before, started = process_peak(reset=True), time.perf_counter()
     result = action()
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "memory": (peak() - before) / max(result_bytes(result), 1)}
+    return {"seconds": seconds, "memory": (process_peak() - before) / max(result_bytes(result), 1)}
 
 
 def run_one(kind: str, path: str, frames: int) -> dict[str, float]:
