@@ -192,11 +192,18 @@ def input_clip(number: int, size: int, frames: int = FRAMES) -> tuple[Scenes, Te
         rng = seeded("score", "video", number, attempt)
         asked = draw_attributes(rng, 1, held_out=True)
         if MOTIONS[asked.motion[0]] not in ("still", "grow"):
-            way = frames if frames == FRAMES else frames // 2
-            scenes, times = draw_scenes(rng, asked, way), torch.arange(float(way))
-            times = times if way == frames else torch.cat([times, times.flip(0)])
+            times = path_times(frames)
+            scenes = draw_scenes(rng, asked, int(times.max()) + 1)
             return scenes, render(scenes, times[None], size)[0]
     raise RuntimeError("No scene with a moving subject was drawn.")
+
+
+def path_times(frames: int) -> Tensor:
+    """The moments of the path that an input clip's frames show: one after the other, or there and back."""
+    if frames == FRAMES:
+        return torch.arange(float(frames))
+    there = torch.arange(float(frames // 2))
+    return torch.cat([there, there.flip(0)])
 
 
 # ---- the card

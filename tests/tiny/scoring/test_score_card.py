@@ -17,6 +17,7 @@ from fast_animatediff.tiny.scoring.score_card import (
     Request,
     input_clip,
     make_card,
+    path_times,
     score_camera,
     score_motion_strength,
     score_text,
@@ -32,9 +33,7 @@ def perfect(request: Request) -> Tensor:
         frames = len(request.video)
         scenes, video = input_clip(request.seed - (4900 if request.edges else 3000), SIZE, frames)
         scenes = replace(scenes, attributes=replace(request.asked, motion=scenes.attributes.motion))
-        times = torch.arange(float(FRAMES if frames == FRAMES else frames // 2))
-        times = times if frames == FRAMES else torch.cat([times, times.flip(0)])
-        clip = render(scenes, times[None], SIZE)[0]
+        clip = render(scenes, path_times(frames)[None], SIZE)[0]
         return clip if request.strength == 0.7 else torch.lerp(video, clip, request.strength)
     if request.motion_strength == 0:
         return torch.stack([truth(request.asked, (request.seed, i))[i] for i in range(FRAMES)])
