@@ -73,6 +73,7 @@ print(json.dumps([each.get()["video"]["file_size"] for each in handles] + [subsc
 """
 
 
+@pytest.mark.slow
 def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and_leave_after_their_request(
     up: Up, ray: LocalRay
 ) -> None:

@@ -13,7 +13,7 @@ from fast_animatediff.benchmarks.cluster.sleeper import line
 from fast_animatediff.dev_server.host import ROOT
 from fast_animatediff.dev_server.server import ComfyServer
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 TEMPLATE = ROOT / "fleet" / "openjd" / "render.yaml"
 
 

@@ -49,30 +49,6 @@ def run(model, frames, steps=2, cfg=4.0, latent=None):
     return samples, set(lengths)
 
 
-@pytest.mark.parametrize("total", [17, 24, 33, 64])
-@pytest.mark.parametrize(("length", "overlap"), [(16, 4), (16, 0), (8, 6), (12, 3)])
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_windows_cover_each_frame_with_positive_weight_and_never_exceed_their_length(
-    total, length, overlap, schedule
-):
-    handler = make_windows(WindowSettings(length, overlap, schedule))
-    x = torch.zeros(total, 4, 1, 1)
-    weight = torch.zeros(total)
-    for handler._step in range(3):
-        windows = handler.get_context_windows(None, x, {})
-        for window in windows:
-            assert len(window.index_list) <= length and len(set(window.index_list)) == len(window.index_list)
-            weights = handler.fuse_method.func(
-                len(window.index_list),
-                full_length=total,
-                idxs=window.index_list,
-                context_overlap=overlap,
-                handler=handler,
-            )
-            weight[window.index_list] += torch.tensor(weights, dtype=torch.float32)
-    assert (weight > 0).all()
-
-
 @pytest.mark.parametrize(
     ("family", "frames", "expected"),
     [
@@ -172,7 +148,7 @@ def test_the_causal_fix_of_cores_node_is_told_to_other_packs():
 @pytest.mark.parametrize("layers", [False, True])
 def test_windows_of_any_settings_lie_in_the_clip_and_cover_it(schedule, fuse, layers):
     drawn = random.Random(1)
-    for _ in range(400):
+    for _ in range(200):
         frames, length = drawn.randint(2, 200), drawn.randint(2, 40)
         overlap, stride = drawn.randint(0, length - 1), drawn.randint(1, 8)
         settings = WindowSettings(

@@ -82,8 +82,7 @@ def at_rest(make: WorkflowMaker, textured: Attributes) -> Tensor:
     "move",
     [
         "PanLeft",
-        "RollingClockwise",
-        *(pytest.param(move, marks=pytest.mark.slow) for move in ("ZoomIn", "TiltUp")),
+        *(pytest.param(move, marks=pytest.mark.slow) for move in ("RollingClockwise", "ZoomIn", "TiltUp")),
     ],
 )
 def test_a_motion_lora_moves_the_camera_as_it_says_and_at_nought_and_minus_one_does_not(
@@ -119,6 +118,7 @@ def test_a_video_keeps_its_path_and_changes_its_colour(make: WorkflowMaker, numb
     assert judge(clip, asked).colour
 
 
+@pytest.mark.slow
 def test_with_the_edge_controlnet_a_video_keeps_its_path_in_windows_too(make: WorkflowMaker) -> None:
     scenes, video = input_clip(100, SIZE, LONG)
     asked = in_another_colour(scenes.attributes)

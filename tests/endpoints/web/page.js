@@ -145,6 +145,8 @@ const tasks = {
     await page.waitForFunction(() => document.querySelector('.drop video')?.readyState > 1)
     await shot(page, 'chosen')
     await page.getByLabel('Steps').fill('50')
+    await page.getByLabel('Seconds').fill('2')
+    await page.getByLabel('FPS').fill('1')
     await run(page)
     await page.locator('#step:not(:empty)').waitFor({ timeout: 200 * SECONDS })
     await page.reload()

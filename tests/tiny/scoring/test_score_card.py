@@ -26,6 +26,8 @@ from fast_animatediff.tiny.scoring.score_card import (
 )
 from fast_animatediff.tiny.shipped import CAMERA_MOVES
 
+pytestmark = pytest.mark.slow
+
 
 def perfect(request: Request) -> Tensor:
     """Draws what a request asks for, as the best of models would."""

@@ -27,6 +27,8 @@ from fast_animatediff.tiny.training.data import (
 )
 from fast_animatediff.tiny.training.diffusion import subject_weights
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -14,6 +14,8 @@ from fast_animatediff.tiny.training.networks import (
 )
 from fast_animatediff.tiny.training.readouts import FlowReadouts, PlaceReadouts
 
+pytestmark = pytest.mark.slow
+
 UNET_PREFIX = "model.diffusion_model."
 
 
