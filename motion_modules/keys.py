@@ -100,7 +100,8 @@ _KINDS = (
     *(
         (
             key,
-            "it is a SparseCtrl or ControlNet file. Put it into models/controlnet and load it with a ControlNet node.",
+            "it is a SparseCtrl file, which this pack can't run, or a ControlNet: put that into models/controlnet and load it with a "
+            "ControlNet node.",
         )
         for key in SPARSE_CONTROL_KEYS
     ),
