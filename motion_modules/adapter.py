@@ -20,7 +20,13 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
 from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
-from .cpu import can_compute_in_bf16, compute_in_bf16, in_bf16, use_pytorch_attention
+from .cpu import (
+    can_compute_in_bf16,
+    compute_in_bf16,
+    in_bf16,
+    narrow_clips_in_fp32,
+    use_pytorch_attention,
+)
 from .frame_values import FrameValues
 from .host_internals import (
     CONTEXT_HANDLER,
@@ -258,6 +264,7 @@ def apply_motion_module(
     use_pytorch_attention(patched)
     if computes_in_bf16:
         compute_in_bf16(patched)
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, narrow_clips_in_fp32)
     log.info("%s (%s), strength %s, %s", config.file_name, config.family.name, strength, table)
     return patched
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +16,16 @@ from comfy.model_patcher import ModelPatcher
 from .host_internals import (
     ATTENTION,
     COMPUTE_DTYPE,
+    Executor,
     archive_model_dtypes,
     attention_pytorch,
     fell_back_to_sub_quadratic_attention,
 )
 from .model import MotionModule
+
+log = logging.getLogger(__name__)
+
+NARROW = 8  # the width, in latents, that SD1.5 halves to one place
 
 
 def use_pytorch_attention(model: ModelPatcher) -> None:
@@ -58,6 +64,26 @@ def compute_in_bf16(model: ModelPatcher) -> None:
     Never fp16, which is eleven times slower than bf16 on such processors (measured).
     """
     model.set_model_compute_dtype(torch.bfloat16)
+
+
+def narrow_clips_in_fp32(executor: Executor, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """OUTER_SAMPLE wrapper: lets clips in which bf16 fails compute in fp32.
+
+    On processors with AMX, PyTorch 2.14's 3x3 convolution of stride 2 in bf16 gives what memory held before, NaN at worst,
+    where its output is one place wide and more than one high. Without oneDNN it is right, and 200 times as slow.
+    """
+    guider = executor.class_obj
+    held: ModelPatcher = guider.model_patcher
+    height, width = noise.shape[-2:]
+    if width > NARROW or height <= NARROW or held.object_patches.get(COMPUTE_DTYPE) is not torch.bfloat16:
+        return executor(noise, *arguments, **options)
+    log.info("A clip of %d pixels' width is computed in fp32: bf16 can't be relied on there.", 8 * width)
+    guider.model_patcher = held.clone()
+    guider.model_patcher.set_model_compute_dtype(torch.float32)
+    try:
+        return executor(noise, *arguments, **options)
+    finally:
+        guider.model_patcher = held
 
 
 def in_bf16(motion_module: ModelPatcher) -> ModelPatcher:

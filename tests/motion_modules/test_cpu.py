@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import comfy.ldm.modules.attention
+import comfy.sample
 from comfy.cli_args import args
 from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from fast_animatediff.motion_modules import cpu
@@ -33,6 +34,25 @@ def test_a_processor_with_bf16_computes_in_it_within_a_hundredth():
     assert types_seen(applied) == {torch.bfloat16} and rough.dtype == torch.float32
     assert (rough - exact).norm() / exact.norm() < 1e-2
     assert torch.equal(components.predict(applied, x), rough)
+
+
+@native_bf16
+def test_narrow_clips_are_as_exact_as_others():
+    """64 x 96 pixels, where a convolution of PyTorch's in bf16 gives what memory held before."""
+
+    def sampled(settings):
+        applied = apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+        noise = torch.randn(FRAMES, 4, 12, 8, generator=torch.Generator().manual_seed(2))
+        samples = comfy.sample.sample(
+            applied, noise, 1, 1.0, "euler", "simple", components.conditioning(), components.conditioning(),
+            torch.zeros_like(noise), seed=1, disable_pbar=True,
+        )  # fmt: skip
+        return samples, applied
+
+    exact, _ = sampled(MotionSettings())
+    rough, applied = sampled(MotionSettings(cpu_bf16=True))
+    assert (rough - exact).norm() / exact.norm() < 1e-3
+    assert types_seen(applied) == {torch.bfloat16}
 
 
 @native_bf16
