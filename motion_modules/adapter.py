@@ -43,7 +43,9 @@ from .model import MotionModule, MotionModuleConfig, follows_attention, last_blo
 from .sampling_run import (
     BeginSampling,
     begin_step,
+    check_is_whole,
     conditions_by_frame,
+    frames_in_call,
     frames_of_clip,
     noise_level,
     window_params,
@@ -139,7 +141,9 @@ class MotionModuleWrapper:
                     handler.layer_windows(frames, *where) if isinstance(handler, LayerWindowsHandler) else ()
                 )
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
-                place = (params["sub_idxs"] or range(frames), params["full_length"], x)
+                if self.strength.mask is not None:
+                    check_is_whole(x, options)
+                place = (*frames_in_call(frames, params), x)
                 strength, motion_scale = self.strength.at(*place), self.motion_scale.at(*place)
                 conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ from .windows import WindowHandler, WindowSettings
 
 log = logging.getLogger(__name__)
 
-# In transformer_options: the frames of the clip that is sampled.
-CLIP_FRAMES = "fast_animatediff_frames"
+# In transformer_options: frames, height and width of the clip that is sampled.
+CLIP_FRAMES, CLIP_SIZE = "fast_animatediff_frames", "fast_animatediff_size"
 STEP = "fast_animatediff_step"
 
 
@@ -49,7 +49,9 @@ class BeginSampling:
         check_is_clip(noise)
         frames = noise.shape[0]
         check_frames_of_prompts(guider.conds, frames)
-        model_options.setdefault("transformer_options", {})[CLIP_FRAMES] = frames
+        model_options.setdefault("transformer_options", {}).update(
+            {CLIP_FRAMES: frames, CLIP_SIZE: tuple(noise.shape[-2:])}
+        )
         if frames == 1:
             log.warning(
                 "One frame has no motion. Set num_frames of Empty Video Latent (or the batch size) to 16."
@@ -129,6 +131,23 @@ def window_params(frames: int, transformer_options: dict) -> dict[str, Any]:
         return {"full_length": window.total_frames, "context_length": len(indices), "sub_idxs": indices}
     theirs = transformer_options.get("ad_params")
     return theirs or {"full_length": frames, "context_length": None, "sub_idxs": None}
+
+
+def frames_in_call(frames: int, params: dict[str, Any]) -> tuple[Sequence[int], int]:
+    """Which frames of the clip a UNet call holds, and the clip's length, where another pack's indices are those of all."""
+    indices = params["sub_idxs"] or ()
+    return (indices, params["full_length"]) if len(indices) == frames else (range(frames), frames)
+
+
+def check_is_whole(x: Tensor, transformer_options: dict) -> None:
+    """Errors: ValueError where a UNet call holds a part of the picture, so that a mask's place in it is not known."""
+    size = transformer_options.get(CLIP_SIZE)
+    if size not in (None, tuple(x.shape[-2:])):
+        width, height, whole_width, whole_height = (8 * side for side in (*x.shape[:-3:-1], *size[::-1]))
+        raise ValueError(
+            f"The mask of Apply Motion Module is of the whole picture, {whole_width}x{whole_height}, but only "
+            f"{width}x{height} of it are sampled here. Remove the mask, or the tiles or the area that make these parts."
+        )
 
 
 @dataclass
