@@ -31,6 +31,7 @@ from ...dev_server.host import ROOT, base_folder, host_folder
 from ...dev_server.server import ComfyServer
 from ...dev_server.set_up import clips, set_up
 from ..domain.captions import plain_caption
+from ..domain.edges import HIGH, LOW
 from ..domain.scenes import before_textures, draw_attributes, seeded
 from ..shipped import CAMERA_MOVES
 from .score_card import Request
@@ -84,6 +85,8 @@ class Gallery:
                 node["inputs"]["text"] = text
         for loader in nodes(prompt, "FAD_LoadVideoFrames"):
             loader |= {"file": self.file.name, "size": "source"}
+        for canny in nodes(prompt, "Canny"):
+            canny |= {"low_threshold": LOW, "high_threshold": HIGH}
         for latent in nodes(prompt, "FAD_EmptyVideoLatent"):
             latent |= {"video_size": "custom", "width": SIZE, "height": SIZE}
         for sampler in nodes(prompt, "FAD_Sampler"):
