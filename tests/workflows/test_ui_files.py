@@ -34,17 +34,17 @@ TITLES = {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
     },
-    "Text to Video with Prompt Travel": {
+    "Text to Video Prompt Travel": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Context Windows (AnimateDiff)"),
         *("Prompt Schedule", "Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode"),
         "Export Video",
     },
-    "Text to Video in Two Passes": {
+    "Text to Video Two Passes": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Prompt", "Negative Prompt"),
         *("Empty Video Latent", "AnimateDiff Sampler", "Upscale Latent By", "Second Pass", "VAE Decode"),
         "Export Video",
     },
-    "Text to Video in Slow Motion": {
+    "Text to Video Slow Motion": {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
         *("FrameInterpolationModelLoader", "FrameInterpolate"),
@@ -54,12 +54,12 @@ TITLES = {
         *("Prompt", "Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode"),
         "Export Video",
     },
-    "Video to Video with ControlNet": {
+    "Video to Video ControlNet": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Prompt", "Negative Prompt"),
         *("Load Video Frames", "VAE Encode", "Canny", "Load ControlNet Model"),
         *("Apply ControlNet", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
     },
-    "Video to Video by Unsampling": {
+    "Video to Video Unsampling": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Source Prompt", "Prompt"),
         *("Negative Prompt", "Load Video Frames", "VAE Encode", "KSamplerSelect", "BasicScheduler"),
         *("FlipSigmas", "Unsample", "Re-animate", "VAE Decode", "Export Video"),
