@@ -40,6 +40,8 @@ export class ClipView {
       if (this.urls !== urls) return // another clip was chosen meanwhile
       if (picture) return this.place(picture)
     }
+    this.urls = [] // another call tries again
+    this.place(null)
   }
 
   say(text) {

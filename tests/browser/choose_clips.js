@@ -19,6 +19,20 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
       await note('list', name)
     }
     await shot(`${kind}, chosen`)
+    const [first] = JSON.parse(listed)
+    const empty = (route) => route.fulfill({ body: '' })
+    await page.route(/clip.preview|view\?/, empty)
+    await page.evaluate(choose, first)
+    await page.waitForFunction(() => !document.querySelector(':is(.dom-widget, [data-node-id]) :is(img, video)'))
+    await page.waitForTimeout(500)
+    await page.unroute(/clip.preview|view\?/, empty)
+    await page.evaluate(choose, first)
+    await note('list, where nothing came before', first)
+    for (const switched of [...KINDS.filter((each) => each !== kind), kind]) {
+      await useNodes(page, switched)
+      await page.waitForTimeout(500)
+      await note(`switched to ${switched}`, first)
+    }
     for (const file of JSON.parse(dropped)[kind]) {
       for (const onPicture of [false, true]) {
         const picture = await page.locator('img[src*="/view?"], video').first().boundingBox()
