@@ -11,7 +11,7 @@ from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.workflows.graphs import API_NAMES, PREFIX, ui_file
 
 pytestmark = pytest.mark.browser
-# The host's search looks for a word in the first 33 letters of a name.
+# The host finds a word that begins within the first 33 letters of a name.
 WORDS = {
     "animatediff": list(API_NAMES),
     "sd1.5": list(API_NAMES),
