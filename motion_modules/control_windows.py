@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from types import MethodType
 from typing import Any
 
 from torch import Tensor
@@ -71,7 +72,7 @@ def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> 
     is_batched = any(isinstance(hint, Tensor) and hint.shape[0] > 1 for hint in batched)
     if previous is control.previous_controlnet and not is_batched and not chooses_itself:
         return control
-    windowed = copy.copy(control)
+    windowed = copied(control)
     windowed.previous_controlnet = previous
     for name in CONTROL_CACHES:
         if hasattr(windowed, name):
@@ -83,6 +84,15 @@ def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> 
         windowed.cond_hint_original = of_frames(control.cond_hint_original, frames)
         windowed.extra_concat_orig = [of_frames(hint, frames) for hint in control.extra_concat_orig]
     return windowed
+
+
+def copied(control: Any) -> Any:
+    """A shallow copy that answers for itself: Advanced-ControlNet keeps bound methods among an object's attributes."""
+    copied = copy.copy(control)
+    for name, value in vars(control).items():
+        if isinstance(value, MethodType) and value.__self__ is control:
+            setattr(copied, name, MethodType(value.__func__, copied))
+    return copied
 
 
 def of_frames(hint: Any, frames: Sequence[int]) -> Any:

@@ -10,6 +10,7 @@ from server import PromptServer
 
 from .. import motion_modules
 
+EVENT = "fast-animatediff.text"  # for this pack's extension of the page, which makes room for it
 # The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
 MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
 
@@ -18,6 +19,7 @@ def show_on_node(lines: list[str], node_id: str) -> None:
     """Shows lines of plain text on a node of the page."""
     server: Any = PromptServer  # its constructor sets `instance`
     server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
+    server.instance.send_sync(EVENT, {"node": node_id, "text": "\n".join(lines)}, server.instance.client_id)
 
 
 def show_log_on_nodes() -> None:

@@ -9,6 +9,7 @@ const STYLE = {
 const SIDES = 20 // pixels that the host keeps free around an element, in both directions
 const LINE_HEIGHT = 16 // as above
 
+const TYPE = 'fad_clip_'
 let made = 0
 
 export class ClipView {
@@ -20,7 +21,7 @@ export class ClipView {
     this.urls = []
     this.ratio = 0 // height by width of the picture; 0 without one
     // A type of its own: of two with the same name and type on nodes with one id, Nodes 2.0 goes on showing the first.
-    this.widget = node.addDOMWidget(name, `fad_clip_${made++}`, this.frame, {
+    this.widget = node.addDOMWidget(name, `${TYPE}${made++}`, this.frame, {
       serialize: false,
       hideOnZoom: false,
       getMinHeight: () => this.height()
@@ -40,6 +41,8 @@ export class ClipView {
       if (this.urls !== urls) return // another clip was chosen meanwhile
       if (picture) return this.place(picture)
     }
+    this.urls = [] // another call tries again
+    this.place(null)
   }
 
   say(text) {
@@ -74,6 +77,12 @@ export class ClipView {
     if (height < needed) node.setSize([width, needed])
     node.graph?.setDirtyCanvas(true, true)
   }
+}
+
+// What a node shows, or nothing.
+export function pictureOn(node) {
+  const shown = (node.widgets ?? []).filter(({ type }) => String(type).startsWith(TYPE))
+  return shown.map(({ element }) => element.querySelector('img, video')).find(Boolean)
 }
 
 function isInline(url) {

@@ -1,4 +1,4 @@
-// What the last run wrote, on the nodes that write videos.
+// What the last run wrote, on the nodes that write videos, and the dates and values in the names that they give.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { ClipView } from './clip_view.js'
@@ -18,6 +18,8 @@ app.registerExtension({
       show(view, output)
     }
     views.set(node, view)
+    const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')
+    prefix.serializeValue = () => window.comfyAPI.utils.applyTextReplacements(app.rootGraph, prefix.value) // as core's nodes do
   },
 
   // A workflow comes back with what its nodes have shown, once the host has put that in place.

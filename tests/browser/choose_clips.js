@@ -5,6 +5,7 @@ const { KINDS, build, main, media, titlePlace, useNodes } = require('./page')
 
 main(async (page, { shot, drop }, type, listed, dropped) => {
   const states = []
+  const saved = []
   for (const kind of KINDS) {
     await useNodes(page, kind)
     await build(page, [[type, {}]])
@@ -19,6 +20,26 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
       await note('list', name)
     }
     await shot(`${kind}, chosen`)
+    const [first, second] = JSON.parse(listed)
+    await page.evaluate(choose, first)
+    await page.waitForFunction(settled, first)
+    await page.mouse.click(...(await titlePlace(page, title)), { button: 'right' })
+    const saving = page.waitForEvent('download')
+    await page.getByText('Save preview', { exact: true }).click()
+    saved.push((await saving).suggestedFilename())
+    const empty = (route) => route.fulfill({ body: '' })
+    await page.route(/clip.preview|view\?/, empty)
+    await page.evaluate(choose, second)
+    await page.waitForFunction(() => !document.querySelector(':is(.dom-widget, [data-node-id]) :is(img, video)'))
+    await page.waitForTimeout(500)
+    await page.unroute(/clip.preview|view\?/, empty)
+    await page.evaluate(choose, second)
+    await note('list, where nothing came before', second)
+    for (const switched of [...KINDS.filter((each) => each !== kind), kind]) {
+      await useNodes(page, switched)
+      await page.waitForTimeout(500)
+      await note(`switched to ${switched}`, second)
+    }
     for (const file of JSON.parse(dropped)[kind]) {
       for (const onPicture of [false, true]) {
         const picture = await page.locator('img[src*="/view?"], video').first().boundingBox()
@@ -39,7 +60,7 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
     states.at(-1).accept = await chooser.element().getAttribute('accept')
     await shot(`${kind}, uploaded`)
   }
-  return { states, pages: page.context().pages().length }
+  return { states, saved, pages: page.context().pages().length }
 })
 
 // The node has the file, and shows a picture of it or says why not.

@@ -20,10 +20,11 @@ EXPORT = [
     ["EmptyImage", {"width": 64, "height": 64, "batch_size": 8}],
     ["FAD_ExportVideo", {}, {"images": [0, 0]}],
 ]
+NAME = "%date:yyyy%/%FAD_EmptyVideoLatent.num_frames%frames"  # a folder, and a value of another node
 DECODE_AND_EXPORT = [
     ["CheckpointLoaderSimple", {}],
     ["FAD_EmptyVideoLatent", {"video_size": "custom", "width": 64, "height": 64, "num_frames": 4}],
-    ["FAD_DecodeAndExport", {}, {"samples": [1, 0], "vae": [0, 2]}],
+    ["FAD_DecodeAndExport", {"filename_prefix": NAME}, {"samples": [1, 0], "vae": [0, 2]}],
 ]
 # Each format after each other one.
 ALL_ORDERS = "mp4 gif mp4 webm mp4 webp gif webm gif webp webm webp mp4".split()
@@ -50,6 +51,7 @@ def test_each_run_shows_its_own_file_playing_muted_in_a_loop(
     for number, run in enumerate(runs):
         (shown,) = run["shown"]  # a gif once, without the png beside it
         assert shown["file"] == run["file"]
+        assert graph is EXPORT or run["file"].startswith("4frames_0")
         if graph is EXPORT:  # anew each time; the host keeps what it has made of the same inputs
             assert near(shown["colour"], (0, 0, number * 16 % 256))
         if run["format"] in ("mp4", "webm"):
@@ -93,8 +95,9 @@ def test_the_chosen_clip_is_shown_however_it_was_chosen(
             files.setdefault(kind, []).append(str(write_coloured(tmp_path / name, colours[name])))
     result = visit("choose_clips.js", "FAD_LoadVideoFrames", json.dumps(listed), json.dumps(files))
     assert result["complaints"] == [] and result["dialogs"] == [] and result["pages"] == 1
+    assert result["saved"] == 2 * listed[:1]
     states = result["states"]
-    assert len(states) == 2 * (len(listed) + 2 * len(dropped) + 1)
+    assert len(states) == 2 * (len(listed) + 1 + 2 + 2 * len(dropped) + 1)
     for state in states:
         (shown,) = state["shown"]
         assert state["nodes"] == ["FAD_LoadVideoFrames"]

@@ -188,14 +188,15 @@ def test_cond_and_uncond_with_one_control_stay_one_call_of_the_unet(applied, nod
 
 
 class ChoosesItself(comfy.controlnet.ControlBase):
-    """As Advanced-ControlNet's: keeps all hints, and takes those that sub_idxs names."""
+    """As Advanced-ControlNet's: keeps all hints, takes those that sub_idxs names, and is asked through an attribute."""
 
     def __init__(self, seen):
         super().__init__()
         self.sub_idxs = self.full_latent_length = self.context_length = None
         self.seen = seen
+        self.get_control = self.control_of_its_frames  # bound to this object, wherever it is copied to
 
-    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+    def control_of_its_frames(self, x_noisy, t, cond, batched_number, transformer_options):
         window = transformer_options["context_window"].index_list
         self.seen.append((list(window), self.sub_idxs, self.full_latent_length, self.context_length))
         assert len(self.cond_hint_original) == 40

@@ -49,7 +49,7 @@ def travel(
     steps: int = 8,
 ) -> Prompt:
     """The API prompt with the turbo module, small."""
-    prompt = read(api_file("Text to Video with Prompt Travel"))
+    prompt = read(api_file("Text to Video Prompt Travel"))
     turbo = {"lora_name": "AnimateLCM_sd15_t2v_lora.safetensors", "strength_model": 1.0}
     checkpoint = [node_id(prompt, "Load Checkpoint"), 0]
     inputs(prompt, "Load Motion Module")["motion_module"] = "mm_sd15_AnimateLCM.safetensors"

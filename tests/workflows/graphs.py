@@ -15,12 +15,12 @@ API_NAMES = {
     "Text to Video": "text-to-video",
     "Turbo Video to Video": "turbo-video-to-video",
     "Turbo Text to Video": "turbo-text-to-video",
-    "Text to Video with Prompt Travel": "text-to-video-with-prompt-travel",
-    "Text to Video in Two Passes": "text-to-video-in-two-passes",
-    "Text to Video in Slow Motion": "text-to-video-in-slow-motion",
+    "Text to Video Prompt Travel": "text-to-video-prompt-travel",
+    "Text to Video Two Passes": "text-to-video-two-passes",
+    "Text to Video Slow Motion": "text-to-video-slow-motion",
     "Text to Video GIF Loop": "text-to-video-gif-loop",
-    "Video to Video with ControlNet": "video-to-video-with-controlnet",
-    "Video to Video by Unsampling": "video-to-video-by-unsampling",
+    "Video to Video ControlNet": "video-to-video-controlnet",
+    "Video to Video Unsampling": "video-to-video-unsampling",
 }
 PREFIX = "AnimateDiff SD1.5 "  # of the files: the host's search for templates knows nothing but their names
 TITLE_HEIGHT = 30.0  # LiteGraph draws a node's title above its position

@@ -33,7 +33,7 @@ def made(server: ComfyServer, prompt: Prompt) -> Path:
 
 
 def test_the_second_pass_makes_the_clip_larger(comfy_server: ComfyServer) -> None:
-    prompt = small("Text to Video in Two Passes")
+    prompt = small("Text to Video Two Passes")
     inputs(prompt, "AnimateDiff Sampler").update(steps=2)
     inputs(prompt, "Second Pass").update(steps=5)
     assert read_clip(made(comfy_server, prompt)).shape == (4, 3, 96, 96)
@@ -49,7 +49,7 @@ def test_the_loop_is_a_gif_in_windows_that_go_round_the_end(comfy_server: ComfyS
 
 
 def test_edges_of_the_video_steer_the_clip(comfy_server: ComfyServer) -> None:
-    prompt = small("Video to Video with ControlNet")
+    prompt = small("Video to Video ControlNet")
     inputs(prompt, "AnimateDiff Sampler").update(steps=4)
     steered = read_clip(made(comfy_server, prompt))
     inputs(prompt, "Apply ControlNet").update(strength=0.0)
@@ -60,7 +60,7 @@ def test_edges_of_the_video_steer_the_clip(comfy_server: ComfyServer) -> None:
 
 @pytest.mark.slow
 def test_unsampling_and_the_same_prompt_give_the_video_back(comfy_server: ComfyServer) -> None:
-    prompt = small("Video to Video by Unsampling", frames=8)
+    prompt = small("Video to Video Unsampling", frames=8)
     words = "a red circle moving left on a spotted olive background"
     for title in ("Source Prompt", "Prompt"):
         inputs(prompt, title).update(text=words)
@@ -75,7 +75,7 @@ def test_unsampling_and_the_same_prompt_give_the_video_back(comfy_server: ComfyS
 
 
 def test_frame_interpolation_takes_the_clip_up_to_its_model(comfy_server: ComfyServer) -> None:
-    prompt = small("Text to Video in Slow Motion", frames=2)
+    prompt = small("Text to Video Slow Motion", frames=2)
     inputs(prompt, "AnimateDiff Sampler").update(steps=1)
     inputs(prompt, "Run Frame Interpolation Model").update(multiplier=2)
     assert read_clip(made(comfy_server, prompt)).shape == (3, 3, 64, 64)

@@ -34,17 +34,17 @@ TITLES = {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
     },
-    "Text to Video with Prompt Travel": {
+    "Text to Video Prompt Travel": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Context Windows (AnimateDiff)"),
         *("Prompt Schedule", "Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode"),
         "Export Video",
     },
-    "Text to Video in Two Passes": {
+    "Text to Video Two Passes": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Prompt", "Negative Prompt"),
         *("Empty Video Latent", "AnimateDiff Sampler", "Upscale Latent By", "Second Pass", "VAE Decode"),
         "Export Video",
     },
-    "Text to Video in Slow Motion": {
+    "Text to Video Slow Motion": {
         *("Load Checkpoint", "Turbo LoRA", "Load Motion Module", "Apply Motion Module", "Prompt"),
         *("Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
         *("FrameInterpolationModelLoader", "FrameInterpolate"),
@@ -54,12 +54,12 @@ TITLES = {
         *("Prompt", "Negative Prompt", "Empty Video Latent", "AnimateDiff Sampler", "VAE Decode"),
         "Export Video",
     },
-    "Video to Video with ControlNet": {
+    "Video to Video ControlNet": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Prompt", "Negative Prompt"),
         *("Load Video Frames", "VAE Encode", "Canny", "Load ControlNet Model"),
         *("Apply ControlNet", "AnimateDiff Sampler", "VAE Decode", "Export Video"),
     },
-    "Video to Video by Unsampling": {
+    "Video to Video Unsampling": {
         *("Load Checkpoint", "Load Motion Module", "Apply Motion Module", "Source Prompt", "Prompt"),
         *("Negative Prompt", "Load Video Frames", "VAE Encode", "KSamplerSelect", "BasicScheduler"),
         *("FlipSigmas", "Unsample", "Re-animate", "VAE Decode", "Export Video"),
@@ -209,10 +209,16 @@ def test_the_template_card_has_a_small_square_picture_that_moves(name: str) -> N
         assert picture.width == picture.height >= 256
 
 
-@pytest.mark.parametrize("word", ["animatediff", "sd1.5", "gif", "text to video", "video to video", "turbo"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("animatediff", "sd1.5", "gif", "text to video", "video to video", "turbo"),
+        *("controlnet", "prompt travel", "slow motion", "two passes", "unsampling"),
+    ],
+)
 def test_the_words_that_people_search_for_stand_early_in_the_names(word: str) -> None:
     # The page's search takes a word that begins within a third of 100 letters.
-    assert any(0 <= ui_file(name).stem.lower().find(word) < 33 for name in API_NAMES)
+    assert any(0 <= ui_file(name).stem.lower().find(word) <= 33 for name in API_NAMES)
 
 
 def test_the_alphabet_puts_the_simplest_first() -> None:

@@ -43,13 +43,13 @@ SIDE, LABEL, GAP = 128, 20, 6  # pixels of a clip, of the line below it, and bet
 PAPER, INK = (24, 24, 27), (228, 228, 231)
 THUMBNAIL = 320
 TEXT_TEMPLATES = {
-    "Text to Video in Two Passes": "text-to-video-in-two-passes",
+    "Text to Video Two Passes": "text-to-video-two-passes",
     "Text to Video GIF Loop": "text-to-video-gif-loop",
 }
 VIDEO_TEMPLATES = {
     "Turbo Video to Video": "turbo-video-to-video",
-    "Video to Video with ControlNet": "video-to-video-with-controlnet",
-    "Video to Video by Unsampling": "video-to-video-by-unsampling",
+    "Video to Video ControlNet": "video-to-video-controlnet",
+    "Video to Video Unsampling": "video-to-video-unsampling",
 }
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 MOTION_STRENGTHS = (0.0, 0.5, 1.0)
@@ -96,7 +96,7 @@ class Gallery:
         return self.make.run(prompt)
 
     def prompt_travel(self) -> Tensor:
-        prompt = json.loads((WORKFLOWS / "text-to-video-with-prompt-travel.json").read_text(encoding="utf-8"))
+        prompt = json.loads((WORKFLOWS / "text-to-video-prompt-travel.json").read_text(encoding="utf-8"))
         for schedule in nodes(prompt, "FAD_PromptSchedule"):
             last = schedule["num_frames"] - 1
             schedule |= {"schedule": f"0: red\n{last // 2}: yellow\n{last}: green", "before": "a large"}
@@ -187,10 +187,10 @@ def make_gallery(gallery: Gallery) -> Iterator[Path]:
     yield save_thumbnail("Video to Video", made[0.7], gallery.video)
     yield save_thumbnail("Turbo Text to Video", turbo)
     yield save_thumbnail(
-        "Text to Video in Slow Motion", turbo
+        "Text to Video Slow Motion", turbo
     )  # there is no tiny model that makes frames between
     yield save_thumbnail("Text to Video", strengths[-1].clip)
-    yield save_thumbnail("Text to Video with Prompt Travel", gallery.prompt_travel())
+    yield save_thumbnail("Text to Video Prompt Travel", gallery.prompt_travel())
     for template, workflow in TEXT_TEMPLATES.items():
         yield save_thumbnail(template, gallery.template(workflow, TEXT_PROMPT))
     for template, workflow in VIDEO_TEMPLATES.items():
