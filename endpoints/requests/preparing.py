@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused, lent_name
 from ..comfyui.filling import Filled, fill
+from ..inputs.files import new_file
 from ..inputs.uploads import Uploads
 from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
 from ..protocol.answers import Log
@@ -78,12 +79,10 @@ class Prepared:
             if await comfyui.describe(place(video.file)) is None:
                 raise Refused(NO_FILE)
             return video.file.annotated
-        copy = self.folder / lent.replace("/", "-")
-        try:
+        await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
+        async with new_file(self.folder) as copy:
             await copy_file(video, copy)
-            return await comfyui.lend(copy, lent)
-        finally:
-            copy.unlink(missing_ok=True)
+            return await comfyui.lend(Path(copy.name), lent)
 
     async def discard(self) -> None:
         """Deletes what was fetched."""
@@ -179,16 +178,15 @@ class Preparation:
                 entry.unlink()
 
 
-async def copy_file(video: HostVideo, target: Path) -> None:
-    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the target."""
-    await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+async def copy_file(video: HostVideo, copy: IO[bytes]) -> None:
+    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the copy."""
     try:
         async with video.owner.open(place(video.file), {}) as answer:
             if answer.status != 200:
                 raise Refused(VIDEO_AWAY if answer.status >= 500 else NO_FILE)
-            with target.open("wb") as copy:
-                async for piece in answer.content.iter_chunked(1 << 20):
-                    await asyncio.to_thread(copy.write, piece)
+            async for piece in answer.content.iter_chunked(1 << 20):
+                await asyncio.to_thread(copy.write, piece)
+            await asyncio.to_thread(copy.flush)
     except ComfyUIGone as error:
         raise Refused(VIDEO_AWAY) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 
@@ -37,7 +38,7 @@ class Operations:
         return web.Response(body="\n".join([*lines(self.lanes), ""]).encode(), headers=TEXT)
 
     async def key_set(self, request: web.Request) -> web.Response:
-        return web.json_response(self.signer.key_set())
+        return web.json_response(await asyncio.to_thread(self.signer.key_set))
 
 
 def lines(lanes: Lanes) -> Iterator[str]:
