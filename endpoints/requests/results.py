@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
@@ -43,6 +44,13 @@ class Results:
         return Video(
             **{**video, "filename": name, "file_size": size, "worker": "", "subfolder": "", "type": ""}
         )
+
+    def older(self, before: float) -> list[str]:
+        """The ids of requests whose results were stored before a time."""
+        try:
+            return [entry.name for entry in os.scandir(self.folder) if entry.stat().st_mtime < before]
+        except OSError:  # there are none yet
+            return []
 
     def remove(self, request_ids: Iterable[str]) -> None:
         for request_id in request_ids:
