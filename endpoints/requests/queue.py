@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from ..comfyui.client import identity
@@ -27,6 +27,7 @@ class Taker(Protocol):
     """A lane that is free. key: the identity of its ComfyUI; load: prompts that others have queued there."""
 
     key: str
+    request: Request | None
 
     @property
     def load(self) -> int: ...
@@ -50,6 +51,7 @@ class Queue:
         self._waiting, self._with_video, self._prepared = Places(), Places(), Places()
         self._inboxes: defaultdict[str, deque[Request]] = defaultdict(deque)
         self._line: list[Taker] = []
+        self._is_open = False
         self._accepting = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -143,6 +145,15 @@ class Queue:
     def stand_in_line(self, lane: Taker) -> None:
         """Gives the lane a request as soon as there is one for it: of its inbox first, then the first that is ready."""
         self._line.append(lane)
+        self.match()
+
+    def has_all(self, lanes: Iterable[Taker]) -> bool:
+        """Whether each lane stands in line or has a request."""
+        return all(lane.request or lane in self._line for lane in lanes)
+
+    def open(self) -> None:
+        """From now on, lanes get more than what is in their inboxes."""
+        self._is_open = True
         self.match()
 
     def leave_line(self, lane: Taker) -> None:
@@ -253,7 +264,8 @@ class Queue:
     def match(self) -> None:
         """Gives free lanes what they can have, the least busy first, and fetches the next videos."""
         for lane in sorted(self._line, key=lambda lane: lane.load):
-            request = next(iter(self._inboxes.get(lane.key) or self._prepared.first(1)), None)
+            ready = self._prepared.first(1) if self._is_open else ()
+            request = next(iter(self._inboxes.get(lane.key) or ready), None)
             if request:
                 self._take_out(request)
                 self._line.remove(lane)
