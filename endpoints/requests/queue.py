@@ -88,6 +88,8 @@ class Queue:
 
     async def recovered(self) -> None:
         """Returns once the requests of an earlier process are queued again. Errors: StoreUnavailable."""
+        if self.ready.is_set():
+            return  # as each status is asked for, and the lines below cost as much as the answer
         try:
             await asyncio.wait_for(self.ready.wait(), READY_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
