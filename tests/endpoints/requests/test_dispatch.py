@@ -11,11 +11,12 @@ from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, Prom
 from fast_animatediff.endpoints.comfyui.filling import Filled
 from fast_animatediff.endpoints.protocol.answers import Log
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, Refused
-from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob, attempt_id
+from fast_animatediff.endpoints.requests.jobs import Job, Jobs, attempt_id
 from fast_animatediff.endpoints.requests.lane import Shop
 from fast_animatediff.endpoints.requests.lanes import Lanes
 from fast_animatediff.endpoints.requests.queue import Queue
 from fast_animatediff.endpoints.requests.results import Results
+from fast_animatediff.tests.endpoints.requests.test_store import new
 
 SECONDS = 10.0
 
@@ -77,10 +78,6 @@ class Unprepared:
 
     async def discard(self) -> None:
         pass
-
-
-def new(name: str) -> NewJob:
-    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True)
 
 
 def with_lanes(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fast_animatediff.endpoints.protocol.answers import Video
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, without_paths
 from fast_animatediff.endpoints.requests.expiry import expire
 from fast_animatediff.endpoints.requests.jobs import Jobs, NewJob
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.endpoints.requests.store import StoreUnavailable
+from fast_animatediff.tests.endpoints.requests.test_store import RESULT, new
 
 ROOT = Path(__file__).resolve().parents[3]
 ACCEPT_FOR_EVER = """
@@ -32,20 +32,6 @@ async def main():
         print(number, flush=True)
 asyncio.run(main())
 """
-
-RESULT = Video(
-    filename="late.mp4",
-    subfolder="",
-    type="output",
-    content_type="video/mp4",
-    file_size=9,
-    worker="http://host",
-    seed=7,
-)
-
-
-def new(name: str, **more: object) -> NewJob:
-    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True, **more)
 
 
 def test_what_was_accepted_before_a_kill_is_there_after_it(tmp_path: Path) -> None:

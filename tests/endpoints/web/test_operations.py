@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fast_animatediff.dev_server.host import ROOT
-from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.endpoints.network import serving
 from fast_animatediff.tests.endpoints.served import SMALL, TURBO, Front, Served
 
