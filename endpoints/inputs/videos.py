@@ -7,9 +7,8 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -38,18 +37,17 @@ class VideoError(ValueError):
         self.detail = [problem(kind, message, FIELD, **context)]
 
 
-@dataclass(frozen=True)
-class HostFile:
+class HostFile(NamedTuple):
     """A file in one of the host's folders; `type` is the folder: input, output or temp."""
 
-    name: str
+    filename: str
     subfolder: str
     type: str
 
     @property
     def annotated(self) -> str:
         """The file as Load Video Frames takes it."""
-        place = f"{self.subfolder}/{self.name}" if self.subfolder else self.name
+        place = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
         return place if self.type == "input" else f"{place} [{self.type}]"
 
 

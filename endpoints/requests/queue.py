@@ -19,7 +19,7 @@ from .request import Request, unless_stopped
 from .store import StoreUnavailable, keep_trying
 
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
-VIDEOS_AHEAD = 8  # fetched before the turns of their requests
+VIDEOS_AHEAD = 8  # requests whose videos are fetched before their turns
 READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
 
 
@@ -48,7 +48,7 @@ class Queue:
         self.ended: Counter[tuple[str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._open: dict[str, Request] = {}
-        self._waiting, self._with_video, self._prepared = Places(), Places(), Places()
+        self._waiting, self._prepared = Places(), Places()
         self._inboxes: defaultdict[str, deque[Request]] = defaultdict(deque)
         self._line: list[Taker] = []
         self._is_open = False
@@ -247,8 +247,6 @@ class Queue:
 
     def _place(self, request: Request) -> None:
         self._waiting.add(request)
-        if request.takes_video:
-            self._with_video.add(request)
         if not request.needs_video:
             self._prepared.add(request)
         self.match()
@@ -259,7 +257,7 @@ class Queue:
         was_here = request in self._waiting or inbox is not None
         if inbox is not None:
             inbox.remove(request)
-        for places in (self._waiting, self._with_video, self._prepared):
+        for places in (self._waiting, self._prepared):
             places.discard(request)
         return was_here
 
@@ -272,7 +270,7 @@ class Queue:
                 self._take_out(request)
                 self._line.remove(lane)
                 lane.give(request)
-        for request in self._with_video.first(VIDEOS_AHEAD) if self.has_lanes() else ():
+        for request in self._waiting.first(VIDEOS_AHEAD) if self.has_lanes() else ():
             if request.needs_video and request.preparing is None:
                 request.preparing = self.spawn(self._prepare(request))
 
