@@ -27,8 +27,8 @@ def rename(file: IO[bytes], target: Path) -> None:
     os.fsync(file.fileno())
     file.close()
     os.replace(file.name, target)
-    if os.name == "posix":  # elsewhere a folder can't be opened
-        for folder in (target.parent, target.parent.parent):  # its folder may be as new
+    for folder in (target.parent, target.parent.parent):  # its folder may be as new
+        with suppress(OSError):  # not every system can do this to a folder
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)

@@ -24,7 +24,7 @@ READY_SECONDS = 10.0  # that a new request waits while earlier ones are being re
 
 
 class Taker(Protocol):
-    """A lane that is free. key: the identity of its ComfyUI; load: prompts that others have queued there."""
+    """A lane. key: the identity of its ComfyUI; request: what it has; load: prompts that others have queued there."""
 
     key: str
     request: Request | None
@@ -92,7 +92,7 @@ class Queue:
             return  # as each status is asked for, and the lines below cost as much as the answer
         try:
             await asyncio.wait_for(self.ready.wait(), READY_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreUnavailable("the requests of an earlier start could not be read yet") from None
 
     async def accept(self, new: NewJob, most: int | None = None) -> tuple[Job, bool]:
@@ -126,9 +126,10 @@ class Queue:
         """The request, unless it has ended or is unknown."""
         return self._open.get(request_id)
 
-    def position(self, request: Request) -> int:
-        """How many requests are ahead of it; 0 once it is with a ComfyUI."""
-        return self._waiting.ahead_of(request) if request in self._waiting else 0
+    def position(self, request_id: str) -> int:
+        """How many requests are ahead of it; 0 once it is with a ComfyUI, or has ended."""
+        request = self.find(request_id)
+        return self._waiting.ahead_of(request) if request and request in self._waiting else 0
 
     async def cancel(self, request_id: str, why: Failure | None = None) -> bool:
         """Whether there was something to cancel. A running request stops soon after; a result that is faster stands."""

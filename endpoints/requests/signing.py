@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
-
-from ..inputs.files import rename
 
 try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -58,6 +57,8 @@ class Signer:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
                     with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as file:  # mode 600
                         file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-                        rename(file, self._file)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    Path(file.name).replace(self._file)
                 self._key = Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
             return self._key
