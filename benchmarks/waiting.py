@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
-from run import name_checkout
+import run  # noqa: F401  # names the checkout
 
 ENDPOINT = "fal-ai/fast-animatediff/turbo/text-to-video"
 REQUEST = {"prompt": "panda playing a guitar, on a boat, in the ocean, high quality, ultra HD" * 4}
@@ -26,22 +26,21 @@ AT_ONCE, ASKED = 32, 300
 BARS = {"accepted a second": 200.0, "status, 95 %, ms": 10.0, "memory, MB": 150.0}
 
 
-def serve(folder: str, most: int, port: multiprocessing.Queue) -> None:
-    name_checkout()
+def serve(folder: str, most: int) -> None:
     from aiohttp import web
 
     from fast_animatediff.endpoints.protocol.settings import Settings
     from fast_animatediff.endpoints.serving import front
 
-    async def run() -> None:
+    async def answer() -> None:
         app = front(Settings(database=Path(folder, "requests.sqlite3"), max_queued=most))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port.put(runner.addresses[0][1])
+        print(runner.addresses[0][1], flush=True)
         await asyncio.Event().wait()
 
-    asyncio.run(run())
+    asyncio.run(answer())
 
 
 def resident_megabytes(pid: int) -> float:
@@ -81,17 +80,19 @@ async def measure(address: str, pid: int, number: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
-    number = parser.parse_args().requests
-    context = multiprocessing.get_context("spawn")
+    parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    number = options.requests
+    if options.serve:
+        serve(options.serve, 2 * number)
     with tempfile.TemporaryDirectory() as folder:
-        port = context.Queue()
-        process = context.Process(target=serve, args=(folder, 2 * number, port), daemon=True)
-        process.start()
-        try:
-            found = asyncio.run(measure(f"http://127.0.0.1:{port.get(timeout=60)}", process.pid, number))
-        finally:
-            process.kill()
-            process.join()
+        command = [sys.executable, __file__, "--requests", str(number), "--serve", folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                port = int(process.stdout.readline())
+                found = asyncio.run(measure(f"http://127.0.0.1:{port}", process.pid, number))
+            finally:
+                process.kill()
     for name, value in found.items():
         print(f"{name:20} {value:8.1f}  (bar: {BARS[name]:g})")
     rate, *others = (found[name] / bar for name, bar in BARS.items())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,12 +12,11 @@ from types import TracebackType
 
 import aiohttp
 
+from ..fleet.worker import end_process, free_port, read_log
 from .client import Client
 from .host import FOLDERS, ROOT
 
 CHILD = ROOT / "bootstrap" / "comfy_child.py"
-STOP_SECONDS = 8.0  # the child itself gives up after 5
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ComfyServer:
@@ -58,7 +55,7 @@ class ComfyServer:
         """What the server has said so far, without colours."""
         if not self.log_path.exists():
             return ""
-        return COLOUR.sub("", self.log_path.read_text(encoding="utf-8", errors="replace"))
+        return read_log(self.log_path)
 
     def start(self, timeout: float = 180.0) -> None:
         """Starts the server and waits until it answers. Errors: RuntimeError with the end of its log."""
@@ -87,15 +84,8 @@ class ComfyServer:
     def stop(self) -> None:
         """Ends the server and waits until it is gone; a second call does nothing."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.communicate(timeout=STOP_SECONDS)  # closes its standard input, which asks it to end
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            process.kill()  # does nothing to a process that has ended
-            process.wait()
+        if process:
+            end_process(process)
 
     def wait(self) -> int:
         """Blocks while the server runs; returns its exit code."""
@@ -139,9 +129,3 @@ class ComfyServer:
 
     def _log_tail(self) -> str:
         return "\n".join(f"    {line}" for line in self.log_text().splitlines()[-15:]) + f"\n{self.log_path}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

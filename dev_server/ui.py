@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from .clip import SIZE
 from .demo import TEXT_PROMPT
@@ -21,15 +23,11 @@ def usual_port_if_free() -> int:
         return 0 if probe.connect_ex(("127.0.0.1", USUAL_PORT)) == 0 else USUAL_PORT
 
 
-def serve(port: int) -> int:
-    base = base_folder()
-    set_up(base)
+def serve(port: int, base: Path, greet: Callable[[str], None]) -> int:
+    """Runs ComfyUI until it ends by itself. greet: prints what can be done at its address."""
     print("Starting ComfyUI ...", flush=True)
     with ComfyServer(host_folder(), base, port) as server:
-        print(f"\n  {server.base_url}\n")
-        print("Open it in a browser. Workflow > Browse Templates > fast-animatediff has the workflows;")
-        print(f"'{CLIP_NAME}.mp4' and '{CLIP_NAME}.gif' are in the input folder.")
-        print(f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'.")
+        greet(server.base_url)
         print(f"Files: {base}   Log: {server.log_path}")
         print("Ctrl-C stops it.", flush=True)
         code = server.wait()
@@ -37,12 +35,27 @@ def serve(port: int) -> int:
         return 1
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def greet(url: str) -> None:
+    print(f"\n  {url}\n")
+    print("Open it in a browser. Workflow > Browse Templates > fast-animatediff has the workflows;")
+    print(f"'{CLIP_NAME}.mp4' and '{CLIP_NAME}.gif' are in the input folder.")
+    print(f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'.")
+
+
+def main(
+    arguments: list[str] | None = None,
+    description: str | None = __doc__,
+    prepare: Callable[[Path], Callable[[str], None]] = lambda base: greet,
+) -> int:
+    """prepare: is given the folder of the models and clips before ComfyUI starts, and returns how to greet."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--port", type=int, help=f"default: {USUAL_PORT}, or a free one if that is taken")
     options = parser.parse_args(arguments)
     try:
-        return serve(usual_port_if_free() if options.port is None else options.port)
+        base = base_folder()
+        set_up(base)
+        port = usual_port_if_free() if options.port is None else options.port
+        return serve(port, base, prepare(base))
     except KeyboardInterrupt:
         print("\nStopped.")
         return 0

@@ -31,7 +31,7 @@ WARM_SECONDS = 1800.0  # for the first prompts, which load the models
 WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 10.0  # before another attempt, after one that failed
 KEEP_SECONDS = 3600.0  # for files in the output folder: whoever asked for them has fetched them
-STOP_SECONDS = 8.0
+STOP_SECONDS = 8.0  # the child itself gives up after 5
 # Two frames of 16x16 pixels, for prompts that warm a workflow which takes a video.
 WARM_VIDEO = "warm-up.gif"
 WARM_GIF = """R0lGODlhEAAQAIEAAAAAAP8AAAD/AAAA/yH5BABkAAAALAAAAAAQABAAQAgdAAEIHEiwoMGDCBMqXMiwocOHECNKnEixosWBAQEAIfkE
@@ -212,14 +212,8 @@ class Worker:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.communicate(timeout=STOP_SECONDS)  # closes its standard input, which asks it to end
-        except subprocess.TimeoutExpired:
-            pass
-        process.kill()
-        process.wait()
+        if process:
+            end_process(process)
 
     def _answers(self) -> bool:
         try:
@@ -237,8 +231,7 @@ class Worker:
             return json.loads(answer.read())
 
     def _log_tail(self) -> str:
-        text = (self._base / "comfyui.log").read_text(encoding="utf-8", errors="replace")
-        return "\n".join(COLOUR.sub("", text).splitlines()[-8:])
+        return "\n".join(read_log(self._base / "comfyui.log").splitlines()[-8:])
 
 
 def read_refusal(error: urllib.error.HTTPError) -> str:
@@ -255,7 +248,23 @@ def read_refusal(error: urllib.error.HTTPError) -> str:
         return str(error)
 
 
-def free_port(host: str) -> int:
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Ends a ComfyUI that was started by `Comfy.child`, and waits until it is gone."""
+    try:
+        process.communicate(timeout=STOP_SECONDS)  # closes its standard input, which asks it to end
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()  # does nothing to a process that has ended
+        process.wait()
+
+
+def read_log(file: Path) -> str:
+    """Without colours."""
+    return COLOUR.sub("", file.read_text(encoding="utf-8", errors="replace"))
+
+
+def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

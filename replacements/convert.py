@@ -53,17 +53,20 @@ def replace_all(graph: Graph, is_wanted: Callable[[str], bool]) -> None:
         for node in [node for node in graph.nodes.values() if node.type == type and is_wanted(type)]:
             if node.id in graph.nodes:
                 rule(graph, node)
-    if not graph.replaced:
-        return
-    while unused := [node for node in graph.unused() if is_over(graph, node, is_wanted)]:
-        for node in unused:
+    last = set(graph.nodes) if graph.replaced else set()
+    while last:
+        over = [node for node in graph.in_order(last) if is_over(graph, node, is_wanted)]
+        last = set().union(*map(graph.feeding, over))
+        for node in over:
             graph.remove(node)
             if node.type not in HANDING_ON:
                 graph.replaced.append(node)
 
 
 def is_over(graph: Graph, node: Node, is_wanted: Callable[[str], bool]) -> bool:
-    """Whether a node that nobody uses only served one that is gone: settings, and what handed settings on."""
+    """Whether nobody uses a node that only served one that is gone: settings, and what handed settings on."""
+    if graph.is_used(node):
+        return False
     if node.type not in HANDING_ON:
         return is_setting(node.type) and is_wanted(node.type)
     if any(other.type == "GetNode" and node.type == "SetNode" for other in graph.named_alike(node)):

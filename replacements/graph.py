@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,19 +53,36 @@ class Graph:
     def __post_init__(self) -> None:
         self._last = max((int(id) for id in self.nodes if str(id).isdecimal()), default=0)
         self._has_numbers = all(isinstance(id, int) for id in self.nodes)
+        self._order: dict[Id, int] = {}
+        self._users: defaultdict[Id, set[Id]] = defaultdict(set)  # by node: those linked to it
+        self._named: defaultdict[str, dict[Id, Node]] = defaultdict(dict)  # Set and Get nodes
+        for node in self.nodes.values():
+            self._know(node)
 
-    def consumers(self, source: Source) -> Iterator[tuple[Node, str]]:
+    def _know(self, node: Node) -> None:
+        self._order[node.id] = len(self._order)
+        for value in node.inputs.values():
+            if isinstance(value, Source):
+                self._users[value.node].add(node.id)
+        if node.type in ("SetNode", "GetNode"):
+            self._named[repr(node.inputs.get("name"))][node.id] = node
+
+    def in_order(self, ids: set[Id]) -> list[Node]:
+        """The nodes of these ids that there are."""
+        return [self.nodes[id] for id in sorted(ids & self.nodes.keys(), key=self._order.__getitem__)]
+
+    def consumers(self, source: Source) -> list[tuple[Node, str]]:
         """The nodes, with the names of their inputs, that an output is linked to."""
-        for node in list(self.nodes.values()):
-            for name, value in list(node.inputs.items()):
-                if isinstance(value, Source) and value == source:
-                    yield node, name
+        users = self.in_order(self._users[source.node])
+        return [(node, name) for node in users for name, value in node.inputs.items() if value == source]
 
-    def unused(self) -> list[Node]:
-        """The nodes whose outputs go nowhere."""
-        links = (value for node in self.nodes.values() for value in node.inputs.values())
-        used = {link.node for link in links if isinstance(link, Source)}
-        return [node for node in self.nodes.values() if node.id not in used]
+    def is_used(self, node: Node) -> bool:
+        return bool(self._users[node.id])
+
+    def feeding(self, node: Node) -> set[Id]:
+        """The nodes that a node gets something from, also by a name."""
+        links = {value.node for value in node.inputs.values() if isinstance(value, Source)}
+        return links | {other.id for other in self.named_alike(node)} if node.type == "GetNode" else links
 
     def origin(self, source: Source | None) -> tuple[Node, int] | None:
         """The node that really makes what a link carries: past reroutes, Set and Get nodes and bypassed nodes.
@@ -92,8 +109,7 @@ class Graph:
 
     def named_alike(self, node: Node) -> list[Node]:
         """The Set and Get nodes of the same name."""
-        alike = [other for other in self.nodes.values() if other.type in ("SetNode", "GetNode")]
-        return [other for other in alike if other.inputs.get("name") == node.inputs.get("name")]
+        return list(self._named[repr(node.inputs.get("name"))].values())
 
     def add(self, type: str, like: Node, **inputs: Any) -> Source:
         """A new node in the place and mode of `like`; inputs that are None are left out. Returns its first output."""
@@ -101,19 +117,20 @@ class Graph:
         number: Id = self._last if self._has_numbers else str(self._last)
         given = {name: value for name, value in inputs.items() if value is not None}
         self.nodes[number] = Node(number, type, given, like.mode, like)
+        self._know(self.nodes[number])
         return Source(number, 0)
 
     def replace(self, old: Node, outputs: dict[int, Source | None]) -> None:
         """Takes `old` away; who was linked to its outputs is linked to `outputs` instead, or to nothing, with a note."""
         self.remove(old)
         self.replaced.append(old)
-        for node in self.nodes.values():
+        for node in self.in_order(self._users.pop(old.id, set())):
             for name, value in list(node.inputs.items()):
                 if not isinstance(value, Source) or value.node != old.id:
                     continue
                 new = outputs.get(value.slot)
                 if new is not None:
-                    node.inputs[name] = new
+                    self.set_input(node, name, new)
                     continue
                 del node.inputs[name]
                 if node.type not in HANDING_ON:
@@ -122,8 +139,18 @@ class Graph:
                         f"output {value.slot} went to {name} of {node.type} (node {node.id}); nothing takes its place.",
                     )
 
+    def set_input(self, node: Node, name: str, value: Any) -> None:
+        node.inputs[name] = value
+        if isinstance(value, Source):
+            self._users[value.node].add(node.id)
+
     def remove(self, node: Node) -> None:
         del self.nodes[node.id]
+        for value in node.inputs.values():
+            if isinstance(value, Source):
+                self._users[value.node].discard(node.id)
+        if node.type in ("SetNode", "GetNode"):
+            del self._named[repr(node.inputs.get("name"))][node.id]
 
     def note(self, node: Node, text: str) -> None:
         self.notes.append(Note(node.id, node.type, text))

@@ -103,17 +103,20 @@ def origin_node(graph: Graph, node: Node, name: str) -> Node | None:
 
 def motion_lora(graph: Graph, source: Source | None) -> Source | None:
     """The chain of LoRAs, made once for each place that it is used in."""
-    found = graph.origin(source)
-    if found is None:
-        return None
-    node = found[0]
-    if node.type not in ("ADE_AnimateDiffLoRALoader", "AnimateDiffLoraLoader"):
-        graph.note(node, "not carried over: a motion LoRA that comes from here.")
-        return None
-    previous = motion_lora(graph, node.source("prev_motion_lora") or node.source("lora_stack"))
-    name = node.inputs.get("lora_name", node.inputs.get("name"))
-    strength = ranged(graph, node, "alpha" if "alpha" in node.inputs else "strength", 1.0, -2.0, 2.0)
-    return graph.add("FAD_MotionLora", node, motion_lora=name, strength=strength, previous=previous)
+    chain: dict[Id, Node] = {}
+    while (found := graph.origin(source)) and found[0].id not in chain:
+        node = found[0]
+        if node.type not in ("ADE_AnimateDiffLoRALoader", "AnimateDiffLoraLoader"):
+            graph.note(node, "not carried over: a motion LoRA that comes from here.")
+            break
+        chain[node.id] = node
+        source = node.source("prev_motion_lora") or node.source("lora_stack")
+    made = None
+    for node in reversed(chain.values()):
+        name = node.inputs.get("lora_name", node.inputs.get("name"))
+        strength = ranged(graph, node, "alpha" if "alpha" in node.inputs else "strength", 1.0, -2.0, 2.0)
+        made = graph.add("FAD_MotionLora", node, motion_lora=name, strength=strength, previous=made)
+    return made
 
 
 def ranged(graph: Graph, node: Node, name: str, default: float, least: float, most: float) -> Any:
@@ -191,7 +194,7 @@ def custom_cfg(graph: Graph, sampling: Node, model: Source | None) -> None:
         )
     else:
         for sampler in samplers:
-            sampler.inputs["cfg"] = node.inputs["cfg"]
+            graph.set_input(sampler, "cfg", node.inputs["cfg"])
 
 
 def samplers_of(graph: Graph, model: Source) -> list[Node]:

@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "": {"nodes", "endpoints", "motion_modules", "replacements"},
     "tiny": set(),
     "tiny/domain": {"tiny"},
-    "dev_server": {"tiny", "tiny/domain", "endpoints"},
+    "dev_server": {"tiny", "tiny/domain", "endpoints", "fleet"},
     "tiny/scoring": {"tiny", "tiny/domain", "dev_server"},
     "tiny/training": {"tiny", "tiny/domain", "dev_server", "motion_modules"},
     "bootstrap": {"replacements"},

@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ...dev_server.server import free_port
+from ...fleet.worker import free_port
 
 SECONDS = 120.0  # for anything, on a busy machine
 LITTLE = (

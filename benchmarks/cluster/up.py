@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from ...dev_server.server import free_port
+from ...fleet.worker import free_port
 from .local_ray import LocalRay
 from .sleeper import APP, TURBO, command, environment, line, run
 

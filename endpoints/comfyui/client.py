@@ -188,7 +188,6 @@ class ComfyUI:
             try:
                 async with self._session.ws_connect(url, max_msg_size=0, heartbeat=heartbeat) as socket:
                     pause = FIRST_PAUSE
-                    self._turn(True)
                     async for message in socket:
                         if message.type == aiohttp.WSMsgType.TEXT:  # previews are binary
                             self._take(json.loads(message.data))
@@ -208,6 +207,7 @@ class ComfyUI:
         kind, data = message.get("type"), message.get("data") or {}
         if kind == "status":
             self.queued = data["status"]["exec_info"]["queue_remaining"]
+            self._turn(True)  # not before: it is told at once to those who connect
             return
         events = self._watched.get(data.get("prompt_id", ""))
         if events is None:

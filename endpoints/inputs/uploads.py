@@ -6,14 +6,14 @@ import asyncio
 import re
 import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from ..protocol.failure import Refused, refuse
+from .files import new_file, rename
 
 PREFIX = "/fal/storage/files/"
 TOKEN = re.compile("[0-9a-f]{32}")
@@ -46,22 +46,25 @@ class Uploads:
 
         Errors: Refused with 404 or 413; OSError.
         """
-        target = self._place(path)
-        if target is None or (part is not None and not 0 < part <= MOST_PARTS):
+        target = await asyncio.to_thread(self._place, path)
+        if part is not None and not 0 < part <= MOST_PARTS:
             raise NOT_INITIATED
         size = 0 if part is None else await asyncio.to_thread(size_of_parts, target.parent, part)
-        with whole_or_not(target if part is None else target.with_name(f".{part}")) as file:
+        async with new_file(target.parent) as file:
             async for piece in pieces:
                 size += len(piece)
                 if size > self.most:
                     raise self._too_large()
                 await asyncio.to_thread(file.write, piece)
+            await asyncio.to_thread(rename, file, target if part is None else target.with_name(f".{part}"))
 
-    def join(self, path: str, parts: Sequence[int]) -> None:
+    async def join(self, path: str, parts: Sequence[int]) -> None:
         """Makes the file of its parts. Errors: Refused with 400, 404 or 413; OSError."""
-        target = self._place(path)
-        if target is None:
-            raise NOT_INITIATED
+        target = await asyncio.to_thread(self._place, path)
+        async with new_file(target.parent) as whole:
+            await asyncio.to_thread(self._join, target, parts, whole)
+
+    def _join(self, target: Path, parts: Sequence[int], whole: IO[bytes]) -> None:
         files = [target.with_name(f".{part}") for part in parts]
         missing = [file.name[1:] for file in files if not file.is_file()]
         if missing or not parts:
@@ -70,25 +73,28 @@ class Uploads:
             )
         if sum(file.stat().st_size for file in files) > self.most:
             raise self._too_large()
-        with whole_or_not(target) as whole:
-            for file in files:
-                with file.open("rb") as part:
-                    shutil.copyfileobj(part, whole, 1 << 20)
+        for file in files:
+            with file.open("rb") as part:
+                shutil.copyfileobj(part, whole, 1 << 20)
+        rename(whole, target)
         for file in files:
             file.unlink(missing_ok=True)
 
     def find(self, path: str) -> Path | None:
         """The uploaded file at a path, which may have a query; None if there is none."""
-        place = self._place(path.partition("?")[0])
-        return place if place and place.is_file() else None
+        with suppress(Refused):
+            place = self._place(path.partition("?")[0])
+            return place if place.is_file() else None
+        return None
 
     def _too_large(self) -> Refused:
         return refuse(413, f"The file is larger than {self.most >> 20} MiB.")
 
-    def _place(self, path: str) -> Path | None:
+    def _place(self, path: str) -> Path:
+        """Where the file lies that a path from `new` names. Errors: Refused."""
         found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]*)", path)
         if found is None or has_expired(found[1]) or not (self.folder / found[1]).is_dir():
-            return None
+            raise NOT_INITIATED
         return self.folder / found[1] / found[2]
 
     def _expire(self) -> None:
@@ -108,15 +114,3 @@ def size_of_parts(folder: Path, without: int) -> int:
 
 def has_expired(token: str) -> bool:
     return int(token[:8], 16) < time.time()
-
-
-@contextmanager
-def whole_or_not(target: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the target's place when the block ends, and is gone if it raises."""
-    new = tempfile.NamedTemporaryFile(dir=target.parent, prefix=".new", delete=False)
-    try:
-        with new:
-            yield new
-        Path(new.name).replace(target)
-    finally:
-        Path(new.name).unlink(missing_ok=True)

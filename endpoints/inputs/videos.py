@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -21,6 +18,7 @@ from yarl import URL
 from ..protocol.schemas import problem
 from ..protocol.settings import Settings
 from .addresses import READ_SECONDS, AddressRefused, guarded_session
+from .files import new_file
 
 FIELD = "video_url"
 FILE_TYPES = ("input", "output", "temp")
@@ -39,18 +37,17 @@ class VideoError(ValueError):
         self.detail = [problem(kind, message, FIELD, **context)]
 
 
-@dataclass(frozen=True)
-class HostFile:
+class HostFile(NamedTuple):
     """A file in one of the host's folders; `type` is the folder: input, output or temp."""
 
-    name: str
+    filename: str
     subfolder: str
     type: str
 
     @property
     def annotated(self) -> str:
         """The file as Load Video Frames takes it."""
-        place = f"{self.subfolder}/{self.name}" if self.subfolder else self.name
+        place = f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
         return place if self.type == "input" else f"{place} [{self.type}]"
 
 
@@ -92,21 +89,21 @@ async def fetch(
 
     Raises VideoError, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
     """
-    handle, name = tempfile.mkstemp(prefix="video-", suffix=".part", dir=folder)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            if video_url[:5].lower() == "data:":
-                await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
-            else:
-                await _download_in_time(video_url, file, settings, resolver)
-            file.seek(0)
-            suffix = suffix_of(file.read(HEAD))
-        if suffix is None:
-            raise VideoError("unsupported_video_format", f"This is not a video. Use {KINDS}.")
-        return part.replace(part.with_suffix(suffix))
-    finally:
-        part.unlink(missing_ok=True)
+    async with new_file(folder, "video-") as file:
+        if video_url[:5].lower() == "data:":
+            await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
+        else:
+            await _download_in_time(video_url, file, settings, resolver)
+        return await asyncio.to_thread(_with_suffix, file)
+
+
+def _with_suffix(file: IO[bytes]) -> Path:
+    file.seek(0)
+    suffix = suffix_of(file.read(HEAD))
+    file.close()
+    if suffix is None:
+        raise VideoError("unsupported_video_format", f"This is not a video. Use {KINDS}.")
+    return Path(file.name).replace(file.name + suffix)
 
 
 def suffix_of(head: bytes) -> str | None:
@@ -129,7 +126,7 @@ def suffix_of(head: bytes) -> str | None:
 
 
 async def _download_in_time(
-    url: str, file: BinaryIO, settings: Settings, resolver: AbstractResolver | None
+    url: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver | None
 ) -> None:
     try:
         await asyncio.wait_for(_download(url, file, settings, resolver), settings.fetch_seconds)
@@ -149,7 +146,7 @@ async def _download_in_time(
 
 
 async def _download(
-    address: str, file: BinaryIO, settings: Settings, resolver: AbstractResolver | None
+    address: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver | None
 ) -> None:
     url = _checked(address)
     for _ in range(MOST_REDIRECTS + 1):
@@ -163,7 +160,7 @@ async def _download(
     raise _not_fetched(f"The URL was redirected more than {MOST_REDIRECTS} times.")
 
 
-async def _save(answer: aiohttp.ClientResponse, file: BinaryIO, max_mb: int) -> None:
+async def _save(answer: aiohttp.ClientResponse, file: IO[bytes], max_mb: int) -> None:
     if answer.status != 200:
         raise _not_fetched(f"{answer.url.host} answered with HTTP {answer.status} instead of a video.")
     if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
@@ -201,7 +198,7 @@ def _redirected(url: URL, location: str) -> URL:
     return target
 
 
-def _decode(uri: str, file: BinaryIO, max_mb: int) -> None:
+def _decode(uri: str, file: IO[bytes], max_mb: int) -> None:
     """Writes the bytes of a data URI, base64 or percent-encoded: in pieces, so that no other thread waits for long."""
     comma = uri.find(",")
     if comma < 0:

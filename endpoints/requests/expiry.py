@@ -15,7 +15,7 @@ CLOCK_SECONDS = 10.0  # by which the clock may drift before it counts as set
 
 
 async def expire(jobs: Jobs, results: Results, keep: float, ready: asyncio.Event) -> None:
-    """Deletes what ended more than `keep` seconds ago. If the clock is set, the stored times are moved with it."""
+    """Deletes what ended more than `keep` seconds ago, with its video. If the clock is set, the stored times are moved with it."""
     await ready.wait()
     ahead = time.time() - time.monotonic()
     while True:
@@ -24,7 +24,8 @@ async def expire(jobs: Jobs, results: Results, keep: float, ready: asyncio.Event
             ahead += moved
             await keep_trying(partial(jobs.clock_was_set, moved))
         before = time.time() - keep
-        expired = await keep_trying(partial(jobs.expired, before))
-        await asyncio.to_thread(results.remove, expired)  # first: nothing else knows their names
-        await keep_trying(partial(jobs.delete, expired, before))
+        await keep_trying(partial(jobs.delete, before))
+        # Also those that nobody has known since a database was set aside, or a process was killed just here.
+        old = await asyncio.to_thread(results.older, before)
+        await asyncio.to_thread(results.remove, await keep_trying(partial(jobs.unknown, old)))
         await asyncio.sleep(LOOK_SECONDS)

@@ -196,19 +196,23 @@ class Jobs(Store):
         statement = "UPDATE requests SET hook_attempts = hook_attempts + 1, hook_due = ? WHERE id = ?"
         await self.transaction(lambda db: db.execute(statement, [next_due, request_id]).rowcount)
 
-    async def expired(self, before: float) -> list[str]:
-        """The ids of requests that ended before a time, unless a webhook is still due."""
-        statement = "SELECT id FROM requests WHERE state = 'ended' AND ended < ? AND hook_due IS NULL"
-        return await self.transaction(lambda db: [row["id"] for row in db.execute(statement, [before])])
-
-    async def delete(self, request_ids: Sequence[str], before: float) -> None:
-        """Deletes these requests, and what was noted of others before a time."""
+    async def delete(self, before: float) -> None:
+        """Deletes requests that ended before a time, unless a webhook is still due, and what was noted of others."""
 
         def delete(db: sqlite3.Connection) -> None:
-            db.executemany("DELETE FROM requests WHERE id = ?", [[each] for each in request_ids])
+            db.execute(
+                "DELETE FROM requests WHERE state = 'ended' AND ended < ? AND hook_due IS NULL", [before]
+            )
             db.execute("DELETE FROM leftovers WHERE created < ?", [before])
 
         await self.transaction(delete)
+
+    async def unknown(self, request_ids: Sequence[str]) -> list[str]:
+        """Those of the ids that no request has."""
+        statement = "SELECT 1 FROM requests WHERE id = ?"
+        return await self.transaction(
+            lambda db: [each for each in request_ids if db.execute(statement, [each]).fetchone() is None]
+        )
 
     async def clock_was_set(self, seconds: float) -> None:
         """Moves the stored times by as much as the clock was moved."""

@@ -92,7 +92,7 @@ class Lane:
     async def _until_up(self) -> None:
         try:
             await asyncio.wait_for(self.comfyui.up.wait(), SETTLE_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             self.queue.release(self.key)
             await self.comfyui.up.wait()
         self.queue.claim(self.key)
@@ -196,7 +196,7 @@ class Lane:
             event, has_waited = Event(None), False
             try:
                 event = await asyncio.wait_for(events.get(), min(ASK_SECONDS, silence))
-            except (TimeoutError, asyncio.TimeoutError):
+            except asyncio.TimeoutError:
                 has_waited = True
             if event.node_id is not None:
                 heard = time.monotonic()

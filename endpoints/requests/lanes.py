@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from ..protocol.settings import ADDRESS
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
 
+CONNECT_SECONDS = (
+    1.0  # after a start, for all lanes to come: what waits is not for the first, but for the least busy
+)
 RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
 
 
@@ -136,6 +140,10 @@ class Lanes:
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
+        deadline = time.monotonic() + CONNECT_SECONDS
+        while not self.queue.has_all(self._lanes.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        self.queue.open()
         await asyncio.sleep(RETURN_SECONDS)
         for key in set(self.queue.inboxes) - set(self._lanes):
             self.queue.release(key)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused, lent_name
 from ..comfyui.filling import Filled, fill
+from ..inputs.files import new_file
 from ..inputs.uploads import Uploads
 from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
 from ..protocol.answers import Log
@@ -54,7 +55,7 @@ class Prepared:
         """The name that the video will have on the ComfyUI; None if there is none, or the ComfyUI has it."""
         if self.video is None or (isinstance(self.video, HostVideo) and self.video.owner is comfyui):
             return None
-        path = self.video.path if isinstance(self.video, LocalVideo) else Path(self.video.file.name)
+        path = self.video.path if isinstance(self.video, LocalVideo) else Path(self.video.file.filename)
         return lent_name(prompt_id, path)  # messages of nodes repeat the file's name
 
     async def bring_to(self, comfyui: ComfyUI, lent: str | None) -> None:
@@ -75,15 +76,13 @@ class Prepared:
         if isinstance(video, LocalVideo):
             return await comfyui.lend(video.path, lent or "")
         if lent is None:
-            if await comfyui.describe(place(video.file)) is None:
+            if await comfyui.describe(video.file._asdict()) is None:
                 raise Refused(NO_FILE)
             return video.file.annotated
-        copy = self.folder / lent.replace("/", "-")
-        try:
+        await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
+        async with new_file(self.folder) as copy:
             await copy_file(video, copy)
-            return await comfyui.lend(copy, lent)
-        finally:
-            copy.unlink(missing_ok=True)
+            return await comfyui.lend(Path(copy.name), lent)
 
     async def discard(self) -> None:
         """Deletes what was fetched."""
@@ -168,9 +167,8 @@ class Preparation:
             path = self.results.path(request_id, file["filename"])
             return LocalVideo(path, is_fetched=False) if await asyncio.to_thread(path.is_file) else None
         owner = self.named(file["worker"])
-        return (
-            HostVideo(owner, HostFile(file["filename"], file["subfolder"], file["type"])) if owner else None
-        )
+        shown = HostFile(file["filename"], file["subfolder"], file["type"])
+        return HostVideo(owner, shown) if owner else None
 
     def remove_leftovers(self) -> None:
         """Deletes what an earlier process fetched."""
@@ -179,22 +177,17 @@ class Preparation:
                 entry.unlink()
 
 
-async def copy_file(video: HostVideo, target: Path) -> None:
-    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the target."""
-    await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
+async def copy_file(video: HostVideo, copy: IO[bytes]) -> None:
+    """Downloads a file of another ComfyUI than the one that will read it. Errors: Refused; OSError of the copy."""
     try:
-        async with video.owner.open(place(video.file), {}) as answer:
+        async with video.owner.open(video.file._asdict(), {}) as answer:
             if answer.status != 200:
                 raise Refused(VIDEO_AWAY if answer.status >= 500 else NO_FILE)
-            with target.open("wb") as copy:
-                async for piece in answer.content.iter_chunked(1 << 20):
-                    await asyncio.to_thread(copy.write, piece)
+            async for piece in answer.content.iter_chunked(1 << 20):
+                await asyncio.to_thread(copy.write, piece)
+            await asyncio.to_thread(copy.flush)
     except ComfyUIGone as error:
         raise Refused(VIDEO_AWAY) from error
-
-
-def place(file: HostFile) -> dict[str, str]:
-    return {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
 
 
 def cant_store(error: OSError) -> Refused:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from ..comfyui.client import identity
@@ -19,14 +19,15 @@ from .request import Request, unless_stopped
 from .store import StoreUnavailable, keep_trying
 
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
-VIDEOS_AHEAD = 8  # fetched before the turns of their requests
+VIDEOS_AHEAD = 8  # requests whose videos are fetched before their turns
 READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
 
 
 class Taker(Protocol):
-    """A lane that is free. key: the identity of its ComfyUI; load: prompts that others have queued there."""
+    """A lane. key: the identity of its ComfyUI; request: what it has; load: prompts that others have queued there."""
 
     key: str
+    request: Request | None
 
     @property
     def load(self) -> int: ...
@@ -47,9 +48,10 @@ class Queue:
         self.ended: Counter[tuple[str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._open: dict[str, Request] = {}
-        self._waiting, self._with_video, self._prepared = Places(), Places(), Places()
+        self._waiting, self._prepared = Places(), Places()
         self._inboxes: defaultdict[str, deque[Request]] = defaultdict(deque)
         self._line: list[Taker] = []
+        self._is_open = False
         self._accepting = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -86,9 +88,11 @@ class Queue:
 
     async def recovered(self) -> None:
         """Returns once the requests of an earlier process are queued again. Errors: StoreUnavailable."""
+        if self.ready.is_set():
+            return  # as each status is asked for, and the lines below cost as much as the answer
         try:
             await asyncio.wait_for(self.ready.wait(), READY_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
             raise StoreUnavailable("the requests of an earlier start could not be read yet") from None
 
     async def accept(self, new: NewJob, most: int | None = None) -> tuple[Job, bool]:
@@ -122,9 +126,10 @@ class Queue:
         """The request, unless it has ended or is unknown."""
         return self._open.get(request_id)
 
-    def position(self, request: Request) -> int:
-        """How many requests are ahead of it; 0 once it is with a ComfyUI."""
-        return self._waiting.ahead_of(request) if request in self._waiting else 0
+    def position(self, request_id: str) -> int:
+        """How many requests are ahead of it; 0 once it is with a ComfyUI, or has ended."""
+        request = self.find(request_id)
+        return self._waiting.ahead_of(request) if request and request in self._waiting else 0
 
     async def cancel(self, request_id: str, why: Failure | None = None) -> bool:
         """Whether there was something to cancel. A running request stops soon after; a result that is faster stands."""
@@ -143,6 +148,15 @@ class Queue:
     def stand_in_line(self, lane: Taker) -> None:
         """Gives the lane a request as soon as there is one for it: of its inbox first, then the first that is ready."""
         self._line.append(lane)
+        self.match()
+
+    def has_all(self, lanes: Iterable[Taker]) -> bool:
+        """Whether each lane stands in line or has a request."""
+        return all(lane.request or lane in self._line for lane in lanes)
+
+    def open(self) -> None:
+        """From now on, lanes get more than what is in their inboxes."""
+        self._is_open = True
         self.match()
 
     def leave_line(self, lane: Taker) -> None:
@@ -234,8 +248,6 @@ class Queue:
 
     def _place(self, request: Request) -> None:
         self._waiting.add(request)
-        if request.takes_video:
-            self._with_video.add(request)
         if not request.needs_video:
             self._prepared.add(request)
         self.match()
@@ -246,19 +258,20 @@ class Queue:
         was_here = request in self._waiting or inbox is not None
         if inbox is not None:
             inbox.remove(request)
-        for places in (self._waiting, self._with_video, self._prepared):
+        for places in (self._waiting, self._prepared):
             places.discard(request)
         return was_here
 
     def match(self) -> None:
         """Gives free lanes what they can have, the least busy first, and fetches the next videos."""
         for lane in sorted(self._line, key=lambda lane: lane.load):
-            request = next(iter(self._inboxes.get(lane.key) or self._prepared.first(1)), None)
+            ready = self._prepared.first(1) if self._is_open else ()
+            request = next(iter(self._inboxes.get(lane.key) or ready), None)
             if request:
                 self._take_out(request)
                 self._line.remove(lane)
                 lane.give(request)
-        for request in self._with_video.first(VIDEOS_AHEAD) if self.has_lanes() else ():
+        for request in self._waiting.first(VIDEOS_AHEAD) if self.has_lanes() else ():
             if request.needs_video and request.preparing is None:
                 request.preparing = self.spawn(self._prepare(request))
 

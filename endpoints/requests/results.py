@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
 from ..comfyui.client import ComfyUI, ComfyUIGone
-from ..inputs.uploads import whole_or_not
+from ..inputs.files import new_file, rename
 from ..protocol.answers import Video
 from ..protocol.failure import MISSING_VIDEO, Refused
 
@@ -31,19 +32,25 @@ class Results:
             raise Refused(MISSING_VIDEO)
         target = self.path(request_id, name)
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
-        size = 0
-        async with comfyui.open(video, {}) as answer:
+        async with new_file(target.parent) as file, comfyui.open(video, {}) as answer:
             if answer.status != 200:
                 raise Refused(MISSING_VIDEO)
-            with whole_or_not(target) as file:
-                async for piece in answer.content.iter_chunked(1 << 20):
-                    size += len(piece)
-                    await asyncio.to_thread(file.write, piece)
-                if size != (answer.content_length or size):
-                    raise ComfyUIGone(f"{comfyui.url} sent only a part of the video.")
+            size = 0
+            async for piece in answer.content.iter_chunked(1 << 20):
+                size += await asyncio.to_thread(file.write, piece)
+            if size != (answer.content_length or size):
+                raise ComfyUIGone(f"{comfyui.url} sent only a part of the video.")
+            await asyncio.to_thread(rename, file, target)
         return Video(
             **{**video, "filename": name, "file_size": size, "worker": "", "subfolder": "", "type": ""}
         )
+
+    def older(self, before: float) -> list[str]:
+        """The ids of requests whose results were stored before a time."""
+        try:
+            return [entry.name for entry in os.scandir(self.folder) if entry.stat().st_mtime < before]
+        except OSError:  # there are none yet
+            return []
 
     def remove(self, request_ids: Iterable[str]) -> None:
         for request_id in request_ids:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ class Signer:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._key: Ed25519PrivateKey | None = None
+        self._making = threading.Lock()
 
     def headers(self, request_id: str, body: bytes) -> dict[str, str]:
         """The four headers of a message. Errors: OSError and ValueError from the file."""
@@ -48,15 +51,14 @@ class Signer:
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "x": x}]}
 
     def _load(self) -> Ed25519PrivateKey:
-        if self._key is not None:
+        with self._making:
+            if self._key is None:
+                if not self._file.exists():
+                    self._file.parent.mkdir(parents=True, exist_ok=True)
+                    with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as file:  # mode 600
+                        file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+                        file.flush()
+                        os.fsync(file.fileno())
+                    Path(file.name).replace(self._file)
+                self._key = Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
             return self._key
-        if not self._file.exists():
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            new = self._file.with_suffix(".new")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._file)
-        self._key = Ed25519PrivateKey.from_private_bytes(self._file.read_bytes())
-        return self._key

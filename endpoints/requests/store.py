@@ -157,7 +157,7 @@ class Store:
                 Path(f"{self.path}{end}").rename(f"{aside}{end}")
         logging.error(
             "Fast AnimateDiff endpoints: %s is unusable: %s. It was renamed to %s, and a new database was begun. "
-            "Requests that were waiting in the old one will not run.",
+            "Requests that were waiting in the old one will not run; its videos are deleted as they expire.",
             *(self.path.name, str(error).partition("\n")[0], aside.name),
         )
 

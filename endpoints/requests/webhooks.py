@@ -90,7 +90,8 @@ class Webhooks:
             async with guarded_session(URL(url), self.settings.allowed_hosts, SECONDS) as session:
                 message = webhook_body(job.id, Address(job.address), job.result, job.failure)
                 body = json.dumps(message).encode()
-                headers = {"Content-Type": "application/json"} | self.signer.headers(job.id, body)
+                signature = await asyncio.to_thread(self.signer.headers, job.id, body)
+                headers = {"Content-Type": "application/json"} | signature
                 async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
                     return None if answer.status < 300 else f"it answered {answer.status}"
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:

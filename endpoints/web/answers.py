@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -34,9 +35,7 @@ def address_of(request: web.Request, settings: Settings, has_view: bool = False)
 
 
 def queued(job: Job, queue: Queue, address: Address) -> web.Response:
-    request = queue.find(job.id)
-    position = queue.position(request) if request else 0
-    return web.json_response(queued_body(job.id, position, address), headers=named(job))
+    return web.json_response(queued_body(job.id, queue.position(job.id), address), headers=named(job))
 
 
 def describe(job: Job, queue: Queue, address: Address, logs: bool) -> Body:
@@ -45,8 +44,8 @@ def describe(job: Job, queue: Queue, address: Address, logs: bool) -> Body:
     lines = (request.log.lines if request else job.logs or []) if logs else []
     if job.state == "ended" and request is None:
         return completed_body(job.id, address, lines, job.seconds, job.failure)
-    position = queue.position(request) if request else 0
-    return status_body(job.id, address, lines, None if request and request.began else position)
+    position = None if request and request.began else queue.position(job.id)
+    return status_body(job.id, address, lines, position)
 
 
 def status_answer(job: Job, queue: Queue, address: Address, logs: bool) -> web.Response:
@@ -89,10 +88,8 @@ def event(body: Body) -> bytes:
 
 
 async def ended_within(request: Request, seconds: float) -> None:
-    try:
+    with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(request.ended.wait(), seconds)
-    except (TimeoutError, asyncio.TimeoutError):
-        pass
 
 
 def result_answer(job: Job, address: Address) -> web.Response:

@@ -23,10 +23,8 @@ class Weight:
 
     def __init__(self) -> None:
         self._size = self._longest = 0
-        self._is_inside, self._string = (
-            False,
-            0,
-        )  # whether the last piece ended in a string, its length so far
+        self._is_inside = False  # whether the last piece ended in a string
+        self._string = 0  # its length so far
         self._backslash = b""
 
     @property

@@ -114,7 +114,7 @@ class Files:
         except (LookupError, TypeError, ValueError):
             raise Refused(wrong_field("parts", "Each part needs its partNumber", "value_error")) from None
         with storing():
-            await asyncio.to_thread(self.uploads.join, request.path.rpartition("/")[0], numbers)
+            await self.uploads.join(request.path.rpartition("/")[0], numbers)
         return web.json_response({})
 
     async def get_upload(self, request: web.Request) -> web.StreamResponse:

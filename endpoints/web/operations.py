@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,30 +15,24 @@ PREFIX = "fast_animatediff"
 TEXT = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}  # Prometheus' format
 
 
-class Operations:
-    """The handlers need no key. They tell numbers, and nothing of any request."""
+def add_operations(router: web.UrlDispatcher, lanes: Lanes, signer: Signer) -> None:
+    """Handlers that need no key. They tell numbers, and nothing of any request."""
 
-    def __init__(self, lanes: Lanes, signer: Signer) -> None:
-        self.lanes, self.signer = lanes, signer
+    async def health(request: web.Request) -> web.Response:
+        is_ready = lanes.is_ready()
+        status = 503 if request.path.endswith("/ready") and not is_ready else 200
+        return web.json_response({"alive": True, "ready": is_ready}, status=status)
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/health", self.health)
-        router.add_get("/health/ready", self.ready)
-        router.add_get("/metrics", self.metrics)
-        router.add_get("/.well-known/jwks.json", self.key_set)
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body="\n".join([*lines(lanes), ""]).encode(), headers=TEXT)
 
-    async def health(self, request: web.Request) -> web.Response:
-        return web.json_response({"alive": True, "ready": self.lanes.is_ready()})
+    async def key_set(request: web.Request) -> web.Response:
+        return web.json_response(await asyncio.to_thread(signer.key_set))
 
-    async def ready(self, request: web.Request) -> web.Response:
-        is_ready = self.lanes.is_ready()
-        return web.json_response({"alive": True, "ready": is_ready}, status=200 if is_ready else 503)
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body="\n".join([*lines(self.lanes), ""]).encode(), headers=TEXT)
-
-    async def key_set(self, request: web.Request) -> web.Response:
-        return web.json_response(self.signer.key_set())
+    router.add_get("/health", health)
+    router.add_get("/health/ready", health)
+    router.add_get("/metrics", metrics)
+    router.add_get("/.well-known/jwks.json", key_set)
 
 
 def lines(lanes: Lanes) -> Iterator[str]:

@@ -26,8 +26,8 @@ from .access import allow_origin, check_client, check_key, is_local_name, prefli
 from .answers import address_of, ended_within, failed, queued, result_answer, status_answer, stream_status
 from .files import Files
 from .incoming import Call, is_uuid, read_request, split
-from .operations import Operations
-from .site import Site
+from .operations import add_operations
+from .site import add_site
 
 OF_REQUEST = re.compile(
     r"(?P<app>.+)/requests/(?P<id>[^/]+)(?P<verb>/response|/status|/status/stream|/cancel)?"
@@ -60,19 +60,17 @@ class Routes:
         settings, lanes, jobs = service.settings, service.lanes, service.jobs
         self.settings, self.lanes, self.queue, self.jobs = settings, lanes, lanes.queue, jobs
         self.files = Files(settings, lanes, jobs, service.uploads, service.results)
-        self.operations = Operations(lanes, service.signer)
-        self.site, self.has_view = Site(settings), has_view
+        self.signer, self.has_view = service.signer, has_view
 
     def app(self) -> web.Application:
         """The application that serves /fal."""
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(self._allow_origin)
-        for api in ("run", "queue"):
-            app.router.add_route("*", f"/{api}/{{path:.+}}", self._handler_of(api))
+        app.router.add_route("*", "/{api:run|queue}/{path:.+}", self.asked)
         app.router.add_route("*", "/proxy", self.proxied)
         self.files.add_to(app.router)
-        self.operations.add_to(app.router)
-        self.site.add_to(app.router)
+        add_operations(app.router, self.lanes, self.signer)
+        add_site(app.router, self.settings)
         return app
 
     @web.middleware
@@ -100,15 +98,12 @@ class Routes:
     async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
         allow_origin(request, response, self.settings)
 
-    def _handler_of(self, api: str) -> Handler:
-        async def handler(request: web.Request) -> web.StreamResponse:
-            check_key(request, self.settings)
-            asked = "queue" if self._is_queue_host(request.host.lower()) else api
-            return await self.answer(
-                request, Call(asked, request.method, request.match_info["path"].strip("/"), request.query)
-            )
-
-        return handler
+    async def asked(self, request: web.Request) -> web.StreamResponse:
+        check_key(request, self.settings)
+        api, path = request.match_info["api"], request.match_info["path"].strip("/")
+        if self._is_queue_host(request.host.lower()):
+            api = "queue"
+        return await self.answer(request, Call(api, request.method, path, request.query))
 
     def _is_queue_host(self, host: str) -> bool:
         """Whether the Python client derived this host from ours, because only FAL_RUN_HOST was set."""

@@ -17,29 +17,21 @@ FOLDER = Path(__file__).resolve().with_name("page")
 FRESH = {"Cache-Control": "no-cache"}
 
 
-class Site:
-    """The handlers of the page and the documents, which need no key."""
+def add_site(router: web.UrlDispatcher, settings: Settings) -> None:
+    """Handlers of the page and the documents, which need no key."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        router.add_get("", to_page)
-        router.add_get("/", page)
-        router.add_get("/page/{name}", page_file)
-        router.add_get("/openapi.json", self.all_documents)
-        router.add_get("/openapi/{endpoint:.+}.json", self.one_document)
-
-    async def all_documents(self, request: web.Request) -> web.Response:
-        address = address_of(request, self.settings).base
-        return web.json_response(openapi.document(ENDPOINTS.values(), address + ROOT))
-
-    async def one_document(self, request: web.Request) -> web.Response:
-        endpoint = ENDPOINTS.get(request.match_info["endpoint"])
-        if endpoint is None:
+    async def document(request: web.Request) -> web.Response:
+        name = request.match_info.get("endpoint")
+        if name is not None and name not in ENDPOINTS:
             raise refuse(404, f"There is no such endpoint. Available: {', '.join(ENDPOINTS)}.")
-        address = address_of(request, self.settings).base
-        return web.json_response(openapi.document([endpoint], address + ROOT))
+        described = ENDPOINTS.values() if name is None else [ENDPOINTS[name]]
+        return web.json_response(openapi.document(described, address_of(request, settings).base + ROOT))
+
+    router.add_get("", to_page)
+    router.add_get("/", page)
+    router.add_get("/page/{name}", page_file)
+    router.add_get("/openapi.json", document)
+    router.add_get("/openapi/{endpoint:.+}.json", document)
 
 
 async def page(request: web.Request) -> web.StreamResponse:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fast_animatediff.dev_server.host import host_folder
-from fast_animatediff.dev_server.server import ComfyServer, free_port
+from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.endpoints.comfyui.filling import FOLDER
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.browser.conftest import screenshots, tools  # noqa: F401  # fixtures
 from fast_animatediff.tests.comfy_server import make_base
 from fast_animatediff.tests.endpoints.network import Recorder, install_recorder

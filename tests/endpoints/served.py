@@ -19,7 +19,8 @@ import httpx
 
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.host import host_folder
-from fast_animatediff.dev_server.server import ComfyServer, free_port
+from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.fleet.worker import free_port
 
 APP = "fal-ai/fast-animatediff"
 TURBO = f"{APP}/turbo/text-to-video"

@@ -23,7 +23,6 @@ import folder_paths
 from comfy.cli_args import args
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.host import ROOT, host_folder
-from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints import FILE_NAME, PREFIX
 from fast_animatediff.endpoints.comfyui.client import ComfyUI
 from fast_animatediff.endpoints.mounting import mount, this_host
@@ -33,6 +32,7 @@ from fast_animatediff.endpoints.requests.queue import Queue
 from fast_animatediff.endpoints.serving import listen
 from fast_animatediff.endpoints.settings import Settings
 from fast_animatediff.endpoints.web.routes import Service
+from fast_animatediff.fleet.worker import free_port
 
 
 def mounted(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> bool:

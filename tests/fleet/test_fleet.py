@@ -30,7 +30,7 @@ from fast_animatediff.benchmarks.cluster.sleeper import (
 )
 from fast_animatediff.benchmarks.cluster.up import Up, wait_until
 from fast_animatediff.dev_server.certificate import make_certificate
-from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.fleet.worker import free_port
 
 pytestmark = [
     pytest.mark.server,

@@ -37,3 +37,31 @@ def test_a_long_chain_of_settings_does_not_keep_the_server_from_its_other_work()
     conversion = convert({**chain, "1": loaded(motion_lora=["lora 399", 0])})
     assert time.process_time() - began < 5.0, "it is a tenth of a second; each against each is 40"
     assert len(conversion.replaced) == 401
+
+
+def test_a_thousand_nodes_take_as_long_as_a_thousand_times_one() -> None:
+    loaders = {
+        f"{kind} {number}": entry
+        for number in range(1000)
+        for kind, entry in {
+            "motion": loaded(),
+            "sampler": node("KSampler", model=[f"motion {number}", 0], seed=1),
+            "video": node("VHS_LoadVideo", video="a.mp4", force_rate=8),
+            "preview": node("PreviewImage", images=[f"video {number}", 0]),
+        }.items()
+    }
+    began = time.process_time()
+    conversion = convert({"1": node("CheckpointLoaderSimple", ckpt_name="a"), **loaders})
+    assert time.process_time() - began < 2.0, "it is a third of a second; a search for each is 7"
+    assert len(conversion.replaced) == 2000
+
+
+def test_a_chain_of_two_thousand_loras_is_converted() -> None:
+    chain = {
+        f"lora {number}": node(
+            "ADE_AnimateDiffLoRALoader", name="x", strength=1.0, prev_motion_lora=[f"lora {number - 1}", 0]
+        )
+        for number in range(2000)
+    }
+    conversion = convert({**chain, "1": loaded(motion_lora=["lora 1999", 0])})
+    assert len(conversion.replaced) == 2001

@@ -11,11 +11,12 @@ from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, Prom
 from fast_animatediff.endpoints.comfyui.filling import Filled
 from fast_animatediff.endpoints.protocol.answers import Log
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, Refused
-from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob, attempt_id
+from fast_animatediff.endpoints.requests.jobs import Job, Jobs, attempt_id
 from fast_animatediff.endpoints.requests.lane import Shop
 from fast_animatediff.endpoints.requests.lanes import Lanes
 from fast_animatediff.endpoints.requests.queue import Queue
 from fast_animatediff.endpoints.requests.results import Results
+from fast_animatediff.tests.endpoints.requests.test_store import new
 
 SECONDS = 10.0
 
@@ -79,20 +80,22 @@ class Unprepared:
         pass
 
 
-def new(name: str) -> NewJob:
-    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True)
-
-
 def with_lanes(
-    path: Path, comfyuis: Sequence[ComfyUI], most: int, scenario: Callable[[Lanes], Awaitable[None]]
+    path: Path,
+    comfyuis: Sequence[ComfyUI],
+    most: int,
+    scenario: Callable[[Lanes], Awaitable[None]],
+    waits: str | None = None,
 ) -> None:
-    """Runs a scenario with lanes in whose database "sent" is at the first ComfyUI, and "ended" has ended."""
+    """Runs a scenario with lanes in whose database "ended" has ended, and `waits` waits or "sent" is at the first ComfyUI."""
 
     async def run() -> None:
         jobs = Jobs(path / "requests.sqlite3")
         await jobs.accept(new("ended"))
         await jobs.end("ended", None, CANCELLED, [], None)
-        if comfyuis:
+        if waits:
+            await jobs.accept(new(waits))
+        elif comfyuis:
             sent = await jobs.accept(new("sent"))
             await jobs.change(sent, state="sent", worker=comfyuis[0].url, attempt=1, attempts=1)
         queue = Queue(jobs, Unprepared(), most)
@@ -124,6 +127,21 @@ def test_a_comfyui_that_fails_is_left_alone_and_not_the_one_in_whose_place_it_wa
         assert (fails.submitted, idle.submitted) == ([], [attempt_id("sent", 2)])
 
     with_lanes(tmp_path, [fails, idle], 9, scenario)
+
+
+def test_after_a_restart_what_waits_goes_to_an_idle_comfyui_though_a_busy_one_connects_first(
+    tmp_path: Path,
+) -> None:
+    busy, idle = Answering("http://busy", answers=9), Answering("http://idle", answers=9)
+    busy.queued = 1
+    idle.start = lambda: asyncio.get_running_loop().call_later(0.2, idle._turn, True)
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        await lanes.queue.find("waits").ended.wait()
+        assert (busy.submitted, idle.submitted) == ([], ["waits"])
+
+    with_lanes(tmp_path, [busy, idle], 9, scenario, waits="waits")
 
 
 def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_path: Path) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fast_animatediff.endpoints.protocol.answers import Video
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, without_paths
 from fast_animatediff.endpoints.requests.expiry import expire
 from fast_animatediff.endpoints.requests.jobs import Jobs, NewJob
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.endpoints.requests.store import StoreUnavailable
+from fast_animatediff.tests.endpoints.requests.test_store import RESULT, new
 
 ROOT = Path(__file__).resolve().parents[3]
 ACCEPT_FOR_EVER = """
@@ -31,20 +32,6 @@ async def main():
         print(number, flush=True)
 asyncio.run(main())
 """
-
-RESULT = Video(
-    filename="late.mp4",
-    subfolder="",
-    type="output",
-    content_type="video/mp4",
-    file_size=9,
-    worker="http://host",
-    seed=7,
-)
-
-
-def new(name: str, **more: object) -> NewJob:
-    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://localhost", True, **more)
 
 
 def test_what_was_accepted_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
@@ -76,34 +63,48 @@ def test_a_request_ends_once_and_its_input_is_dropped(tmp_path: Path) -> None:
         job = await jobs.accept(new("a"))
         assert (job.state, job.result, job.failure, job.webhook) == ("ended", None, CANCELLED, "http://hook")
         assert await jobs.undelivered() == ["a"]
-        assert await jobs.expired(job.ended + 1) == [], "its webhook is still due"
+        await jobs.delete(job.ended + 1)
+        assert await jobs.get("a"), "its webhook is still due"
         await jobs.webhook_tried("a", None)
-        assert await jobs.expired(job.ended + 1) == ["a"]
+        await jobs.delete(job.ended - 1)
+        assert await jobs.get("a"), "it has not expired"
+        await jobs.delete(job.ended + 1)
+        assert await jobs.get("a") is None
         await jobs.close()
 
     asyncio.run(scenario())
 
 
-def test_an_expired_request_is_known_until_its_file_is_gone(tmp_path: Path) -> None:
-    """Or a process that is killed in between leaves a file that nobody deletes."""
-
+@pytest.mark.parametrize("lost", ["killed while it expires", "database damaged"])
+def test_an_expired_file_is_deleted_whatever_became_of_its_request(tmp_path: Path, lost: str) -> None:
     async def scenario() -> None:
-        jobs, results, ready = Jobs(tmp_path / "requests.sqlite3"), Results(tmp_path, None), asyncio.Event()
+        path, folder, ready = tmp_path / "requests.sqlite3", tmp_path / "results", asyncio.Event()
+        jobs, results = Jobs(path), Results(folder, None)
         ready.set()
-        await jobs.accept(new("a"))
-        await jobs.end("a", RESULT, None, [], None)
+        for request_id in ("expired", "kept"):
+            await jobs.accept(new(request_id))
+            (folder / request_id).mkdir(parents=True)
+        await jobs.end("expired", RESULT, None, [], None)
+        os.utime(folder / "expired", (0, 0))
+        if lost == "database damaged":
+            await jobs.close()
+            path.write_bytes(b"Dear diary, " * 400)
+            jobs = Jobs(path)
+            await jobs.accept(new("kept"))
+        else:
 
-        def killed(request_ids: list[str]) -> None:
-            raise KeyError("The process ends here.")
+            def killed(request_ids: list[str]) -> None:
+                raise KeyError("The process ends here.")
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
-            patch.setattr(results, "remove", killed)
-            await expire(jobs, results, -1.0, ready)
-        (tmp_path / "a").mkdir()
-        expiring = asyncio.create_task(expire(jobs, results, -1.0, ready))
-        while await jobs.get("a"):
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyError):
+                patch.setattr(results, "remove", killed)
+                await expire(jobs, results, -1.0, ready)
+        os.utime(folder / "kept", (0, 0))  # its request has not ended
+        (folder / "new").mkdir()
+        expiring = asyncio.create_task(expire(jobs, results, 3600.0, ready))
+        while (folder / "expired").exists():
             await asyncio.sleep(0.01)
-        assert not (tmp_path / "a").exists()
+        assert sorted(path.name for path in folder.iterdir()) == ["kept", "new"]
         expiring.cancel()
         await jobs.close()
 

@@ -21,7 +21,7 @@ from fast_animatediff.endpoints.protocol.settings import Settings
 from fast_animatediff.endpoints.requests.lanes import Lanes
 from fast_animatediff.endpoints.serving import LANES, front
 from fast_animatediff.tests.endpoints.network import Cable
-from fast_animatediff.tests.endpoints.requests.test_queue import eventually
+from fast_animatediff.tests.endpoints.requests.test_queue import busy, eventually
 from fast_animatediff.tests.endpoints.requests.test_restarts import was_sent
 from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Front, Served
 
@@ -129,6 +129,19 @@ def test_a_result_waits_on_its_comfyui_while_the_disk_is_full(served: Served, tm
         results.unlink()
         front.until(request_id, "COMPLETED", seconds=30)
         assert front.http.get(front.result(request_id).json()["video"]["url"]).content[4:8] == b"ftyp"
+
+
+@pytest.mark.slow
+def test_after_a_restart_what_waited_goes_to_the_comfyui_that_is_idle(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    with busy(served):
+        with Front(tmp_path / "front", "http://127.0.0.1:9") as front:
+            waiting = front.submitted(SMALL | {"seed": 73})
+        both = {"comfyui": [served.address, other.base_url]}
+        with Front(tmp_path / "front", served.address, both) as front:
+            front.until(waiting, "COMPLETED", seconds=30)
+            assert f"worker={other.base_url}" in front.log.partition(f"ended request_id={waiting}")[2]
 
 
 def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.endpoints.served import SMALL, TURBO, Front, Served
 
 pytestmark = pytest.mark.server

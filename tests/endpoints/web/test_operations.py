@@ -19,8 +19,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fast_animatediff.dev_server.host import ROOT
-from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.endpoints.network import serving
+from fast_animatediff.tests.endpoints.requests.test_queue import eventually
 from fast_animatediff.tests.endpoints.served import SMALL, TURBO, Front, Served
 
 
@@ -50,7 +51,9 @@ def test_health_tells_whether_there_is_a_comfyui_and_numbers_tell_what_waits(tmp
 
 @pytest.mark.server
 def test_a_result_is_counted_with_its_seconds(served: Served) -> None:
-    assert served.http.get(f"{served.address}/fal/health/ready").json() == {"alive": True, "ready": True}
+    ready = f"{served.address}/fal/health/ready"
+    eventually(lambda: served.http.get(ready).status_code == 200)  # once they have connected to this server
+    assert served.http.get(ready).json() == {"alive": True, "ready": True}
     before = numbers(served)
     began = time.monotonic()
     assert served.run(SMALL | {"seed": 81}).status_code == 200

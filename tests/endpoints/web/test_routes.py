@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fast_animatediff.dev_server.server import free_port
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.endpoints.served import APP, SMALL, TURBO, Endpoints, Front, Served, new_id
 
 pytestmark = pytest.mark.server

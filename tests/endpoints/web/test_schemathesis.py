@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from fast_animatediff.dev_server.server import free_port
 from fast_animatediff.endpoints.protocol.openapi import document
 from fast_animatediff.endpoints.protocol.schemas import ENDPOINTS
+from fast_animatediff.fleet.worker import free_port
 from fast_animatediff.tests.endpoints.served import SMALL, Front
 
 DESCRIBED = schemathesis.openapi.from_dict(document(ENDPOINTS.values(), "http://127.0.0.1/fal"))
