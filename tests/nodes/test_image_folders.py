@@ -136,6 +136,23 @@ def test_folders_of_pictures_are_offered_after_the_files(folders) -> None:
     assert input_clips() == ["z.mp4", "later/", "walk/"]
 
 
+@pytest.mark.parametrize("odd", ["\u24603.png", "1\u00b2.png"])  # digits to Unicode, not to int()
+def test_a_number_that_python_can_not_read_does_not_take_the_nodes_away(folders, odd) -> None:
+    make_folder(folders, ["1.png", "2.png", odd])
+    assert input_clips() == ["walk/"]
+    assert LoadVideoFrames.define_schema().inputs[0].options == ["walk/"]
+    assert sorted(places(load()[0])) == [0, 1, 2]
+
+
+def test_hidden_files_are_no_pictures_and_no_clips(folders) -> None:
+    """macOS leaves a file of its own, `._0001.png`, beside each picture that it copies to a foreign disk."""
+    folder = make_folder(folders, ["1.png", "2.png"])
+    for path in (folder / "._1.png", folders / "input" / "._clip.mp4"):
+        path.write_bytes(b"\0\x05\x16\x07Mac OS X")
+    assert input_clips() == ["walk/"]
+    assert places(load()[0]) == [0, 1]
+
+
 def test_a_folder_without_numbered_pictures_is_refused_with_a_sentence(folders) -> None:
     make_folder(folders, ["cover.png"])
     assert "holds no pictures with numbers" in str(LoadVideoFrames.validate_inputs("walk/"))

@@ -32,8 +32,13 @@ NUMBER = re.compile(r"\d+")
 
 
 def numbered_pictures(names: Iterable[str]) -> list[str]:
-    """The file names that are those of pictures and hold a number, in the order of their numbers: 9 before 10."""
-    pictures = (name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    """The file names that are those of pictures and hold a number, in the order of their numbers: 9 before 10.
+
+    Hidden files are left out: macOS puts a `._0001.png`, which is no picture, beside each one on a foreign disk.
+    """
+    pictures = (
+        name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+    )
     return sorted(filter(_numbers, pictures), key=_natural)
 
 
@@ -111,4 +116,4 @@ def _numbers(name: str) -> list[str]:
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """A sort key in which numbers count as such."""
     parts = re.split(r"(\d+)", os.path.splitext(name)[0])
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
