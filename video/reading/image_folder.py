@@ -7,14 +7,16 @@ import logging
 import math
 import os
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..timing import TimedFrame
-from .animated_image import scaled_picture
+from .animated_image import scaled_picture, too_large
 from .apng import eight_bits
 from .container import Limits
 from .source import Source
@@ -79,8 +81,17 @@ class ImageFolderSource(Source):
         try:
             with Image.open(path, formats=sorted(set(EXTENSIONS.values()))) as picture:
                 self._limits.check_pixels(self._named(path), *picture.size)
-                return ImageOps.exif_transpose(eight_bits(picture))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+                if picture.mode in ("I", "F") and picture.format != "PNG":
+                    raise ValueError(
+                        f"{self._named(path)} has 32 bits a channel, which leaves open what is white. Save it with 8 or 16."
+                    )
+                picture.load()
+                with suppress(SyntaxError, TypeError, ValueError, struct.error):  # EXIF data that are damaged
+                    ImageOps.exif_transpose(picture, in_place=True)
+                return eight_bits(picture)
+        except Image.DecompressionBombError as error:
+            raise too_large(self._named(path), self._limits) from error
+        except (OSError, SyntaxError) as error:
             raise ValueError(
                 f"{self._named(path)} can't be read as a picture. Remove it, or save it again."
             ) from error
