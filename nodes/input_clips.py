@@ -38,6 +38,8 @@ def input_clips() -> list[str]:
 def is_offered(entry: os.DirEntry[str]) -> bool:
     """Whether something in the input folder can be loaded as a clip, as far as names and first bytes tell."""
     extension = os.path.splitext(entry.name)[1].lower()
+    if entry.name.startswith("."):  # such as the `._clip.mp4` of macOS, which is no video
+        return False
     try:
         folder = entry.is_dir()
         if not folder and extension not in (*EXTENSIONS, *IMAGE_EXTENSIONS):
@@ -51,9 +53,7 @@ def is_offered(entry: os.DirEntry[str]) -> bool:
             return False
     except OSError:  # a link that leads to itself, a folder that can't be read
         return False
-    if extension in IMAGE_EXTENSIONS:
-        return moves(entry.path, status.st_mtime_ns, status.st_size)
-    return extension in EXTENSIONS
+    return extension not in IMAGE_EXTENSIONS or moves(entry.path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=65536)

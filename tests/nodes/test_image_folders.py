@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -134,6 +136,58 @@ def test_folders_of_pictures_are_offered_after_the_files(folders) -> None:
     assert input_clips() == ["z.mp4", "walk/"]
     make_folder(folders, ["0.png", "1.png"], "later")
     assert input_clips() == ["z.mp4", "later/", "walk/"]
+
+
+def test_sixteen_bits_keep_their_transparent_colour_and_their_turn(folders) -> None:
+    folder, exif = make_folder(folders, ["0.png"]), Image.Exif()
+    levels = np.full((64, 64), 50 * 257, np.uint16)
+    levels[:32] = 0
+    exif[0x0112] = 6
+    Image.fromarray(levels).save(folder / "1.png", transparency=50 * 257, exif=exif)
+    mask = load()[4]
+    assert mask[1, :, :32].min() == 1 and mask[1, :, 32:].max() == 0
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pictures_whose_white_is_unknown_are_refused_and_not_shown_as_black(folders, dtype) -> None:
+    folder = make_folder(folders, ["0.png"])
+    Image.fromarray(np.full((64, 64), 120, dtype)).save(folder / "1.tiff")
+    with pytest.raises(ValueError, match="^walk/1.tiff has 32 bits a channel"):
+        load()
+
+
+@pytest.mark.parametrize("exif", [b"no EXIF at all", b"MM\0*\0\0\0\x08\0\x05"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_a_picture_with_damaged_exif_data_is_taken_as_it_lies(folders, suffix, exif) -> None:
+    folder = make_folder(folders, ["0.png"])
+    grey(10).save(folder / f"1{suffix}", exif=b"Exif\0\0" + exif)
+    assert places(load()[0]) == [0, 1]
+
+
+def test_a_picture_that_is_too_large_is_said_to_be_too_large(folders) -> None:
+    folder = make_folder(folders, ["0.png"])
+    data = (folder / "0.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + data[24:29]
+    (folder / "1.png").write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(ValueError, match="walk/1.png is larger than the limit of 67,108,864 pixels"):
+        load()
+
+
+@pytest.mark.parametrize("odd", ["\u24603.png", "1\u00b2.png"])  # digits to Unicode, not to int()
+def test_a_number_that_python_can_not_read_does_not_take_the_nodes_away(folders, odd) -> None:
+    make_folder(folders, ["1.png", "2.png", odd])
+    assert input_clips() == ["walk/"]
+    assert LoadVideoFrames.define_schema().inputs[0].options == ["walk/"]
+    assert sorted(places(load()[0])) == [0, 1, 2]
+
+
+def test_hidden_files_are_no_pictures_and_no_clips(folders) -> None:
+    """macOS leaves a file of its own, `._0001.png`, beside each picture that it copies to a foreign disk."""
+    folder = make_folder(folders, ["1.png", "2.png"])
+    for path in (folder / "._1.png", folders / "input" / "._clip.mp4"):
+        path.write_bytes(b"\0\x05\x16\x07Mac OS X")
+    assert input_clips() == ["walk/"]
+    assert places(load()[0]) == [0, 1]
 
 
 def test_a_folder_without_numbered_pictures_is_refused_with_a_sentence(folders) -> None:

@@ -64,7 +64,7 @@ class AnimatedImageSource(Source):
         )
         try:
             self.width, self.height = self._open(limits)
-            delays = apng_delays(self._file) if self._webp is None else webp_delays(self._file)
+            delays = (apng_delays if self._webp is None else webp_delays)(self._file) or [Fraction(0)]
         except BaseException:
             self._file.close()
             raise
@@ -100,9 +100,7 @@ class AnimatedImageSource(Source):
                 self._webp = Image.open(self._file, formats=("WEBP",))
                 size = self._webp.size
         except Image.DecompressionBombError as error:
-            raise ValueError(
-                f"{self.name} is larger than the limit of {limits.max_pixels:,} pixels in a frame."
-            ) from error
+            raise too_large(self.name, limits) from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise ValueError(
                 f"{self.name} could not be opened as an animation. It may be empty, cut off or damaged."
@@ -125,6 +123,13 @@ class AnimatedImageSource(Source):
             yield Fraction(self._webp.info.get("duration") or 0) / 1000, self._webp.copy()
 
 
+def too_large(name: str, limits: Limits) -> ValueError:
+    """The error for a picture that Pillow won't even open."""
+    return ValueError(
+        f"{name} is larger than the limit of {limits.max_pixels:,} pixels in a frame. Scale it down first."
+    )
+
+
 def scaled_picture(picture: Image.Image, width: int, height: int) -> np.ndarray:
     """A picture scaled to width x height, uint8 [height, width, 3], or 4 with premultiplied alpha."""
     rgba = picture.convert("RGBA") if picture.has_transparency_data else None
@@ -139,7 +144,7 @@ def scaled_picture(picture: Image.Image, width: int, height: int) -> np.ndarray:
 
 
 def webp_delays(file: BinaryIO) -> list[Fraction]:
-    """How long each frame is shown (seconds) by the heads of the frames, which are read alone; one of 0 for a still."""
+    """How long each frame is shown (seconds) by the heads of the frames, which are read alone; none for a still."""
     delays: list[Fraction] = []
     before = file.tell()
     file.seek(RIFF_HEAD)
@@ -150,4 +155,4 @@ def webp_delays(file: BinaryIO) -> list[Fraction]:
             delays.append(Fraction(int.from_bytes(data[12:15], "little"), 1000))
         file.seek(length + length % 2 - len(data), io.SEEK_CUR)
     file.seek(before)
-    return delays or [Fraction(0)]
+    return delays

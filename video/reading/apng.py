@@ -23,6 +23,7 @@ MOST_FRAMES = 100_000  # whose delays are read in advance
 CONTROL_BYTES = 26
 DISPOSE_BACKGROUND, DISPOSE_PREVIOUS = 1, 2
 BLEND_OVER = 1
+USED = (b"IHDR", b"PLTE", b"tRNS", b"fcTL", b"IDAT", b"fdAT", b"IEND")  # kinds of chunks
 
 Chunk = tuple[bytes, bytes]
 
@@ -65,9 +66,9 @@ def is_animated_png(file: BinaryIO) -> bool:
 
 
 def apng_delays(file: BinaryIO) -> list[Fraction]:
-    """How long each frame is shown (seconds) by the control chunks, which are read alone; one of 0 for a still."""
+    """How long each frame is shown (seconds) by the control chunks, which are read alone; none for a still."""
     if not is_animated_png(file):
-        return [Fraction(0)]
+        return []
     delays: list[Fraction] = []
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8 and len(delays) < MOST_FRAMES:
@@ -82,7 +83,7 @@ def apng_delays(file: BinaryIO) -> list[Fraction]:
 def png_size(file: BinaryIO) -> tuple[int, int]:
     """Width and height of the canvas; raises ValueError when the file is damaged."""
     file.seek(0)
-    kind, data = next(_chunks(file), (b"", b""))
+    kind, data = next(_chunks(file))
     if kind != b"IHDR" or len(data) != 13:
         raise ValueError("The header of the PNG is damaged.")
     width, height = struct.unpack(">II", data[:8])
@@ -96,8 +97,6 @@ def apng_frames(file: BinaryIO) -> Iterator[tuple[Fraction, Image.Image]]:
     """
     canvas = Image.new("RGBA", png_size(file))
     for control, picture in _pictures(file):
-        if control.box[2] > canvas.width or control.box[3] > canvas.height:
-            raise ValueError("A frame reaches over the edge of the picture.")
         before = canvas.crop(control.box)
         over = control.blend == BLEND_OVER
         canvas.paste(Image.alpha_composite(before, picture) if over else picture, control.box)
@@ -110,12 +109,11 @@ def apng_frames(file: BinaryIO) -> Iterator[tuple[Fraction, Image.Image]]:
 
 def _pictures(file: BinaryIO) -> Iterator[tuple[Control, Image.Image]]:
     """The frames by themselves. A picture before the first control chunk is for programs that don't animate."""
-    chunks = _chunks(file)
     header, shared = b"", list[Chunk]()
-    control: Control | None = None
-    if not is_animated_png(file):
-        control = Control(*png_size(file), 0, 0, Fraction(0), 0, 0)
-    for kind, group in itertools.groupby(chunks, lambda chunk: chunk[0]):
+    width, height = png_size(file)
+    still = Control(width, height, 0, 0, Fraction(0), 0, 0)
+    control = None if apng_delays(file) else still
+    for kind, group in itertools.groupby(_chunks(file), lambda chunk: chunk[0]):
         first = next(group)[1]
         if kind == b"IHDR":
             header = first
@@ -123,6 +121,8 @@ def _pictures(file: BinaryIO) -> Iterator[tuple[Control, Image.Image]]:
             shared.append((kind, first))
         elif kind == b"fcTL":
             control = Control.parse(first)
+            if control.box[2] > width or control.box[3] > height:
+                raise ValueError("A frame reaches over the edge of the picture.")
         elif kind in (b"IDAT", b"fdAT") and control is not None:
             skipped = 4 if kind == b"fdAT" else 0  # the sequence number
             pixels = b"".join([first[skipped:], *(data[skipped:] for _, data in group)])
@@ -144,19 +144,34 @@ def _decoded(chunks: list[Chunk]) -> Image.Image:
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
-    """A picture of 16-bit greys, which Pillow would cut off at 255, as one of 8 bits; others as they are."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+    """A picture with 8 bits a channel. Pillow cuts 16-bit greys off at 255 and reads a transparent colour's low bytes."""
+    key = picture.info.get("transparency")
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        grey = Image.fromarray((values // 257).astype(np.uint8))
+        if key is not None:
+            grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+        return grey
+    if isinstance(key, tuple) and max(key) > 255:
+        picture.info["transparency"] = tuple(value >> 8 for value in key)
+    return picture
 
 
 def _chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Kind and data of each whole chunk after the signature; raises ValueError where a checksum is wrong."""
+    """Kind and data of each chunk that is used.
+
+    Where a checksum is wrong or the end is missing, an empty one closes the frame before, then ValueError is raised.
+    """
     file.seek(len(SIGNATURE))
-    while len(head := file.read(8)) == 8:
-        kind = head[4:]
-        data = file.read(int.from_bytes(head[:4], "big"))
-        checksum = file.read(4)
-        if zlib.crc32(kind + data) != int.from_bytes(checksum, "big") or len(checksum) < 4:
+    kind = b""
+    while kind != b"IEND":
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) == 8 and kind not in USED:  # texts and the like, damaged or not
+            file.seek(length + 4, io.SEEK_CUR)
+            continue
+        data, checksum = file.read(length), file.read(4)
+        if len(checksum) < 4 or zlib.crc32(kind + data) != int.from_bytes(checksum, "big"):
+            yield b"", b""
             raise ValueError(f"The chunk {kind!r} is damaged.")
         yield kind, data

@@ -7,14 +7,16 @@ import logging
 import math
 import os
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..timing import TimedFrame
-from .animated_image import scaled_picture
+from .animated_image import scaled_picture, too_large
 from .apng import eight_bits
 from .container import Limits
 from .source import Source
@@ -32,8 +34,13 @@ NUMBER = re.compile(r"\d+")
 
 
 def numbered_pictures(names: Iterable[str]) -> list[str]:
-    """The file names that are those of pictures and hold a number, in the order of their numbers: 9 before 10."""
-    pictures = (name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    """The file names that are those of pictures and hold a number, in the order of their numbers: 9 before 10.
+
+    Hidden files are left out: macOS puts a `._0001.png`, which is no picture, beside each one on a foreign disk.
+    """
+    pictures = (
+        name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+    )
     return sorted(filter(_numbers, pictures), key=_natural)
 
 
@@ -74,8 +81,17 @@ class ImageFolderSource(Source):
         try:
             with Image.open(path, formats=sorted(set(EXTENSIONS.values()))) as picture:
                 self._limits.check_pixels(self._named(path), *picture.size)
-                return ImageOps.exif_transpose(eight_bits(picture))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+                if picture.mode in ("I", "F") and picture.format != "PNG":
+                    raise ValueError(
+                        f"{self._named(path)} has 32 bits a channel, which leaves open what is white. Save it with 8 or 16."
+                    )
+                picture.load()
+                with suppress(SyntaxError, TypeError, ValueError, struct.error):  # EXIF data that are damaged
+                    ImageOps.exif_transpose(picture, in_place=True)
+                return eight_bits(picture)
+        except Image.DecompressionBombError as error:
+            raise too_large(self._named(path), self._limits) from error
+        except (OSError, SyntaxError) as error:
             raise ValueError(
                 f"{self._named(path)} can't be read as a picture. Remove it, or save it again."
             ) from error
@@ -111,4 +127,4 @@ def _numbers(name: str) -> list[str]:
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """A sort key in which numbers count as such."""
     parts = re.split(r"(\d+)", os.path.splitext(name)[0])
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]

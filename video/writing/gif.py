@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +11,7 @@ from typing import cast
 import av
 
 from ..frames import Frames, Progress, half_of, uint8_frames
+from .display_times import display_times, shown
 
 CENTISECOND = Fraction(1, 100)
 SHORTEST = 2  # centiseconds; players slow down anything shorter
@@ -50,31 +49,21 @@ def write_gif(
 
     Above 50 frames per second, frames are left out, since a GIF can't play faster. `loop_count` 0 plays for ever.
     """
-    times = display_times(len(order), fps)
-    shown = [position for position, (time, then) in enumerate(itertools.pairwise(times)) if then > time]
-    order = [order[position] for position in shown]
-    options = {"loop": str(_muxer_loop(loop_count)), "final_delay": str(times[-1] - times[shown[-1]])}
+    times = display_times(len(order), fps, 100, SHORTEST)
+    positions = shown(times)
+    order = [order[position] for position in positions]
+    options = {"loop": str(_muxer_loop(loop_count)), "final_delay": str(times[-1] - times[positions[-1]])}
     with av.open(str(path), "w", format="gif", options=options) as container:
         stream = container.add_stream("gif", rate=100)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "pal8"
         stream.codec_context.time_base = CENTISECOND
-        for position, frame in zip(shown, _mapped(images, order, PALETTES[quality], progress), strict=True):
+        for position, frame in zip(
+            positions, _mapped(images, order, PALETTES[quality], progress), strict=True
+        ):
             frame.pts, frame.time_base = times[position], CENTISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def display_times(frames: int, fps: Fraction) -> list[int]:
-    """When each frame appears and, last, when the clip ends, in centiseconds.
-
-    Never later than k / fps, so that sampling at the same rate finds every frame again. Above 50 frames per second
-    several share a time, and only the last of them can be shown.
-    """
-    tick = 1 if fps * SHORTEST <= 100 else SHORTEST
-    times = [math.floor(k * 100 / fps / tick) * tick for k in range(frames + 1)]
-    times[-1] = max(times[-1], times[-2] + tick)
-    return times
 
 
 def _muxer_loop(loop_count: int) -> int:

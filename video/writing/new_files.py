@@ -30,7 +30,9 @@ def write_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = error.errno or 0
+        code = error.errno
+        if code is None:  # not from the file system
+            raise
         reason = REASONS.get(code) or os.strerror(code)
         raise OSError(code, f"{name} could not be written: {reason}.") from error
     except av.error.FFmpegError as error:

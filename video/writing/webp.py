@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
-import math
 import struct
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -14,13 +12,15 @@ import numpy as np
 from PIL import Image
 
 from ..frames import Frames, Progress, uint8_frames
+from .display_times import display_times, shown
 from .metadata import webp_exif
 
 QUALITIES = (60, 75, 88, 96)  # libwebp's own scale up to 100
 NO_KEY_FRAMES = {"kmin": 2**31 - 2, "kmax": 2**31 - 1}  # a player begins at the first frame in any case
 # libwebp forgets to mark transparency where no frame but a part of one has it.
 ANIMATION_FLAG, EXIF_FLAG, ALPHA_FLAG = 0x02, 0x08, 0x10
-LONGEST = 2**24 - 1  # milliseconds
+SHORTEST, LONGEST = 11, 2**24 - 1  # milliseconds; players slow down anything shorter
+LARGEST = 16383  # pixels, width and height
 
 Chunk = tuple[bytes, bytes]
 
@@ -36,9 +36,19 @@ def write_webp(
     tags: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Encodes images [n, height, width, channels] in 0..1 as a lossy animation. `quality` indexes `QUALITIES`."""
-    times = [math.floor(k * 1000 / fps) for k in range(len(order) + 1)]
+    """Encodes images [n, height, width, channels] in 0..1 as a lossy animation. `quality` indexes `QUALITIES`.
+
+    Above 90 frames per second, frames are left out. Raises ValueError for frames larger than a WebP can be.
+    """
     height, width, channels = images.shape[1:]
+    if max(height, width) > LARGEST:
+        raise ValueError(
+            f"A webp can be at most {LARGEST:,} pixels wide and high, but the frames are {width}x{height}. "
+            "Scale them down or choose webm."
+        )
+    times = display_times(len(order), fps, 1000, SHORTEST)
+    positions = shown(times)
+    order = [order[position] for position in positions]
     transparent = channels == 4
     pictures = uint8_frames(images, order, alpha=transparent, progress=progress)
     clip = _clip(pictures, len(order), (width, height), "RGBA" if transparent else "RGB")
@@ -47,7 +57,7 @@ def write_webp(
         encoded,
         format="WEBP",
         save_all=True,
-        duration=[then - time for time, then in itertools.pairwise(times)],
+        duration=[times[position + 1] - times[position] for position in positions],
         loop=loop_count,
         quality=QUALITIES[quality],
         exif=webp_exif(tags) if tags else b"",

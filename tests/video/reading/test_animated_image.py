@@ -37,11 +37,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def apng(path: Path, form: tuple[int, int], frames: Sequence[Frame]) -> Path:
-    """An APNG of 8x8: for each frame its colour (in the form's own depth), left, top, width, height, dispose, blend."""
+def apng(path: Path, form: tuple[int, int], frames: Sequence[Frame], more: bytes = b"") -> Path:
+    """An APNG of 8x8: for each frame its colour (in the form's own depth), left, top, width, height, dispose, blend.
+
+    `more` are chunks that come before the pixels.
+    """
     bits, colour_type = form
     data = chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, bits, colour_type, 0, 0, 0))
-    data += chunk(b"acTL", struct.pack(">II", len(frames), 0))
+    data += more + chunk(b"acTL", struct.pack(">II", len(frames), 0))
     sequence = 0
     for index, (colour, (left, top, width, height), dispose, blend) in enumerate(frames):
         control = struct.pack(">IIIIIHHBB", sequence, width, height, left, top, 1, 10, dispose, blend)
@@ -116,6 +119,57 @@ def test_every_depth_and_colour_type_is_blended_over_black(tmp_path, form, over,
     frames = [(black, WHOLE, NONE, SOURCE), (over, WHOLE, NONE, OVER)]
     found = middle(load(apng(tmp_path / "clip.png", form, frames)))[1]
     assert np.abs(np.subtract(found, expected)).max() <= 1
+
+
+@pytest.mark.parametrize("form, channels", [(GREY8, 1), (RGB8, 3), (GREY16, 1), (RGB16, 3)], ids=str)
+def test_the_transparent_colour_of_every_depth_is_transparent(tmp_path, form, channels) -> None:
+    key = 0x34 if form[0] == 8 else 0x1234
+    frames = [([other] * channels, WHOLE, NONE, SOURCE) for other in (0x56, key)]
+    transparent = chunk(b"tRNS", struct.pack(">H", key) * channels)
+    clip = load(apng(tmp_path / "clip.png", form, frames, transparent))
+    assert [alpha for *_, alpha in middle(clip)] == [255, 0]
+
+
+def test_damage_in_what_is_not_shown_does_not_matter(tmp_path) -> None:
+    frames = [(RED, WHOLE, NONE, SOURCE), (GREEN, WHOLE, NONE, SOURCE)]
+    damaged = chunk(b"tEXt", b"a\0b")[:-1] + b"?"
+    assert middle(load(apng(tmp_path / "clip.png", RGBA8, frames, damaged))) == [RED, GREEN]
+
+
+def test_a_text_between_two_parts_of_a_frame_is_passed_over(tmp_path) -> None:
+    path = apng(tmp_path / "clip.png", RGBA8, [(RED, WHOLE, NONE, SOURCE), (GREEN, WHOLE, NONE, SOURCE)])
+    head, rest = path.read_bytes().split(b"fdAT")
+    pixels, end = rest[: int.from_bytes(head[-4:], "big")], chunk(b"IEND", b"")
+    parts = chunk(b"fdAT", pixels[:9]), chunk(b"tEXt", b"a\0b"), chunk(b"fdAT", pixels[:4] + pixels[9:])
+    path.write_bytes(head[:-4] + b"".join(parts) + end)
+    assert middle(load(path)) == [RED, GREEN]
+
+
+def test_an_animation_without_frames_is_a_still(tmp_path) -> None:
+    path = tmp_path / "clip.png"
+    Image.new("RGBA", (SIDE, SIDE), RED).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + chunk(b"acTL", struct.pack(">II", 1, 0)) + data[33:])
+    assert middle(load(path)) == [RED]
+
+
+def test_a_frame_larger_than_the_picture_ends_the_clip_before_it_takes_memory(tmp_path, caplog) -> None:
+    huge = (0, 0, 30_000, 30_000)
+    path = apng(tmp_path / "clip.png", RGBA8, [(RED, WHOLE, NONE, SOURCE), (GREEN, MIDDLE, NONE, SOURCE)])
+    at = path.read_bytes().rindex(b"fcTL")
+    control = struct.pack(">IIIIIHHBB", 1, *huge[2:], *huge[:2], 1, 10, NONE, SOURCE)
+    data = path.read_bytes()
+    path.write_bytes(data[: at - 4] + chunk(b"fcTL", control) + data[at + 4 + len(control) + 4 :])
+    assert middle(load(path)) == [RED]
+    assert "clip.png is damaged or cut off" in caplog.text
+
+
+def test_an_animation_that_is_cut_off_between_two_frames_is_said_to_be(tmp_path, caplog) -> None:
+    path = apng(tmp_path / "clip.png", RGBA8, [(RED, WHOLE, NONE, SOURCE), (GREEN, WHOLE, NONE, SOURCE)])
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"fcTL") - 4])
+    assert middle(load(path)) == [RED]
+    assert "clip.png is damaged or cut off" in caplog.text
 
 
 BOXES = st.tuples(*[st.integers(0, SIDE - 1)] * 2, *[st.integers(1, SIDE)] * 2).map(

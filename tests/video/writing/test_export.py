@@ -200,6 +200,12 @@ def test_webp_durations_add_up_to_the_rate(tmp_path, fps, total) -> None:
     assert len(durations) == 16 and abs(sum(durations) - total) <= 1
 
 
+@pytest.mark.parametrize("fps", [90, 91, 100, 120])
+def test_a_webp_keeps_its_speed_where_browsers_would_slow_it_down(tmp_path, fps) -> None:
+    durations = webp_durations(save(bars(50), tmp_path, Export(Fraction(fps), "webp")))
+    assert min(durations) > 10 and abs(sum(durations) - 50_000 / fps) <= 11 and len(durations) >= 37
+
+
 @pytest.mark.parametrize("plays, written", [(0, 0), (1, None), (4, 3)])
 def test_a_gif_plays_as_often_as_asked(tmp_path, plays, written) -> None:
     data = save(bars(3), tmp_path, Export(Fraction(8), "gif", loop_count=plays)).read_bytes()

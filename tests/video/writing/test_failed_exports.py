@@ -61,6 +61,23 @@ def test_what_the_encoder_refuses_is_an_error_with_the_name_and_leaves_nothing(t
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 16384, 3), (2, 16384, 2, 3)])
+def test_a_webp_that_would_be_too_large_is_refused_before_a_frame_is_read(tmp_path, shape) -> None:
+    images = torch.full(shape, float("nan"))  # would be reported first if the frames were read
+    with pytest.raises(ValueError, match="at most 16,383 pixels wide and high, but the frames are"):
+        save(images, tmp_path, Export(Fraction(8), "webp"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_that_is_not_the_disks_is_not_called_one(tmp_path) -> None:
+    def break_down(done: int, total: int) -> None:
+        raise OSError("the model is gone")
+
+    with pytest.raises(OSError, match="^the model is gone$"):
+        save(bars(3), tmp_path, progress=break_down)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_that_can_not_get_its_name_leaves_no_other(tmp_path) -> None:
     with pytest.raises(FileNotFoundError), new_files(tmp_path, ".gif", ".png") as files:
         files[".gif"].write_bytes(b"gif")
