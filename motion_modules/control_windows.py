@@ -88,11 +88,11 @@ def control_of_frames(control: Any, frames: Sequence[int], clip_length: int) -> 
 
 def copied(control: Any) -> Any:
     """A shallow copy that answers for itself: Advanced-ControlNet keeps bound methods among an object's attributes."""
-    copied = copy.copy(control)
+    own = copy.copy(control)
     for name, value in vars(control).items():
         if isinstance(value, MethodType) and value.__self__ is control:
-            setattr(copied, name, MethodType(value.__func__, copied))
-    return copied
+            setattr(own, name, MethodType(value.__func__, own))
+    return own
 
 
 def of_frames(hint: Any, frames: Sequence[int]) -> Any:

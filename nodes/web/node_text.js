@@ -17,7 +17,7 @@ app.registerExtension({
 })
 
 function makeRoom(node, text) {
-  const widget = node.widgets?.find(({ name }) => name === HOSTS_WIDGET)
+  const widget = node?.widgets?.find(({ name }) => name === HOSTS_WIDGET)
   if (!widget || window.LiteGraph.vueNodesMode) return // Nodes 2.0 makes room by itself
   const height = heightOf(text, node.size[0] - 2 * (MARGIN + PADDING.x)) + 2 * (MARGIN + PADDING.y)
   widget.options.getMinHeight = () => height

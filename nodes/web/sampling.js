@@ -17,9 +17,9 @@ app.registerExtension({
   }
 })
 
-// A node by its path: `7`, or `3:7` for node 7 of the subgraph that node 3 is.
+// A node by its path: `7`, or `3:7` for node 7 of the subgraph that node 3 is; none where another workflow is open.
 export function nodeOf(path) {
   return String(path)
     .split(':')
-    .reduce((node, id) => (node.subgraph ?? node).getNodeById(id), app.rootGraph)
+    .reduce((node, id) => (node?.subgraph ?? node)?.getNodeById(id), app.rootGraph)
 }

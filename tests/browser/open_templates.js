@@ -1,4 +1,4 @@
-// Searches the template browser for words, looks at the pack's cards in it, then opens one of them.
+// Looks at the pack's cards in the template browser, searches all of it for words, then opens one of them.
 'use strict'
 const { PACK, main, media, useNodes } = require('./page')
 
@@ -14,16 +14,6 @@ main(async (page, { shot }, kind, count, title, words) => {
   const anyCard = page.locator('[data-testid^="template-workflow-"]').first()
   const cards = page.locator('[data-testid^="template-workflow-AnimateDiff"]')
   const search = dialog.getByRole('textbox').or(dialog.getByRole('searchbox')).first()
-  const found = {}
-  for (const word of JSON.parse(words)) {
-    await search.fill('a word that no template has')
-    await anyCard.waitFor({ state: 'detached' })
-    await search.fill(word)
-    await anyCard.waitFor()
-    found[word] = await cards.evaluateAll((all) => all.map((card) => card.dataset.testid.replace('template-workflow-', '')))
-  }
-  await shot('searched')
-  await search.fill('')
   await ours.click()
   await cards.nth(count - 1).waitFor()
   const pictures = []
@@ -35,6 +25,19 @@ main(async (page, { shot }, kind, count, title, words) => {
     }))
   }
   await shot('template browser')
+  const found = {}
+  const nothing = 'a word that no template has'
+  await search.fill(nothing)
+  await anyCard.waitFor({ state: 'detached' })
+  await dialog.getByText('All Templates', { exact: true }).first().click() // only now, as it draws hundreds of cards
+  for (const word of JSON.parse(words)) {
+    await search.fill(word)
+    await anyCard.waitFor()
+    found[word] = await cards.evaluateAll((all) => all.map((card) => card.dataset.testid.replace('template-workflow-', '')))
+    await search.fill(nothing)
+    await anyCard.waitFor({ state: 'detached' })
+  }
+  await shot('searched')
   await page.keyboard.press('Escape')
   await content.waitFor({ state: 'hidden' })
   await useNodes(page, kind)

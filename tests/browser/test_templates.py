@@ -16,12 +16,8 @@ WORDS = {
     "animatediff": list(API_NAMES),
     "sd1.5": list(API_NAMES),
     "video to video": [name for name in API_NAMES if "Video to Video" in name],
-    "turbo": ["Turbo Video to Video", "Turbo Text to Video"],
     "gif": ["Text to Video GIF Loop"],
-    "prompt travel": ["Text to Video Prompt Travel"],
     "controlnet": ["Video to Video ControlNet"],
-    "unsampling": ["Video to Video Unsampling"],
-    "slow motion": ["Text to Video Slow Motion"],
 }
 
 
