@@ -15,9 +15,7 @@ from ..protocol.settings import ADDRESS
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
 
-CONNECT_SECONDS = (
-    1.0  # after a start, for all lanes to come: what waits is not for the first, but for the least busy
-)
+CONNECT_SECONDS = 1.0  # after a start, for all lanes to come: the least busy, not the first, gets what waits
 RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
 
 
