@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--acn", type=Path, metavar="PATH", help="a checkout of ComfyUI-Advanced-ControlNet")
     parser.add_argument("--size", choices=tuple(jobs.SIZES), default="small", help="default: small")
     parser.add_argument("--pixels", type=int, default=64, help="width and height; default: 64")
-    parser.add_argument("--steps", type=int, default=3, help="of a clip; default: 3")
+    parser.add_argument("--steps", type=int, default=2, help="of a clip; default: 2")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each pack; default: 2")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
     parser.add_argument("--only", default="", help="rows with this in their names")
