@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -56,13 +58,22 @@ def described(values: dict[str, str]) -> str:
         if isinstance(reason, str):
             return reason
         whole = all(name in values for name in SELECTION)
-        seconds, fps, start = (float(values.get(name, 0)) for name in SELECTION[:3])
-        selection = typed_selection(seconds, fps, start, int(values.get("max_frames", 0)))
-        with open_clip(file, selection.fps or FOLDER_FPS) as source:
+        seconds, fps, start, most = (typed_number(values, name) for name in SELECTION[:4])
+        selection = typed_selection(seconds, fps, start, int(most))
+        with open_clip(file, selection.fps or (Fraction(0) if whole else FOLDER_FPS)) as source:
             told = describe_clip(source, selection, values.get("size", "source"))
     except (ValueError, OverflowError, OSError) as error:
         return str(error)
     return f"{of_file(told)} \u2192 {of_frames(told)}" if whole else of_file(told)
+
+
+def typed_number(values: dict[str, str], name: str) -> float:
+    """The number of a widget, 0 where it is linked; ValueError where the widget holds none."""
+    typed = values.get(name, "0")
+    with suppress(ValueError):
+        if math.isfinite(value := float(typed)):
+            return value
+    raise ValueError(f"{name} must be a number, not '{typed}'.")
 
 
 def of_file(told: ClipDescription) -> str:

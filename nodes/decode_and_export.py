@@ -16,7 +16,7 @@ from ..video import Export, collected, exact_rate, export_video, half_of, in_chu
 from .export_video import (
     CATEGORY,
     as_video,
-    check_prefix,
+    checked_prefix,
     export_inputs,
     free_place,
     result,
@@ -79,14 +79,14 @@ class DecodeAndExport(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
-        check_prefix(filename_prefix)
+        prefix = checked_prefix(filename_prefix)
         progress = host_progress()
         latents = pictured(samples)
         scale = getattr(
             vae, "spacial_compression_decode", lambda: LATENT_PIXELS
         )()  # other packs' VAEs have none
         width, height = latents.shape[-1] * scale, latents.shape[-2] * scale
-        folder, name, counter, subfolder = free_place(filename_prefix, width, height)
+        folder, name, counter, subfolder = free_place(prefix, width, height)
         pieces = [latents] if mixes_frames(vae) else latents.split(frames_at_once)
         shape, chunks = in_chunks(pieces, lambda piece: decoded(vae, piece))
         write = partial(

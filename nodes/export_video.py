@@ -69,8 +69,8 @@ class ExportVideo(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         settings = Export(exact_rate(fps), format, quality, crf, ping_pong, loop_count)
-        check_prefix(filename_prefix)
-        folder, name, counter, subfolder = free_place(filename_prefix, images.shape[2], images.shape[1])
+        prefix = checked_prefix(filename_prefix)
+        folder, name, counter, subfolder = free_place(prefix, images.shape[2], images.shape[1])
         tags = workflow_tags(cls.hidden)
         path = export_video(
             images, folder, name, counter, settings, audio=audio, tags=tags, progress=host_progress()
@@ -78,25 +78,36 @@ class ExportVideo(io.ComfyNode):
         return io.NodeOutput(as_video(path, images, settings), ui=result(path, subfolder))
 
 
-def check_prefix(filename_prefix: str) -> None:
-    """ValueError where the prefix leads out of the output folder; the host's own error would name the server's folders."""
+def checked_prefix(filename_prefix: str) -> str:
+    """The prefix without detours, and with a name where it has none.
+
+    ValueError where it points outside the output folder: the host's own error would name the server's folders.
+    """
     if "\0" in filename_prefix:
         raise ValueError("filename_prefix holds a null character. Remove it.")
-    output = folder_paths.get_output_directory()
-    folder = os.path.dirname(os.path.join(output, os.path.normpath(filename_prefix)))
-    if not folder_paths.is_within_directory(output, folder):
+    try:
+        filename_prefix.encode()
+    except UnicodeEncodeError as error:
         raise ValueError(
-            f"filename_prefix '{filename_prefix}' leads out of the output folder. Leave '..' and absolute paths out of it."
+            "filename_prefix holds half of a character, such as an emoji. Type it again."
+        ) from error
+    prefix = os.path.normpath(filename_prefix)
+    if prefix == os.curdir:  # the host would make a hidden file of it, `._00001_.mp4`
+        return DEFAULT_NAME
+    output = folder_paths.get_output_directory()
+    folder, name = os.path.split(os.path.join(output, prefix))
+    if name == os.pardir or not folder_paths.is_within_directory(output, folder):
+        raise ValueError(
+            f"filename_prefix '{filename_prefix}' points outside the output folder. Remove '..' or the leading slash."
         )
+    return prefix
 
 
-def free_place(filename_prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
+def free_place(prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
     """Folder, name, counter and subfolder for images of a size, which the prefix may name; makes the folder."""
-    if not Path(filename_prefix).name:  # the host would make a hidden file of it, `._00001_.mp4`
-        filename_prefix = DEFAULT_NAME
-    with write_errors(Path(filename_prefix).name):
+    with write_errors(os.path.basename(prefix)):
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory(), width, height
+            prefix, folder_paths.get_output_directory(), width, height
         )
         if len(os.fsencode(name)) > LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from fractions import Fraction
 from functools import lru_cache
@@ -84,13 +85,19 @@ def open_clip(file: str, fps: Fraction) -> Source:
     for picture in pictures:
         if not is_contained(os.path.realpath(picture)):
             raise ValueError(
-                f"{display_name(file).rstrip('/')}/{os.path.basename(picture)} is a link out of ComfyUI's folders. Copy the file there."
+                f"{display_name(file).rstrip('/')}/{os.path.basename(picture)} is a link to a file outside ComfyUI's folders. "
+                "Copy the file itself there."
             )
     return ImageFolderSource(pictures, display_name(file), fps, free_memory())
 
 
-def clip_fingerprint(file: str) -> str:
-    """Text that changes when the file does, or one of the pictures of the folder."""
+def clip_fingerprint(file: str | None) -> str | float:
+    """Text that changes when the file does, or one of the pictures of the folder.
+
+    NaN, which the host takes for a change, for a linked input: it has no name yet.
+    """
+    if file is None:
+        return math.nan
     path = contained_path(file)
     names = [os.path.join(path, name) for name in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
     digest = hashlib.sha256()
@@ -100,8 +107,10 @@ def clip_fingerprint(file: str) -> str:
     return digest.hexdigest()
 
 
-def check_clip(file: str) -> bool | str:
-    """True for a clip that can be opened, else a sentence for the page."""
+def check_clip(file: str | None) -> bool | str:
+    """True for a clip that can be opened and for a linked input, which has no name yet, else a sentence for the page."""
+    if file is None:
+        return True
     if not file.strip("/"):
         return "No clip is chosen. Choose or upload a video."
     name = display_name(file)

@@ -74,11 +74,11 @@ class LoadVideoFrames(io.ComfyNode):
             return decode(source, selection, size)
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: object) -> str:
+    def fingerprint_inputs(cls, file: str | None = None, **_: object) -> str | float:
         return clip_fingerprint(file)
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
         return check_clip(file)
 
 

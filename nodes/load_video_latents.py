@@ -83,11 +83,11 @@ class LoadVideoLatents(io.ComfyNode):
         return io.NodeOutput({"samples": latents}, float(frames.fps), frames.count, audio)
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: object) -> str:
+    def fingerprint_inputs(cls, file: str | None = None, **_: object) -> str | float:
         return clip_fingerprint(file)
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
         return check_clip(file)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_execution.utils import ExecutionContext, get_executing_context
 from server import PromptServer
 
-from .. import motion_modules
+from .. import motion_modules, video
 
 EVENT = "fast-animatediff.text"  # for this pack's extension of the page, which makes room for it
 # The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
@@ -23,9 +23,9 @@ def show_on_node(lines: list[str], node_id: str) -> None:
 
 
 def show_log_on_nodes() -> None:
-    """Lets the page show on the node that runs, core's samplers included, what the engine and our nodes log meanwhile."""
+    """Lets the page show on the node that runs, core's samplers included, what this pack logs meanwhile."""
     handler = _NodeText(logging.INFO)
-    for name in (motion_modules.__name__, __package__):
+    for name in (motion_modules.__name__, video.__name__, __package__):
         logging.getLogger(name).addHandler(handler)
 
 

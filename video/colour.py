@@ -54,7 +54,7 @@ def warn_about_hdr(decoder: av.VideoCodecContext, name: str) -> None:
     """Logs one line for PQ and HLG sources, which are decoded without tone mapping."""
     transfer = HDR_TRANSFERS.get(int(decoder.color_trc))
     if transfer:
-        logging.warning(
+        logging.getLogger(__name__).warning(
             "%s is an HDR video (%s): colours will look flat. Convert it to SDR first.", name, transfer
         )
 

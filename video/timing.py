@@ -20,13 +20,23 @@ def animation_delay(seconds: Fraction) -> Fraction:
 
 
 def exact_seconds(seconds: float) -> Fraction:
-    """The decimal number a person typed, as an exact fraction: 1.1 is 11/10."""
+    """The decimal number a person typed, as an exact fraction: 1.1 is 11/10. Raises ValueError for one not finite."""
+    if not math.isfinite(seconds):
+        raise ValueError(f"Seconds must be a finite number, not {seconds:g}.")
     return Fraction(str(seconds))
 
 
 def exact_rate(fps: float) -> Fraction:
-    """A frame rate as a fraction; floats of NTSC rates come back as n/1001."""
-    return Fraction(fps).limit_denominator(1001)
+    """A frame rate as a fraction; floats of NTSC rates come back as n/1001.
+
+    Raises ValueError for one that is not finite, or so low that it would come back as 0.
+    """
+    if not math.isfinite(fps):
+        raise ValueError(f"fps must be a finite number, not {fps:g}.")
+    rate = Fraction(fps).limit_denominator(1001)
+    if fps and not rate:
+        raise ValueError(f"fps must be above 0.0005, not {fps:g}.")
+    return rate
 
 
 @dataclass(frozen=True)

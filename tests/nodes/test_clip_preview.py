@@ -62,6 +62,21 @@ def test_what_can_not_be_loaded_is_said_in_a_sentence_without_a_path(folders: Pa
         assert "frames at" not in described({**SELECTION, "file": "still.png", **wrong})
 
 
+def test_a_folder_of_pictures_without_a_rate_is_refused_as_the_run_refuses_it(folders: Path) -> None:
+    (folders / "input" / "walk").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (64, 64)).save(folders / "input" / "walk" / f"{number}.png")
+    assert "has no rate of its own: set fps" in described({**SELECTION, "file": "walk/", "fps": "0"})
+    assert described({"file": "walk/"}) == "0.2 s, 64x64, 8 fps"
+
+
+@pytest.mark.parametrize("name", ["first_n_seconds", "fps", "start_seconds", "max_frames"])
+@pytest.mark.parametrize("typed", ["", "x", "nan", "inf"])
+def test_a_field_without_a_number_is_named(clip: Path, name: str, typed: str) -> None:
+    line = described({**SELECTION, "file": clip.name, name: typed})
+    assert line == f"{name} must be a number, not '{typed}'."
+
+
 def test_a_preview_is_a_small_mp4_that_is_written_once(clip: Path, folders: Path) -> None:
     first = preview_file(clip.name)
     assert first.is_relative_to(folders / "temp")

@@ -196,7 +196,7 @@ def test_frames_that_are_not_finite_are_named(output, vae) -> None:
 
 
 def test_a_name_outside_the_output_folder_is_refused_before_anything_is_decoded() -> None:
-    with pytest.raises(ValueError, match="leads out of the output folder"):
+    with pytest.raises(ValueError, match="points outside the output folder"):
         decode_and_export(latents(), None, filename_prefix="../clip")
 
 

@@ -75,18 +75,33 @@ def test_an_output_folder_that_is_a_file_is_an_error_without_the_path(folders) -
     assert str(folders) not in str(caught.value)
 
 
-@pytest.mark.parametrize("prefix", ["../outside/clip", "/tmp/fast_animatediff_outside/clip"])
+OUTSIDE = ["../outside/clip", "/tmp/fast_animatediff_outside/clip", "..", "a/../..", "../..", "/"]
+
+
+@pytest.mark.parametrize("prefix", OUTSIDE)
 def test_files_are_written_nowhere_else(folders, prefix) -> None:
-    with pytest.raises(ValueError, match="leads out of the output folder") as caught:
+    with pytest.raises(ValueError, match="points outside the output folder") as caught:
         export(grey(2), filename_prefix=prefix)
     assert str(folders) not in str(caught.value)
     assert not (folders / "outside").exists() and not Path("/tmp/fast_animatediff_outside").exists()
 
 
-def test_an_empty_prefix_writes_into_the_output_folder(folders) -> None:
-    export(grey(2), filename_prefix="")
-    (name,) = os.listdir(folders / "output")
-    assert name.startswith("FastAnimateDiff_")
+@pytest.mark.parametrize("prefix", ["", ".", "./", "foo/..", "%year%/..", "video/../"])
+def test_a_prefix_without_a_name_writes_into_the_output_folder(folders, prefix) -> None:
+    export(grey(2), filename_prefix=prefix)
+    assert os.listdir(folders / "output") == ["FastAnimateDiff_00001_.mp4"]
+
+
+def test_a_prefix_may_make_a_detour_inside_of_the_output_folder(folders) -> None:
+    shown = export(grey(2), filename_prefix="a/../b/./clip").ui
+    assert shown == {"video": [{"filename": "clip_00001_.mp4", "subfolder": "b", "type": "output"}]}
+    assert os.listdir(folders / "output") == ["b"]
+
+
+@pytest.mark.parametrize("prefix", ["\ud83dx", "x/\ud83d/y", "x\udcff"])
+def test_a_prefix_with_half_a_character_is_refused_with_a_sentence(folders, prefix) -> None:
+    with pytest.raises(ValueError, match="filename_prefix holds half of a character"):
+        export(grey(2), filename_prefix=prefix)
 
 
 def test_a_prefix_with_a_null_character_is_refused_by_name(folders) -> None:

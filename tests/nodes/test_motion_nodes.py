@@ -7,11 +7,13 @@ import re
 import components
 import pytest
 import torch
+from PIL import Image
 
 import comfy.model_management
 import folder_paths
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.folders import MOTION_LORAS, MOTION_MODULES, register_model_folders
+from fast_animatediff.nodes.load_video import LoadVideoFrames
 from fast_animatediff.nodes.loaders import LoadMotionModule, MotionLora
 from fast_animatediff.nodes.motion import ApplyMotionModule, ContextWindows
 from fast_animatediff.nodes.sampling import EmptyVideoLatent, Sampler
@@ -146,6 +148,15 @@ def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
     )
     assert text.startswith("No step runs: 4 steps at strength 0.2")
     assert "no motion module" in text and text.endswith("0 of 4 steps, mode standard, euler, linspace")
+
+
+def test_what_is_odd_about_a_clip_is_shown_on_the_node_that_reads_it(folders):
+    walk = folders / "input" / "walk"
+    walk.mkdir()
+    for number in (1, 2, 5, 6):
+        Image.new("RGB", (64, 64)).save(walk / f"{number}.png")
+    text = shown_on_node(lambda: LoadVideoFrames.execute("walk/", 0.0, 8.0, 0.0, "source", 0))
+    assert text == "walk/ has no pictures between 2.png and 5.png. The others play one after the other."
 
 
 def test_apply_motion_module_shows_its_warnings_on_the_node_and_a_line_without_any():

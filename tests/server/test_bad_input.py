@@ -210,7 +210,7 @@ def test_a_file_where_the_output_folder_should_be(failure: Failure, place: Calla
 def test_a_prefix_that_leads_out_of_the_output_folder(comfy: ComfyServer, failure: Failure) -> None:
     prompt = turbo_text_to_video()
     inputs(prompt, "Export Video")["filename_prefix"] = "../outside/clip"
-    expect(failure(prompt), "FAD_ExportVideo", "'../outside/clip' leads out of the output folder")
+    expect(failure(prompt), "FAD_ExportVideo", "'../outside/clip' points outside the output folder")
     assert not (comfy.base / "outside").exists()
 
 

@@ -100,7 +100,7 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
     except av.error.FFmpegError as error:
         kinds = ", ".join(extension[1:] for extension in EXTENSIONS)
         raise ValueError(
-            f"{name} could not be opened as a video ({error.strerror}). It may be empty, cut off or of another kind. "
+            f"{name} could not be opened as a video ({error.strerror}). It may be empty, cut off or not a video. "
             f"Use one of these: {kinds}, animated webp or png."
         ) from error
 

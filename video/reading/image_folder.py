@@ -110,9 +110,10 @@ def _name_gaps(folder: str, names: list[str]) -> None:
     ]
     if gaps and len(gaps) < len(names) - 1:  # else every second one, say, was kept on purpose
         before, after = gaps[0]
-        more = f" and in {len(gaps) - 1} more places" if len(gaps) > 1 else ""
-        logging.warning(
-            "%s has no picture between %s and %s%s: those that are there follow each other.",
+        rest = len(gaps) - 1
+        more = f", nor in {rest} other place{'s' * (rest > 1)}" if rest else ""
+        logging.getLogger(__name__).warning(
+            "%s has no pictures between %s and %s%s. The others play one after the other.",
             folder,
             before,
             after,

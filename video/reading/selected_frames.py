@@ -112,8 +112,8 @@ class SelectedFrames:
         end = self.selection.start + self.selection.seconds
         satisfied = self.count == wanted or (self.selection.seconds and self._end >= end)
         if not satisfied and (missing or self.source.damaged):
-            logging.warning(
-                "%s is damaged or cut off: it ended after %.1f s. The %d frames before that are used.",
+            logging.getLogger(__name__).warning(
+                "%s is damaged or cut off: it ends after %.1f s. Frames up to there are used: %d.",
                 name,
                 float(self._end),
                 self.count,

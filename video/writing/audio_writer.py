@@ -22,6 +22,7 @@ ADDED = {
 }
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 STANDARD_RATE = 48000
+HIGHEST_RATE = 768_000
 BIT_RATE = 192_000
 
 
@@ -29,9 +30,13 @@ class AudioWriter:
     """Encodes the first item of an AUDIO value {waveform [batch, channels, samples], sample_rate} piece by piece."""
 
     def __init__(self, container: av.container.OutputContainer, codec: str, audio: Mapping[str, Any]) -> None:
-        if not audio.get("sample_rate"):
-            raise ValueError("The audio has no sample_rate. Check the node that makes it.")
-        waveform = audio["waveform"]
+        if not 1 <= (audio.get("sample_rate") or 0) <= HIGHEST_RATE:
+            raise ValueError(
+                f"The audio has no sample_rate from 1 to {HIGHEST_RATE:,}. Check the node that makes it."
+            )
+        waveform = audio.get("waveform")
+        if waveform is None:
+            raise ValueError("The audio has no waveform. Check the node that makes it.")
         if waveform.ndim != 3 or 0 in waveform.shape[:2]:
             raise ValueError(f"Expected audio [batch, channels, samples], got {list(waveform.shape)}.")
         self._samples = waveform[0] if waveform.shape[1] in LAYOUTS else stereo(waveform[0])
@@ -51,7 +56,7 @@ class AudioWriter:
         if not torch.isfinite(piece).all():
             raise ValueError(
                 f"The audio holds NaN or infinite values before {float(time):.1f} s: "
-                "the node before this one made them. Leave the audio input open to write the frames alone."
+                "the node before this one made them. Disconnect audio to export without sound."
             )
         frame = av.AudioFrame.from_ndarray(
             piece.clamp(-1, 1).contiguous().numpy(), format="fltp", layout=self._layout

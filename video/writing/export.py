@@ -100,7 +100,7 @@ def _write(
     quality = QUALITIES.index(settings.quality)
     path = files[f".{settings.format}"]
     if audio and settings.format not in WITH_SOUND:
-        logging.warning(
+        logging.getLogger(__name__).warning(
             "%s has no sound: the audio is left out. Use mp4 or webm to keep it.", settings.format
         )
     if settings.format in WITH_SOUND:

@@ -43,9 +43,16 @@ def test_frames_that_are_not_finite_are_named(tmp_path, format, value) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_audio_without_a_sample_rate_is_an_error_that_says_so(tmp_path) -> None:
+@pytest.mark.parametrize("rate", [None, 0, -1, 0.5, 10**9, float("inf"), float("nan")])
+def test_audio_without_a_sample_rate_is_an_error_that_says_so(tmp_path, rate) -> None:
     with pytest.raises(ValueError, match="The audio has no sample_rate"):
-        save(bars(3), tmp_path, audio={"waveform": torch.zeros(1, 2, 8000)})
+        save(bars(3), tmp_path, audio={"waveform": torch.zeros(1, 2, 8000), "sample_rate": rate})
+    assert os.listdir(tmp_path) == []
+
+
+def test_audio_without_a_waveform_is_an_error_that_says_so(tmp_path) -> None:
+    with pytest.raises(ValueError, match="The audio has no waveform"):
+        save(bars(3), tmp_path, audio={"sample_rate": 48000})
     assert os.listdir(tmp_path) == []
 
 
