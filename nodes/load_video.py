@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from fractions import Fraction
 
@@ -33,6 +34,8 @@ from .input_clips import (
     input_clips,
     open_clip,
 )
+
+log = logging.getLogger(__name__)
 
 CATEGORY = "Fast AnimateDiff/video"
 MAX_SECONDS = 100_000.0
@@ -216,7 +219,9 @@ def decode(source: Source, selection: Selection, size: str) -> io.NodeOutput:
         progress=host_progress(),
     )
     audio = source.audio(clip.start, clip.seconds)
-    return io.NodeOutput(clip.images, float(clip.fps), len(clip.images), audio, host_mask(clip))
+    frames, height, width, _ = clip.images.shape
+    log.info("%d frames, %dx%d, at %.4g fps", frames, width, height, clip.fps)
+    return io.NodeOutput(clip.images, float(clip.fps), frames, audio, host_mask(clip))
 
 
 def host_mask(clip: Clip) -> torch.Tensor:

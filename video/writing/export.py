@@ -18,6 +18,8 @@ from .metadata import png_text
 from .new_files import NewFiles, new_files, write_errors
 from .webp import write_webp
 
+log = logging.getLogger(__name__)
+
 FORMATS = ("mp4", "webm", "gif", "webp")
 WITH_SOUND = ("mp4", "webm")
 QUALITIES = ("low", "medium", "high", "maximum")
@@ -85,7 +87,10 @@ def export_video(
         _write(images, files, settings, audio, tags or {}, progress)
         if progress:
             progress(1, 1)  # the encoder takes time to finish: a last chance to cancel
-        return files.keep(stem, counter)
+        path = files.keep(stem, counter)
+    frames = len(play_order(len(images), settings.ping_pong))
+    log.info("%s: %d frames, %.4g s", path.name, frames, frames / settings.fps)
+    return path
 
 
 def _write(
@@ -100,9 +105,7 @@ def _write(
     quality = QUALITIES.index(settings.quality)
     path = files[f".{settings.format}"]
     if audio and settings.format not in WITH_SOUND:
-        logging.getLogger(__name__).warning(
-            "%s has no sound: the audio is left out. Use mp4 or webm to keep it.", settings.format
-        )
+        log.warning("%s has no sound: the audio is left out. Use mp4 or webm to keep it.", settings.format)
     if settings.format in WITH_SOUND:
         codec = H264 if settings.format == "mp4" else webm_codec(images, settings.fps, settings.crf)
         crf = codec.crf[quality] if settings.crf < 0 else settings.crf
