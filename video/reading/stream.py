@@ -138,7 +138,7 @@ class PictureStream:
                     time = end
                 elif last is not None:
                     time += shift
-                    if time < last and (frame.key_frame or last - time > RESTART):
+                    if last - time > RESTART:
                         shift += end - time
                         time = end
                     time = max(time, last)
