@@ -95,6 +95,7 @@ class VideoSource(Source):
         self.rate = stream.stream.average_rate or None
         self.frame_count = stream.stream.frames or None
         self.duration = stream.duration()
+        self.duration_is_rough = stream.duration_is_rough()
 
     def _scaled(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         if not has_alpha(frame) or is_opaque(frame):
