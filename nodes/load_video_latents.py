@@ -70,15 +70,19 @@ class LoadVideoLatents(io.ComfyNode):
             limits = free_memory()
             frames = SelectedFrames(source, selection, size, limits)
             ratio = vae.spacial_compression_encode()
+            if min(frames.width, frames.height) < ratio:
+                raise ValueError(
+                    f"{source.name} gives frames of {frames.width}x{frames.height}, but one latent pixel covers "
+                    f"{ratio}x{ratio}. Choose a larger size."
+                )
             latent = torch.empty(
                 (1, vae.latent_channels, frames.height // ratio, frames.width // ratio), device="meta"
             )
-            limits.check_frames(
-                source.name, frames.expected or 1, (frames.width, frames.height), latent.nbytes
-            )
+            room = 0 if source.duration_is_rough else frames.expected or 0
+            limits.check_frames(source.name, room or 1, (frames.width, frames.height), latent.nbytes)
             at_once = max(1, PIXELS_AT_ONCE // (frames.width * frames.height))
             chunks = frames_in_chunks(frames, at_once, limits, host_progress())
-            latents = joined((vae.encode(chunk) for chunk in chunks), frames.expected or 0)
+            latents = joined((vae.encode(chunk) for chunk in chunks), room)
             audio = source.audio(selection.start, frames.seconds)
         return io.NodeOutput({"samples": latents}, float(frames.fps), frames.count, audio)
 

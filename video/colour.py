@@ -42,6 +42,8 @@ def is_opaque(frame: av.VideoFrame) -> bool:
     if not alpha.is_alpha or alpha.bits != 8:
         return not has_alpha(frame)
     plane = frame.planes[alpha.plane]
+    if plane.line_size < 0:  # stored from the bottom up; PyAV's buffer begins at the last row in memory
+        return False
     # PyAV's types leave out that a plane is a buffer.
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)  # type: ignore[call-overload]
     rows = rows[: frame.height]

@@ -133,7 +133,7 @@ def _every_frame(
     for frame in _until_next(frames):
         if end is not None and frame.pts_seconds + tolerance >= end:
             return
-        if frame.end > selection.start + tolerance:
+        if frame.pts_seconds >= selection.start or frame.end > selection.start + tolerance:
             yield frame, 1
             done += 1
         if done == selection.max_frames and done:

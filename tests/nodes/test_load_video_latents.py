@@ -111,6 +111,11 @@ def test_more_latents_than_fit_are_refused_before_any_frame_is_encoded(folders, 
         load(file, PoolingVae(), size="square 512x512")
 
 
+def test_frames_smaller_than_a_latent_pixel_are_refused(folders) -> None:
+    with pytest.raises(ValueError, match=r"clip\.mp4 gives frames of 4x4, .* 8x8\. Choose a larger size"):
+        load(make_clip(folders, 2, size=4), PoolingVae())
+
+
 def test_a_vae_that_mixes_frames_is_refused(folders) -> None:
     class VideoVae:
         latent_dim = 3

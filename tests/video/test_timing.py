@@ -115,6 +115,16 @@ def test_twelve_to_twenty_four_shows_each_frame_twice() -> None:
     assert taken(frames, Selection(Fraction(24))) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@given(st.lists(st.fractions(0, Fraction(1, 4000), max_denominator=10**6), min_size=1, max_size=25))
+def test_fps_zero_takes_frames_however_short_they_are_shown(gaps) -> None:
+    """Several may share a time, and the clock of a file may run too fast."""
+    frames = timeline(gaps)
+    assert taken(frames, Selection(Fraction(0))) == list(range(len(gaps)))
+    middle = frames[len(frames) // 2].pts_seconds
+    later = [timed.frame for timed in frames if timed.pts_seconds >= middle]
+    assert taken(frames, Selection(Fraction(0), start=middle)) == later
+
+
 def test_seconds_are_the_decimal_that_was_typed() -> None:
     assert Selection(exact_rate(10.0), exact_seconds(1.1)).count() == 11
     assert exact_rate(24000 / 1001) == Fraction(24000, 1001)

@@ -58,9 +58,7 @@ class SourceAudio(Mapping[str, Any]):
             stream = audio_stream(container)
             if stream is None:
                 return track
-            # The times of an MPEG-TS may begin anew midway, where a search by time can't find its way.
-            searchable = container.format.name != "mpegts"
-            if from_key_frame and not (searchable and seek(container, stream, self._begin - LEAD)):
+            if from_key_frame and not seek(container, stream, self._begin - LEAD):
                 return None
             for packet in packets(container, stream):
                 for frame in _frames(stream, packet):

@@ -111,8 +111,11 @@ def pts_seconds(pts: int | None, clock: av.stream.Stream | av.frame.Frame) -> Fr
 
 
 def seek(container: av.container.InputContainer, stream: av.stream.Stream, seconds: Fraction) -> bool:
-    """Goes to a key frame before a moment; False where the file can't be searched. Its position is then unknown."""
-    if stream.time_base is None:
+    """Goes to a key frame before a moment; False where the file can't be searched. Its position is then unknown.
+
+    The times of an MPEG-TS may begin anew midway, so that one time names several places.
+    """
+    if stream.time_base is None or container.format.name == "mpegts":
         return False
     try:
         container.seek(int(seconds / stream.time_base), stream=stream, backward=True)

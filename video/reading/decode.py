@@ -16,7 +16,7 @@ from .frame_buffer import FrameBuffer
 from .selected_frames import Progress, SelectedFrames
 from .source import Source
 
-FIRST_ROOM = 64  # frames, for files that don't say how long they are
+FIRST_ROOM = 64  # frames, for files that don't say how long they are, or seem to be too long
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def load_clip(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Clip:
-    """Decodes the selected frames of the source, which it closes, into one tensor that is allocated before decoding.
+    """Decodes the selected frames of the source, which it closes, into one tensor, allocated before where it can be.
 
     `progress(done, total)` is called for every source frame and may raise to cancel.
     Raises ValueError when the memory or frame limit would be passed, or when no frame lies in the selection.
@@ -52,8 +52,10 @@ def load_clip(
     frames = SelectedFrames(source, selection, size, limits)
     buffer = FrameBuffer(source.name, (frames.width, frames.height), limits, dtype, device)
     wanted = selection.count()
-    first_room = min(FIRST_ROOM, buffer.most, wanted or FIRST_ROOM)
-    buffer.reserve(first_room if frames.expected is None else frames.expected)
+    room = frames.expected
+    if room is None or (source.duration_is_rough and room > buffer.most):
+        room = min(FIRST_ROOM, buffer.most, wanted or FIRST_ROOM)
+    buffer.reserve(room)
     for picture, repeats in frames.pictures(progress):
         buffer.add(picture, repeats)
     images, mask = buffer.finish()

@@ -16,7 +16,7 @@ from .source import Source
 class ClipDescription:
     """A source (seconds, pixels, frames per second) and the frames that are taken of it.
 
-    None stands for what the file does not say. `frames` is the largest number that there can be.
+    None stands for what the file does not say. `frames` is their number by what it says.
     """
 
     name: str

@@ -9,11 +9,11 @@ from dataclasses import replace
 import av
 import av.error
 
-from ..colour import filter_graph
+from ..colour import filter_graph, untagging
 from ..timing import TimedFrame
 from .stream import Frames
 
-PLANAR = ("yuv", "gray", "gbr")  # what the filter takes
+SMALLEST = 3, 4  # columns and lines of the smallest plane that the filter takes
 
 
 def deinterlaced(frames: Frames) -> Frames:
@@ -22,18 +22,24 @@ def deinterlaced(frames: Frames) -> Frames:
         yield from (_first_fields if interlaced else iter)(run)
 
 
-def _form(timed: TimedFrame[av.VideoFrame]) -> tuple[bool, int, int, str]:
-    frame = timed.frame
-    interlaced = frame.interlaced_frame and frame.format.name.startswith(PLANAR)
-    return interlaced, frame.width, frame.height, frame.format.name
+def _form(timed: TimedFrame[av.VideoFrame]) -> tuple[bool, int, int, str, int]:
+    frame, kind = timed.frame, timed.frame.format
+    width, height = kind.chroma_width(frame.width), kind.chroma_height(frame.height)
+    interlaced = frame.interlaced_frame and width >= SMALLEST[0] and height >= SMALLEST[1]
+    return interlaced, frame.width, frame.height, kind.name, int(frame.colorspace)
 
 
 def _first_fields(frames: Frames) -> Frames:
-    """Frames of one size and format through FFmpeg's filter, which looks one frame ahead."""
+    """Frames of one size and format through FFmpeg's filter, which looks one frame ahead.
+
+    It takes planes; FFmpeg turns packed frames into those with its scaler, which must not see their tags.
+    """
     waiting: deque[TimedFrame[av.VideoFrame]] = deque()
     graph: av.filter.Graph | None = None
     for timed in frames:
-        graph = graph or filter_graph(timed.frame, ("bwdif", "mode=send_frame"))
+        if graph is None:
+            matrix = ("setparams", f"colorspace={int(timed.frame.colorspace)}")
+            graph = filter_graph(timed.frame, untagging(timed.frame), ("bwdif", "mode=send_frame"), matrix)
         waiting.append(timed)
         graph.vpush(timed.frame)
         yield from _filtered(graph, waiting)

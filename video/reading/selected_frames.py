@@ -23,8 +23,8 @@ EARLY = Fraction(1, 2)  # seconds of a file that may be missing at its end witho
 class SelectedFrames:
     """Iterates once over the wanted frames, each with how often it is taken, and then closes the source.
 
-    `width` and `height` are those of the frames. `expected` is the largest number that there can be by the selection
-    and by what the file says of itself, None where that is not known. `count`, `fps` and `seconds` (the rate and
+    `width` and `height` are those of the frames. `expected` is their number by the selection and by what the file says
+    of itself, None where it says nothing. `count`, `fps` and `seconds` (the rate and
     length of what was taken) are known after the last frame.
 
     Raises ValueError for a size that the source can't be scaled to, and after the last frame when none was taken.
@@ -108,7 +108,8 @@ class SelectedFrames:
                 f"{name} has no frame after {float(self.selection.start):g} s: it is {float(self._end):g} s long. "
                 "Lower start_seconds."
             )
-        missing = self.source.duration is not None and self.source.duration - self._end > EARLY
+        claimed = None if self.source.duration_is_rough else self.source.duration
+        missing = claimed is not None and claimed - self._end > EARLY
         end = self.selection.start + self.selection.seconds
         satisfied = self.count == wanted or (self.selection.seconds and self._end >= end)
         if not satisfied and (missing or self.source.damaged):

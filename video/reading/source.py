@@ -17,13 +17,15 @@ class Source(ABC):
     """Frames of one size, in the order of presentation. Use it in a `with` statement.
 
     `duration` (seconds) and `rate` (frames per second) are what the file claims, None where it claims nothing.
-    `frame_count` is exact where it is known. `damaged` is set once a part could not be read.
+    A rough duration may be far too long, as where sound goes on after the last frame. `frame_count` is exact where
+    it is known. `damaged` is set once a part could not be read.
     """
 
     name: str
     width: int
     height: int
     duration: Fraction | None = None
+    duration_is_rough: bool = False
     rate: Fraction | None = None
     frame_count: int | None = None
     damaged: bool = False

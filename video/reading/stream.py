@@ -18,6 +18,7 @@ from .gif import with_local_palettes
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
 RESTART = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
+STORES_END = ("matroska", "flv")  # whose header says when the file ends, not how long it is
 MOST_THREADS = 2  # FFmpeg takes one per core if it may, and each holds frames, some of them after its end
 CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders of these drop the transparency
@@ -77,18 +78,25 @@ class PictureStream:
         return True
 
     def duration(self) -> Fraction | None:
-        """Seconds, None when the file does not say. A Matroska file's own duration may be that of its sound."""
-        length = pts_seconds(self.stream.duration, self.stream)
-        if length:
-            return length
+        """Seconds, None when the file does not say. All that is stored is when the pictures or the file end."""
         tag = CLOCK.fullmatch(self.stream.metadata.get("DURATION", ""))
+        whole = self.container.duration
         if tag:
-            length = int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
-        elif self.container.duration:
-            length = Fraction(self.container.duration, av.time_base)
-        if length and self.container.format.name.startswith("matroska"):  # which stores the time of its end
-            length -= max(self.origin, Fraction(0))
-        return length if length and length > 0 else None
+            end: Fraction | None = int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
+        elif whole and self.container.format.name.startswith(STORES_END):
+            end = Fraction(whole, av.time_base)
+        elif self.stream.duration:
+            end = pts_seconds((self.stream.start_time or 0) + self.stream.duration, self.stream)
+        else:
+            end = Fraction((self.container.start_time or 0) + whole, av.time_base) if whole else None
+        if end is None or end <= 0:
+            return None
+        return end - self.origin if end > self.origin else end  # fragments tell their length alone
+
+    def duration_is_rough(self) -> bool:
+        """Whether the duration may be that of sound which goes on after the pictures, or FFmpeg's guess."""
+        of_file = self.container.format.name.startswith((*STORES_END, "mpegts"))
+        return of_file and "DURATION" not in self.stream.metadata
 
     def _picture_stream(self) -> av.VideoStream:
         streams = [
@@ -138,7 +146,7 @@ class PictureStream:
                     time = end
                 elif last is not None:
                     time += shift
-                    if time < last and (frame.key_frame or last - time > RESTART):
+                    if last - time > RESTART:
                         shift += end - time
                         time = end
                     time = max(time, last)

@@ -95,11 +95,16 @@ class VideoSource(Source):
         self.rate = stream.stream.average_rate or None
         self.frame_count = stream.stream.frames or None
         self.duration = stream.duration()
+        self.duration_is_rough = stream.duration_is_rough()
 
     def _scaled(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         if not has_alpha(frame) or is_opaque(frame):
             return self._rgb(frame, width, height, "rgb24")
         straight = self._rgb(frame, frame.width, frame.height, "rgba")
+        alpha = straight.to_ndarray()[..., 3]
+        unused = self._codec == "rawvideo" and not alpha.any()  # the fourth byte of a plain bitmap
+        if unused or alpha.min() == 255:
+            return self._rgb(frame, width, height, "rgb24")
         return self._rgb(premultiplied(straight), width, height, "rgba")
 
     def _rgb(self, frame: av.VideoFrame, width: int, height: int, pixel_format: str) -> av.VideoFrame:

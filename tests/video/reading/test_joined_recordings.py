@@ -1,0 +1,79 @@
+"""Recordings joined as `cat a.ts b.ts` joins them, where the times of the second begin anew: one clip, in step."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import HEIGHT, WIDTH, barcode, numbers
+
+from fast_animatediff.video import Clip, Selection, load_clip, open_source
+
+RATE = 48000
+
+
+def tone(hertz: int, seconds: int) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(seconds * RATE) / RATE)).astype(np.float32)[None]
+
+
+def with_tone(path: Path, hertz: int, seconds: int, first: int = 0, origin: Fraction = Fraction(0)) -> Path:
+    """A bar-coded clip of 25 fps, counted from `first`, with a tone."""
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=RATE)
+        video.width, video.height = WIDTH, HEIGHT
+        video.options, video.gop_size = {"preset": "ultrafast"}, 10
+        audio.layout = "mono"
+        for k in range(seconds * 25):
+            frame = av.VideoFrame.from_ndarray(barcode(first + k), format="rgb24")
+            frame.pts, frame.time_base = round(origin * 25) + k, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        sound = av.AudioFrame.from_ndarray(tone(hertz, seconds), format="fltp", layout="mono")
+        sound.sample_rate, sound.pts, sound.time_base = RATE, round(origin * RATE), Fraction(1, RATE)
+        for stream, last in ((video, None), (audio, sound), (audio, None)):
+            container.mux(stream.encode(last))
+    return path
+
+
+def heard(audio: dict[str, object]) -> list[int]:
+    """The tone in the middle of every half second, in steps of 10 hertz."""
+    wave, rate = audio["waveform"][0, 0], audio["sample_rate"]
+    parts = [wave[at + rate // 10 : at + rate // 5] for at in range(0, len(wave) - rate // 4, rate // 2)]
+    return [int(torch.fft.rfft(part).abs().argmax()) * 10 for part in parts]
+
+
+def joined(*parts: Path) -> Path:
+    path = parts[0].with_stem("joined")
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def load(path: Path, selection: Selection) -> tuple[Clip, dict[str, object]]:
+    """The clip and its sound, decoded."""
+    with open_source(str(path), path.name) as source:
+        clip = load_clip(source, selection, "source")
+        return clip, {**source.audio(clip.start, clip.seconds)}
+
+
+@pytest.mark.parametrize("origins", [(0, 0), (5, 0), (2, 1)], ids=str)
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(1, 2), Fraction(13, 10), Fraction(5, 2)], ids=str)
+def test_joined_recordings_go_on_in_pictures_and_sound(tmp_path, origins, start) -> None:
+    first = with_tone(tmp_path / "a.ts", 440, 2, origin=Fraction(origins[0]))
+    second = with_tone(tmp_path / "b.ts", 880, 2, 50, origin=Fraction(origins[1]))
+    clip, audio = load(joined(first, second), Selection(Fraction(10), Fraction(0), start))
+    assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(len(clip.images))]
+    assert abs(len(clip.images) - (4 - start) * 10) <= 1
+    changes = int((2 - start) * 2) if start < 2 else 0
+    assert heard(audio)[:changes] == [440] * changes and set(heard(audio)[changes + 1 :]) == {880}
+
+
+@pytest.mark.parametrize("origin, start", [(0, 9), (0, 15), (3, 5), (3, 9), (3, 12)])
+def test_a_start_in_any_of_the_joined_recordings_finds_its_frames(tmp_path, origin, start) -> None:
+    first = with_tone(tmp_path / "a.ts", 440, 8)
+    second = with_tone(tmp_path / "b.ts", 880, 8, 200, origin=Fraction(origin))
+    clip, audio = load(joined(first, second), Selection(Fraction(10), Fraction(1, 2), Fraction(start)))
+    assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(5)]
+    assert heard(audio) == [440 if start < 8 else 880]
