@@ -156,7 +156,12 @@ def test_what_is_odd_about_a_clip_is_shown_on_the_node_that_reads_it(folders):
     for number in (1, 2, 5, 6):
         Image.new("RGB", (64, 64)).save(walk / f"{number}.png")
     text = shown_on_node(lambda: LoadVideoFrames.execute("walk/", 0.0, 8.0, 0.0, "source", 0))
-    assert text == "walk/ has no pictures between 2.png and 5.png. The others play one after the other."
+    loaded = "4 frames, 64x64, at 8 fps"
+    gap = "walk/ has no pictures between 2.png and 5.png. The others play one after the other."
+    assert text.splitlines() == [f"{gap}  ", loaded]
+    for old, new in ((5, 3), (6, 4)):
+        (walk / f"{old}.png").rename(walk / f"{new}.png")
+    assert shown_on_node(lambda: LoadVideoFrames.execute("walk/", 0.0, 8.0, 0.0, "source", 0)) == loaded
 
 
 def test_apply_motion_module_shows_its_warnings_on_the_node_and_a_line_without_any():
