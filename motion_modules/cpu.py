@@ -25,7 +25,7 @@ from .model import MotionModule
 
 log = logging.getLogger(__name__)
 
-NARROW = 8  # the width, in latents, that SD1.5 halves to one place
+NARROW = 8  # the largest width, in latents, that SD1.5 halves to one place
 
 
 def use_pytorch_attention(model: ModelPatcher) -> None:
@@ -75,7 +75,11 @@ def narrow_clips_in_fp32(executor: Executor, noise: Tensor, *arguments: Any, **o
     guider = executor.class_obj
     held: ModelPatcher = guider.model_patcher
     height, width = noise.shape[-2:]
-    if width > NARROW or height <= NARROW or held.object_patches.get(COMPUTE_DTYPE) is not torch.bfloat16:
+    if (
+        width > NARROW
+        or height <= max(width, 2)
+        or held.object_patches.get(COMPUTE_DTYPE) is not torch.bfloat16
+    ):
         return executor(noise, *arguments, **options)
     log.info("A clip of %d pixels' width is computed in fp32: bf16 can't be relied on there.", 8 * width)
     guider.model_patcher = held.clone()

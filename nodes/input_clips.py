@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from fractions import Fraction
 from functools import lru_cache
@@ -97,7 +96,7 @@ def clip_fingerprint(file: str | None) -> str | float:
     NaN, which the host takes for a change, for a linked input: it has no name yet.
     """
     if file is None:
-        return math.nan
+        return float("nan")  # not one that was given before: the host's cache asks `is` first
     path = contained_path(file)
     names = [os.path.join(path, name) for name in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
     digest = hashlib.sha256()

@@ -140,9 +140,13 @@ class Graph:
                     )
 
     def set_input(self, node: Node, name: str, value: Any) -> None:
+        before = node.inputs.get(name)
         node.inputs[name] = value
         if isinstance(value, Source):
             self._users[value.node].add(node.id)
+        used = {each.node for each in node.inputs.values() if isinstance(each, Source)}
+        if isinstance(before, Source) and before.node not in used:
+            self._users[before.node].discard(node.id)
 
     def remove(self, node: Node) -> None:
         del self.nodes[node.id]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from ..protocol.failure import Refused, refuse
+from ..protocol.failure import Failure, Refused, refuse
 from .files import new_file, rename
 
 PREFIX = "/fal/storage/files/"
@@ -20,7 +20,7 @@ TOKEN = re.compile("[0-9a-f]{32}")
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 LONGEST_NAME = 100
 MOST_PARTS = 10_000
-NOT_INITIATED = refuse(404, "This upload was not initiated, or has expired.")
+NOT_INITIATED = Failure(404, "This upload was not initiated, or has expired.")
 
 
 class Uploads:
@@ -48,7 +48,7 @@ class Uploads:
         """
         target = await asyncio.to_thread(self._place, path)
         if part is not None and not 0 < part <= MOST_PARTS:
-            raise NOT_INITIATED
+            raise Refused(NOT_INITIATED)
         size = 0 if part is None else await asyncio.to_thread(size_of_parts, target.parent, part)
         async with new_file(target.parent) as file:
             async for piece in pieces:
@@ -94,7 +94,7 @@ class Uploads:
         """Where the file lies that a path from `new` names. Errors: Refused."""
         found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]*)", path)
         if found is None or has_expired(found[1]) or not (self.folder / found[1]).is_dir():
-            raise NOT_INITIATED
+            raise Refused(NOT_INITIATED)
         return self.folder / found[1] / found[2]
 
     def _expire(self) -> None:

@@ -7,6 +7,7 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -94,7 +95,13 @@ async def fetch(
             await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
         else:
             await _download_in_time(video_url, file, settings, resolver)
-        return await asyncio.to_thread(_with_suffix, file)
+        naming = asyncio.ensure_future(asyncio.to_thread(_with_suffix, file))
+        try:
+            return await asyncio.shield(naming)
+        except asyncio.CancelledError:  # while the thread goes on
+            with suppress(VideoError, OSError):
+                await asyncio.to_thread((await naming).unlink, missing_ok=True)
+            raise
 
 
 def _with_suffix(file: IO[bytes]) -> Path:

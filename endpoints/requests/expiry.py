@@ -24,8 +24,9 @@ async def expire(jobs: Jobs, results: Results, keep: float, ready: asyncio.Event
             ahead += moved
             await keep_trying(partial(jobs.clock_was_set, moved))
         before = time.time() - keep
-        await keep_trying(partial(jobs.delete, before))
+        gone = await keep_trying(partial(jobs.delete, before))
         # Also those that nobody has known since a database was set aside, or a process was killed just here.
         old = await asyncio.to_thread(results.older, before)
-        await asyncio.to_thread(results.remove, await keep_trying(partial(jobs.unknown, old)))
+        unknown = await keep_trying(partial(jobs.unknown, old))
+        await asyncio.to_thread(results.remove, {*gone, *unknown})
         await asyncio.sleep(LOOK_SECONDS)

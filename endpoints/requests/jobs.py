@@ -196,16 +196,20 @@ class Jobs(Store):
         statement = "UPDATE requests SET hook_attempts = hook_attempts + 1, hook_due = ? WHERE id = ?"
         await self.transaction(lambda db: db.execute(statement, [next_due, request_id]).rowcount)
 
-    async def delete(self, before: float) -> None:
-        """Deletes requests that ended before a time, unless a webhook is still due, and what was noted of others."""
+    async def delete(self, before: float) -> list[str]:
+        """Deletes requests that ended before a time, unless a webhook is still due, and what was noted of others.
 
-        def delete(db: sqlite3.Connection) -> None:
-            db.execute(
-                "DELETE FROM requests WHERE state = 'ended' AND ended < ? AND hook_due IS NULL", [before]
-            )
+        Returns the ids of those requests.
+        """
+
+        def delete(db: sqlite3.Connection) -> list[str]:
+            old = "state = 'ended' AND ended < ? AND hook_due IS NULL"
+            gone = [row["id"] for row in db.execute(f"SELECT id FROM requests WHERE {old}", [before])]
+            db.execute(f"DELETE FROM requests WHERE {old}", [before])
             db.execute("DELETE FROM leftovers WHERE created < ?", [before])
+            return gone
 
-        await self.transaction(delete)
+        return await self.transaction(delete)
 
     async def unknown(self, request_ids: Sequence[str]) -> list[str]:
         """Those of the ids that no request has."""

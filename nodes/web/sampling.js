@@ -21,5 +21,5 @@ app.registerExtension({
 export function nodeOf(path) {
   return String(path)
     .split(':')
-    .reduce((node, id) => (node?.subgraph ?? node)?.getNodeById(id), app.rootGraph)
+    .reduce((node, id) => (node?.subgraph ?? node)?.getNodeById?.(id), app.rootGraph)
 }

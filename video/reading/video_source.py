@@ -84,6 +84,8 @@ class VideoSource(Source):
         self._origin = stream.origin
         self._codec = stream.decoder.codec.canonical_name
         self._is_gif = self._codec == "gif"
+        # Whose fourth byte is unused in most files, and 0.
+        self._is_bitmap = self._codec == "rawvideo" and stream.container.format.name == "avi"
         self._has_sound = audio_stream(stream.container) is not None
         if self._is_gif:
             self.tolerance = GIF_TICK / 2
@@ -102,7 +104,7 @@ class VideoSource(Source):
             return self._rgb(frame, width, height, "rgb24")
         straight = self._rgb(frame, frame.width, frame.height, "rgba")
         alpha = straight.to_ndarray()[..., 3]
-        unused = self._codec == "rawvideo" and not alpha.any()  # the fourth byte of a plain bitmap
+        unused = self._is_bitmap and not alpha.any()
         if unused or alpha.min() == 255:
             return self._rgb(frame, width, height, "rgb24")
         return self._rgb(premultiplied(straight), width, height, "rgba")

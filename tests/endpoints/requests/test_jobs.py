@@ -75,6 +75,29 @@ def test_a_request_ends_once_and_its_input_is_dropped(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_video_expires_with_its_request_though_its_file_is_from_a_clock_that_was_ahead(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        jobs, results, ready = (
+            Jobs(tmp_path / "requests.sqlite3"),
+            Results(tmp_path / "results", None),
+            asyncio.Event(),
+        )
+        ready.set()
+        await jobs.accept(new("old"))
+        await jobs.end("old", RESULT, None, [], None)
+        folder = results.folder / "old"
+        folder.mkdir(parents=True)
+        os.utime(folder, (2e9, 2e9))
+        with pytest.raises(asyncio.TimeoutError):  # it goes on for ever
+            await asyncio.wait_for(expire(jobs, results, -1.0, ready), 1.0)
+        assert not folder.exists()
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("lost", ["killed while it expires", "database damaged"])
 def test_an_expired_file_is_deleted_whatever_became_of_its_request(tmp_path: Path, lost: str) -> None:
     async def scenario() -> None:
