@@ -213,9 +213,8 @@ def test(arguments: list[str]) -> int:
         print("The tests were not run: mend this first.")
         return 1
     chosen = [] if arguments else ["-m", "not slow"]
-    # In the order of collection, which puts the long groups first. One more than two cores have: with two workers a quarter
-    # of the processor's time was lost to tests that wait for a server or a clock.
-    workers = ["-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    # In the order of collection, which puts the long groups first.
+    workers = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
     return run([*pytest, "tests", *workers, *chosen, "--durations", "5"], env)
 
 
