@@ -69,9 +69,8 @@ def tag_bt709(codec: av.VideoCodecContext) -> None:
     codec.color_range = LIMITED_RANGE
 
 
-def premultiplied(frame: av.VideoFrame) -> av.VideoFrame:
-    """An RGBA frame with its colours on black, so that hidden colours don't bleed when it is scaled."""
-    rgba = frame.to_ndarray()
+def premultiplied(rgba: np.ndarray) -> av.VideoFrame:
+    """A frame of pixels [height, width, 4], which it changes: on black, so that hidden colours don't bleed when it is scaled."""
     alpha = rgba[..., 3:].astype(np.uint16)
     rgba[..., :3] = (rgba[..., :3] * alpha + 127) // 255
     return av.VideoFrame.from_ndarray(rgba, format="rgba")

@@ -102,12 +102,12 @@ class VideoSource(Source):
     def _scaled(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         if not has_alpha(frame) or is_opaque(frame):
             return self._rgb(frame, width, height, "rgb24")
-        straight = self._rgb(frame, frame.width, frame.height, "rgba")
-        alpha = straight.to_ndarray()[..., 3]
+        rgba = self._rgb(frame, frame.width, frame.height, "rgba").to_ndarray()
+        alpha = rgba[..., 3]
         unused = self._is_bitmap and not alpha.any()
         if unused or alpha.min() == 255:
             return self._rgb(frame, width, height, "rgb24")
-        return self._rgb(premultiplied(straight), width, height, "rgba")
+        return self._rgb(premultiplied(rgba), width, height, "rgba")
 
     def _rgb(self, frame: av.VideoFrame, width: int, height: int, pixel_format: str) -> av.VideoFrame:
         stored = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
