@@ -1,5 +1,6 @@
 // Chooses files on both kinds of nodes: by the list, by drops on title and picture, by the button; returns what is shown.
 'use strict'
+const fs = require('fs')
 const path = require('path')
 const { KINDS, build, main, media, titlePlace, useNodes } = require('./page')
 
@@ -26,7 +27,8 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
     await page.mouse.click(...(await titlePlace(page, title)), { button: 'right' })
     const saving = page.waitForEvent('download')
     await page.getByText('Save preview', { exact: true }).click()
-    saved.push((await saving).suggestedFilename())
+    const download = await saving
+    saved.push([download.suggestedFilename(), fs.readFileSync(await download.path()).toString('latin1', 4, 8)])
     const empty = (route) => route.fulfill({ body: '' })
     await page.route(/clip.preview|view\?/, empty)
     await page.evaluate(choose, second)
