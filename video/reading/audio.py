@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .container import File, Limits, open_container, packets, pts_seconds, seek
+from .container import File, Limits, open_container, pts_seconds, seek
+from .packets import packets
 
 GAP = Fraction(1, 20)  # seconds: smaller jumps in the time stamps are rounding, not silence
-RESTART = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
 LEAD = Fraction(1, 5)  # seconds decoded before the start, so that the decoder has settled
 SEEK_FROM = Fraction(1)  # seconds: nearer starts are reached faster by decoding
 FALLBACK_RATE = 44100
@@ -100,7 +100,7 @@ class Track:
         self.rate, self.full = FALLBACK_RATE, False
         self._name, self._limits = name, limits
         self._samples: np.ndarray | None = None  # [samples, channels]
-        self._next = self._shift = 0  # samples
+        self._next = 0  # samples
         self._form: tuple[str, str, int] | None = None
         self._target: tuple[av.AudioLayout, int] | None = None
 
@@ -140,10 +140,8 @@ class Track:
             self._samples = self._silence(values.shape[1])
             self._next = 0 if time is None else self._position(time)
         if time is not None:
-            position = self._position(time) + self._shift
-            if self._next - position > RESTART * self.rate:
-                self._shift += self._next - position
-            elif abs(position - self._next) > GAP * self.rate:
+            position = self._position(time)
+            if abs(position - self._next) > GAP * self.rate:
                 self._next = position
         self._place(self._samples, values)
         self._next += len(values)

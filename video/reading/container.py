@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -105,8 +103,18 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
         ) from error
 
 
-def pts_seconds(pts: int | None, clock: av.stream.Stream | av.frame.Frame) -> Fraction | None:
-    """A time stamp in seconds by the clock of its stream or frame, None where either is missing."""
+def moving_pictures(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The default picture stream that is no cover image, else the first one, else None."""
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    default = (s for s in streams if s.disposition & av.stream.Disposition.default)
+    return next(default, streams[0] if streams else None)
+
+
+def pts_seconds(
+    pts: int | None, clock: av.stream.Stream | av.packet.Packet | av.frame.Frame
+) -> Fraction | None:
+    """A time stamp in seconds by the clock of its stream, packet or frame, None where either is missing."""
     return None if pts is None or clock.time_base is None else pts * clock.time_base
 
 
@@ -122,19 +130,3 @@ def seek(container: av.container.InputContainer, stream: av.stream.Stream, secon
     except (av.error.FFmpegError, OverflowError):
         return False
     return True
-
-
-def packets(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
-    """The packets of a stream, then an empty one, which drains its decoder. Where a file can't be read on, it ends.
-
-    PyAV loses count at the end of a file when streams have turned up midway, as they may in MPEG-TS.
-    """
-    try:
-        yield from (packet for packet in container.demux(stream) if packet.size)
-    except (av.error.FFmpegError, IndexError) as error:
-        logging.debug("Reading stopped: %s", error)
-    last: av.Packet = av.Packet()
-    last.stream = stream
-    if stream.time_base is not None:
-        last.time_base = stream.time_base
-    yield last

@@ -12,12 +12,13 @@ import av
 import av.error
 
 from ..timing import TimedFrame
-from .container import File, Limits, open_container, packets, pts_seconds, seek
+from .container import File, Limits, moving_pictures, open_container, pts_seconds, seek
 from .gif import with_local_palettes
+from .packets import packets
 
 DEFAULT_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # the tick of Matroska and WebM
-RESTART = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
+RESTART = Fraction(1, 4)  # seconds: from a larger step back in time on, the times are counted anew
 STORES_END = ("matroska", "flv")  # whose header says when the file ends, not how long it is
 MOST_THREADS = 2  # FFmpeg takes one per core if it may, and each holds frames, some of them after its end
 CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
@@ -99,14 +100,11 @@ class PictureStream:
         return of_file and "DURATION" not in self.stream.metadata
 
     def _picture_stream(self) -> av.VideoStream:
-        streams = [
-            s for s in self.container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
-        ]
-        if not streams:
+        stream = moving_pictures(self.container)
+        if stream is None:
             raise ValueError(
                 f"{self._name} has no moving pictures, only sound or a cover image. Choose a video."
             )
-        stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), streams[0])
         if stream.codec_context is None:
             raise ValueError(
                 f"{self._name} is packed with a codec that is not supported. Convert it to H.264 mp4."
@@ -133,8 +131,8 @@ class PictureStream:
     def _decode(self) -> Frames:
         """Decodes on from where the container stands; broken packets are passed over.
 
-        A frame at the time of the one before, or a little earlier, takes its place. One far earlier begins anew, and
-        it and all later ones follow the frames before.
+        A frame at the time of the one before, or a little earlier, takes its place. One far earlier, as after frames
+        without a time, follows the one before, and so do all later ones.
         """
         step = 1 / Fraction(self.stream.average_rate or DEFAULT_RATE)
         last: Fraction | None = None

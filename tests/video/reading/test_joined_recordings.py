@@ -20,18 +20,32 @@ def tone(hertz: int, seconds: int) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(seconds * RATE) / RATE)).astype(np.float32)[None]
 
 
-def with_tone(path: Path, hertz: int, seconds: int, first: int = 0, origin: Fraction = Fraction(0)) -> Path:
-    """A bar-coded clip of 25 fps, counted from `first`, with a tone."""
+def with_tone(
+    path: Path,
+    hertz: int,
+    seconds: int,
+    first: int = 0,
+    origin: Fraction = Fraction(0),
+    sound_seconds: int | None = None,
+) -> Path:
+    """A bar-coded clip of 25 fps, counted from `first`, with a tone (none for 0 hertz), as long as the pictures if nothing else is said."""
     with av.open(str(path), "w") as container:
-        video, audio = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=RATE)
+        video = container.add_stream("libx264", rate=25)
+        if hertz:
+            audio = container.add_stream("aac", rate=RATE)
+            audio.layout = "mono"
         video.width, video.height = WIDTH, HEIGHT
         video.options, video.gop_size = {"preset": "ultrafast"}, 10
-        audio.layout = "mono"
         for k in range(seconds * 25):
             frame = av.VideoFrame.from_ndarray(barcode(first + k), format="rgb24")
             frame.pts, frame.time_base = round(origin * 25) + k, Fraction(1, 25)
             container.mux(video.encode(frame))
-        sound = av.AudioFrame.from_ndarray(tone(hertz, seconds), format="fltp", layout="mono")
+        if not hertz:
+            container.mux(video.encode(None))
+            return path
+        sound = av.AudioFrame.from_ndarray(
+            tone(hertz, sound_seconds or seconds), format="fltp", layout="mono"
+        )
         sound.sample_rate, sound.pts, sound.time_base = RATE, round(origin * RATE), Fraction(1, RATE)
         for stream, last in ((video, None), (audio, sound), (audio, None)):
             container.mux(stream.encode(last))
@@ -77,3 +91,26 @@ def test_a_start_in_any_of_the_joined_recordings_finds_its_frames(tmp_path, orig
     clip, audio = load(joined(first, second), Selection(Fraction(10), Fraction(1, 2), Fraction(start)))
     assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(5)]
     assert heard(audio) == [440 if start < 8 else 880]
+
+
+@pytest.mark.parametrize("sound", [2, 3, 4], ids=["less sound", "as much", "more sound"])
+@pytest.mark.parametrize("origin", [0, 1, 3600, 50_000], ids="from {} s on".format)
+def test_each_recording_keeps_its_sound_in_step_whatever_came_before(tmp_path, sound, origin) -> None:
+    """Where the first has less sound it is followed by silence; where it has more, the second's takes its place."""
+    first = with_tone(tmp_path / "a.ts", 440, 3, sound_seconds=sound)
+    second = with_tone(tmp_path / "b.ts", 880, 2, 75, origin=Fraction(origin))
+    clip, audio = load(joined(first, second), Selection(Fraction(5)))
+    assert numbers(clip.images) == [5 * k for k in range(25)]
+    spoken = min(sound, 3)
+    assert heard(audio) == 2 * spoken * [440] + 2 * (3 - spoken) * [0] + 4 * [880]
+
+
+def test_a_recording_without_sound_is_silent_between_two_with(tmp_path) -> None:
+    parts = [
+        with_tone(tmp_path / "a.ts", 440, 2),
+        with_tone(tmp_path / "b.ts", 0, 2, 50),
+        with_tone(tmp_path / "c.ts", 880, 2, 100),
+    ]
+    clip, audio = load(joined(*parts), Selection(Fraction(5)))
+    assert numbers(clip.images) == [5 * k for k in range(30)]
+    assert heard(audio) == 4 * [440] + 4 * [0] + 4 * [880]
