@@ -4,7 +4,7 @@ import { app } from '../../scripts/app.js'
 const STYLE = {
   frame: 'display: none; flex-direction: column; gap: 4px; box-sizing: border-box; width: 100%; height: 100%; overflow: hidden',
   picture: 'flex: 1 1 auto; min-height: 0; width: 100%; object-fit: contain; border-radius: 4px',
-  line: 'flex: none; padding: 0 4px; text-align: center; font-size: 12px; line-height: 16px; color: var(--descrip-text); white-space: pre-line; overflow-wrap: anywhere'
+  line: 'flex: none; padding: 0 4px; text-align: center; font-size: 12px; line-height: 16px; color: var(--input-text); white-space: pre-line; overflow-wrap: anywhere'
 }
 const SIDES = 20 // pixels that the host keeps free around an element, in both directions
 const LINE_HEIGHT = 16 // as above

@@ -32,6 +32,7 @@ def test_the_page_replaces_the_nodes_and_runs_what_it_made(
     assert comfy_server.client.run(result["output"]).files(comfy_server.base)
 
 
+@pytest.mark.slow
 def test_who_declines_keeps_the_nodes(visit: Callable[..., dict]) -> None:
     path = PEERS / "text to video.json"
     result = visit("open_peer.js", path, "Cancel")

@@ -9,7 +9,7 @@ import pytest
 from fast_animatediff.dev_server.server import ComfyServer
 from fast_animatediff.tests.browser.coloured_clips import write_coloured
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 READABLE = 4.5  # WCAG 2.2, level AA
 
 
@@ -21,6 +21,6 @@ def test_what_stands_under_a_clip_can_be_read_in_light_and_dark(
     assert result["complaints"] == [] and result["dialogs"] == []
     seen = {(each["kind"], each["theme"]): each for each in result["seen"]}
     assert len(seen) == 4
-    for (kind, theme), each in seen.items():
+    for (_, theme), each in seen.items():
         assert each["line"].startswith("1.0 s, 96x64") and each["ratio"] >= READABLE, each
         assert (each["background"] > 0.5) == (theme == "light"), each

@@ -70,6 +70,7 @@ def lightning_module(comfy_server: ComfyServer) -> Iterator[Path]:
     path.unlink()
 
 
+@pytest.mark.slow
 def test_each_warning_can_be_read_on_the_node_that_it_is_about(
     visit: Callable[..., dict], lightning_module: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_line_that_was_taken_out_is_not_rendered_after_a_kill(
     assert len(made(sleeper) - before) <= 2  # with the one that was running
 
 
+@pytest.mark.slow
 def test_a_folder_of_videos_is_rendered_under_their_names(
     sleeper: ComfyServer, brief: Path, tmp_path: Path
 ) -> None:

@@ -153,7 +153,10 @@ def test_memory_grows_by_the_latents_alone(folders) -> None:
     file = make_clip(folders, 160, size=256)
     load(file, PoolingVae(), size="square 512x512", max_frames=16)  # libraries are in memory from here on
     peaks = []
-    for frames in (48, 480):  # six batches and more, so that both are read ahead of the encoder as far as it goes
+    for frames in (
+        48,
+        480,
+    ):  # six batches and more, so that both are read ahead of the encoder as far as it goes
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what the tests before have freed would serve the first clip alone
         before = process_peak(reset=True)

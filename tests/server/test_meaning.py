@@ -39,7 +39,10 @@ from fast_animatediff.tiny.shipped import CAMERA_MOVES
 pytestmark = pytest.mark.server
 
 SIZE = 64
-STEPS = [pytest.param(True, id="turbo in 8 steps"), pytest.param(False, marks=pytest.mark.slow, id="25 steps")]
+STEPS = [
+    pytest.param(True, id="turbo in 8 steps"),
+    pytest.param(False, marks=pytest.mark.slow, id="25 steps"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,8 @@ def test_a_motion_lora_moves_the_camera_as_it_says_and_at_nought_and_minus_one_d
 ) -> None:
     axis, sign = CAMERA_MOVES[move]
     clip, taken_away = (
-        briefly(replace(request(textured), motion_lora=move, lora_strength=strength)) for strength in (1.0, -1.0)
+        briefly(replace(request(textured), motion_lora=move, lora_strength=strength))
+        for strength in (1.0, -1.0)
     )
     moves_along, rate = camera_speed(clip, axis)
     assert moves_along and rate * sign > 0.3, rate

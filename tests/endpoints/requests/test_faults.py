@@ -56,6 +56,7 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
     assert served.result(cancelled).json()["error_type"] == "client_cancelled"
 
 
+@pytest.mark.slow
 def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its_comfyui(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its
         front.http.put(f"{front.url(waits)}/cancel")
 
 
+@pytest.mark.slow
 def test_requests_that_two_comfyuis_run_when_the_endpoints_are_killed_are_not_run_again(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_requests_that_two_comfyuis_run_when_the_endpoints_are_killed_are_not_ru
         assert all(status["messages"][0][1]["timestamp"] / 1000 < killed for status in ran)
 
 
+@pytest.mark.slow
 def test_a_comfyui_that_dies_hands_its_request_to_another_one(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_comfyui_that_dies_hands_its_request_to_another_one(
         assert front.run(SMALL).status_code == 200
 
 
+@pytest.mark.slow
 def test_requests_end_when_the_thread_that_runs_prompts_is_dead(other: ComfyServer) -> None:
     other.stop()
     other.start()

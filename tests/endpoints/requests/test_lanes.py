@@ -44,6 +44,7 @@ def stopped(server: ComfyServer) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_comfyui_that_hangs_loses_its_request_to_another_one(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:

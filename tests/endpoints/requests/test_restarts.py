@@ -100,6 +100,7 @@ def test_a_request_that_its_comfyui_lost_each_time_ends_after_ten_attempts(
     assert front.result(again).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_behind_others_in_comfyui_uses_up_no_attempt(
     served: Served, front: Front
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_request_that_waits_behind_others_in_comfyui_uses_up_no_attempt(
     assert len(outputs(served, request_id)) == 1
 
 
+@pytest.mark.slow
 def test_a_taken_port_and_a_locked_database_keep_nothing_from_running_and_lose_nothing(
     served: Served, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_video_that_does_not_come_holds_up_no_other_request(served: Served, fr
         assert list((front.base / "fast-animatediff-endpoints-files" / "incoming").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_next_video_is_fetched_while_another_request_runs(served: Served, front: Front) -> None:
     data = next(clip for clip in clips(served.base) if clip.suffix == ".mp4").read_bytes()
     asked = threading.Event()

@@ -105,6 +105,7 @@ def test_a_compressed_body_of_many_values_is_refused_too(served: Served) -> None
     assert answer.status_code == 413 and waits[0] < 2
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_long_data_uri_is_read_and_checked_while_comfyui_answers(served: Served) -> None:
     uri = "data:video/mp4;base64," + f"{'A' * 63}/" * (MEGABYTES << 14)

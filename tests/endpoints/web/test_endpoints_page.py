@@ -81,6 +81,7 @@ def test_the_focus_goes_from_run_to_cancel_and_to_the_result(visit: Visit) -> No
     assert (told["running"], told["ended"], told["typing"]) == ("cancel", True, "field-prompt")
 
 
+@pytest.mark.slow
 def test_a_chosen_file_is_shown_named_in_problems_and_found_again_and_a_new_choice_clears_the_problem(
     visit: Visit, served: Served
 ) -> None:

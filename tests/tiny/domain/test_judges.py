@@ -39,6 +39,7 @@ from fast_animatediff.tiny.scoring.score_card import (
 )
 from fast_animatediff.tiny.shipped import CAMERA_MOVES
 
+pytestmark = pytest.mark.slow
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 
 
