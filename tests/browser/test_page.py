@@ -59,6 +59,7 @@ def test_the_template_opens_runs_and_shows_its_video(
     result_of_the_template["path"] = comfy_server.base / "output" / query["subfolder"] / query["filename"]
 
 
+@pytest.mark.slow
 def test_the_video_dropped_on_a_fresh_page_brings_the_graph_back(
     visit: Visit, result_of_the_template: dict, tmp_path: Path
 ) -> None:

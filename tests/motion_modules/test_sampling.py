@@ -246,7 +246,7 @@ def test_lightning_samples_as_diffusers_euler_trailing(steps):
 @pytest.mark.parametrize("sampler_name", ["ddim", "dpmpp_2m", "euler_ancestral", "uni_pc"])
 @pytest.mark.parametrize("scheduler", ["auto", "karras", "sgm_uniform"])
 def test_the_hosts_samplers_and_schedulers_work(sampler_name, scheduler):
-    run = Run(applied(), sampler_name=sampler_name, scheduler=scheduler, steps=5)
+    run = Run(applied(), sampler_name=sampler_name, scheduler=scheduler, steps=4, cfg=1.0)
     assert torch.isfinite(run.samples).all()
 
 

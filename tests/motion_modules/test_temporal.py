@@ -80,7 +80,7 @@ def diffusers_transformer(
     return oracle.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("channels", [320, 640, 1280])
+@pytest.mark.parametrize("channels", [320, 640, pytest.param(1280, marks=pytest.mark.slow)])
 def test_equals_diffusers_with_its_norm_made_per_frame_at_every_length(channels):
     module = transformer(channels)
     oracle = diffusers_transformer(module, channels, 32)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.server
 HOUR, DAY = 3600.0, 86400.0
 
 
-@pytest.mark.parametrize("jump", [-HOUR, 30 * DAY])
+@pytest.mark.parametrize("jump", [-HOUR, pytest.param(30 * DAY, marks=pytest.mark.slow)])
 def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
