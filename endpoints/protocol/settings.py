@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -82,7 +83,7 @@ class Settings(BaseModel):
     @field_validator("comfyui", "origins", "allowed_hosts")
     @classmethod
     def _entries_are_addresses(cls, entries: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        forms = {
+        forms: dict[str, tuple[Callable[[str], object], str]] = {
             "comfyui": (is_address, "an address such as http://127.0.0.1:8188"),
             "origins": (ORIGIN.fullmatch, "an origin such as https://example.com, or *"),
             "allowed_hosts": (
