@@ -8,7 +8,8 @@ import re
 from yarl import URL
 
 ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
-ANY_LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
+# The last two are one address, as versions of Python write it.
+ANY_LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "::ffff:127.0.0.1", "::ffff:7f00:1")
 
 
 def parsed(text: str) -> URL | None:
@@ -28,10 +29,9 @@ def host_of(url: URL | None) -> str:
     """The host's name in small letters, without a dot at its end, or its IP address in its usual form; "" if there is none."""
     name = ((url and url.host) or "").lower().rstrip(".")
     try:
-        found = ipaddress.ip_address(name)
+        return ipaddress.ip_address(name).compressed
     except ValueError:
         return name
-    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def origin(url: URL) -> str:
