@@ -74,7 +74,11 @@ def add_endpoints(
         await lanes.close()
         await jobs.close()
 
+    async def closing(_: web.Application) -> None:
+        queue.is_closing = True
+
     endpoints = Routes(service, has_view=host is not None).app()
+    endpoints.on_shutdown.append(closing)
     endpoints.cleanup_ctx.append(running)
     app[LANES], app[QUEUE], app[RESULTS], app[UPLOADS] = lanes, queue, results, uploads
     app.add_subapp(ROOT, endpoints)

@@ -22,11 +22,12 @@ async def read_model_sizes(address: str) -> Sizes:
     """The model files of a ComfyUI. Errors: aiohttp.ClientError, asyncio.TimeoutError."""
     sizes: Sizes = {}
     timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(address, timeout=timeout, raise_for_status=True) as session:
-        async with session.get("/experiment/models") as answer:
+    models = f"{address}/experiment/models"
+    async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+        async with session.get(models) as answer:
             folders = [folder["name"] for folder in await answer.json()]
         for folder in folders:
-            async with session.get(f"/experiment/models/{folder}") as answer:
+            async with session.get(f"{models}/{folder}") as answer:
                 for file in await answer.json():
                     sizes.setdefault(file["name"], []).append((folder, file["size"]))
     return sizes

@@ -6,7 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 FILE_NAME = "render.sqlite3"
 VERSION = 1
@@ -32,6 +34,9 @@ class Clip:
     seconds: float | None = None
     node: str | None = None
     reason: str | None = None
+
+
+CLIP = TypeAdapter(Clip)
 
 
 class LedgerInUse(RuntimeError):
@@ -69,8 +74,9 @@ class Ledger:
             raise ValueError(f"{FILE_NAME}: {error}") from None
 
     def clips(self) -> dict[str, Clip]:
+        """By name; without those that are damaged, which are then rendered anew."""
         rows = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM clips")
-        return {row[0]: Clip(*row) for row in rows}
+        return {clip.name: clip for clip in map(read, rows) if clip}
 
     def put(self, clip: Clip) -> None:
         """Stores the clip, in the place of one with its name."""
@@ -84,3 +90,10 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
+
+
+def read(row: tuple[Any, ...]) -> Clip | None:
+    try:
+        return CLIP.validate_python(dict(zip(COLUMNS, row, strict=True)))
+    except ValidationError:
+        return None

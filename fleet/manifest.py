@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -110,7 +109,11 @@ def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, e
         raise ValueError("; ".join(said)) from None
     fields = request.model_dump(mode="json")
     name = name or own_name(fields["prompt"], digest(endpoint, fields), equal)
-    if len(os.fsencode(name)) > LONGEST_NAME:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:  # of a file in the folder
+        raise ValueError(f"name: {name!r} is not UTF-8") from None
+    if size > LONGEST_NAME:
         raise ValueError(f"name: {name!r} is longer than {LONGEST_NAME} bytes")
     if fields["seed"] is None:  # the same clip whenever it is rendered, and another one for another name
         drawn = hashlib.sha256(f"{name} {digest(endpoint, fields)}".encode()).digest()
@@ -137,6 +140,8 @@ def folder_items(folder: Path, endpoint: str, given: dict[str, Any]) -> list[Ite
     try:
         for file in files:
             name = file.stem if stems.count(file.stem.casefold()) == 1 else file.name.replace(".", "-")
+            if name in {item.name for item in items}:
+                raise ValueError(f"name: {name!r} would be that of two results; rename {file.name!r}")
             items.append(make_item(endpoint, given, name, file, Counter()))
     except ValueError as error:
         raise BadManifest([(0, str(error))]) from None

@@ -58,6 +58,8 @@ def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
 
 def worker_size(options: argparse.Namespace) -> Size:
     """Errors: BadOption."""
+    if options.per_node is not None and options.per_node < 1:
+        raise BadOption("--per-node has to be at least 1.")
     if options.workers == "auto":
         if options.least < 0 or (options.most is not None and options.most < max(1, options.least)):
             raise BadOption("--least has to be 0 or more, --most at least 1 and not below --least.")
@@ -72,6 +74,8 @@ def comfy(options: argparse.Namespace, warm: Iterable[dict[str, Any]]) -> Comfy:
 
     Errors: BadOption.
     """
+    if not options.hang_seconds > 0:
+        raise BadOption("--hang-seconds has to be above 0.")
     named = options.comfyui
     folder = Path(named or os.environ["COMFYUI_PATH"]).expanduser()
     is_own = bool(named or os.environ.get("FAD_OWN_COMFYUI"))

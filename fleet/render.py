@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def read_items(options: argparse.Namespace) -> list[Item]:
     """Errors: BadManifest, BadOption, OSError."""
+    if options.attempts < 1:
+        raise BadOption("--attempts has to be at least 1.")
     if sum(map(bool, (options.manifest, options.videos, options.one))) != 1:
         raise BadOption("Give a manifest, or --videos FOLDER, or --one FILE.")
     if options.one:
@@ -75,6 +78,8 @@ def read_items(options: argparse.Namespace) -> list[Item]:
         return read_manifest(options.manifest)
     if not options.endpoint or options.prompt is None:
         raise BadOption("--videos needs --endpoint and --prompt.")
+    if not isinstance(options.input, dict):
+        raise BadOption('--input has to be an object, such as {"strength": 0.5}.')
     return folder_items(options.videos, options.endpoint, {**options.input, "prompt": options.prompt})
 
 
@@ -170,8 +175,16 @@ def main() -> int:
         )
     except LedgerInUse as error:
         display.say(f"{options.out}: {error}", "refused", reason=str(error))
-    except (BadOption, ValueError, OSError, aiohttp.ClientError) as error:
-        display.say(f"Nothing was rendered: {error}", "refused", reason=str(error))
+    except (
+        BadOption,
+        ValueError,
+        OSError,
+        sqlite3.Error,
+        aiohttp.ClientError,
+        asyncio.TimeoutError,
+    ) as error:
+        reason = str(error) or "The ComfyUI does not answer."
+        display.say(f"Nothing was rendered: {reason}", "refused", reason=reason)
     except KeyboardInterrupt:
         display.say("Stopped. The same command goes on from here.", "stopped")
         return 130

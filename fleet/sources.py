@@ -52,7 +52,7 @@ async def open_source(
     if is_address(options.comfyui):
         if options.ray:
             raise BadOption("--comfyui has to be a folder where --ray is given: each worker starts its own.")
-        yield Source([address.rstrip("/") for address in options.comfyui.split(",")])
+        yield Source([address.strip().rstrip("/") for address in options.comfyui.split(",")])
         return
     if options.ray:
         async with open_workers(options, settings, endpoints, demand) as ray:

@@ -6,6 +6,7 @@ Standard library only: Ray hands this module to the nodes by value, so that a no
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -124,7 +125,13 @@ class Worker:
                 self._warm()
                 self._state, self._reason, was_ready = "ready", "", True
                 self._watch()
-            except (Failed, OSError) as error:
+            except (
+                Failed,
+                OSError,
+                ValueError,
+                LookupError,
+                TypeError,
+            ) as error:  # the last three: it is no ComfyUI
                 self._state, self._reason = "failed", str(error)
             finally:
                 self._stop()
@@ -227,8 +234,11 @@ class Worker:
         headers = {"Content-Type": "application/json"} if data else {}
         request = urllib.request.Request(self.address + path, data, headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=min(10.0, self._comfy.hang_seconds)) as answer:
-            return json.loads(answer.read())
+        try:
+            with opener.open(request, timeout=min(10.0, self._comfy.hang_seconds)) as answer:
+                return json.loads(answer.read())
+        except http.client.HTTPException as error:  # it ended in the middle of its answer
+            raise ConnectionError(f"{path}: {error!r}") from error
 
     def _log_tail(self) -> str:
         return "\n".join(read_log(self._base / "comfyui.log").splitlines()[-8:])

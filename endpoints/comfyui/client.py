@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import aiohttp
-from yarl import URL
 
 from ..protocol.failure import without_paths
 
@@ -21,8 +20,8 @@ Prompt = dict[str, dict[str, Any]]
 ANSWER_SECONDS = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # between attempts to reach one that is away
 PING_SECONDS = 20.0
+BY_PROXY = (502, 503, 504)  # in front of a ComfyUI that is away
 INPUTS = "fast-animatediff"  # subfolder of its temp folder
-LOOPBACK = ("localhost", "::1", "0.0.0.0")
 GONE = (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError)
 
 
@@ -108,7 +107,7 @@ class ComfyUI:
         async with self._request("GET", f"/api/jobs/{prompt_id}") as answer:
             if answer.status == 404:
                 return None
-            return await read_json(answer)
+            return await read_json(answer, "status")
 
     async def cancel(self, prompt_id: str) -> None:
         """Removes a prompt from the queue or interrupts it, and no other; does nothing if it has ended."""
@@ -146,7 +145,7 @@ class ComfyUI:
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
             if answer.status != 200:
                 raise PromptRefused(f"ComfyUI refused the video: {answer.status} {answer.reason}")
-            stored = await read_json(answer)
+            stored = await read_json(answer, "subfolder", "name")
         return f"{stored['subfolder']}/{stored['name']}"
 
     async def describe(self, file: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -173,6 +172,8 @@ class ComfyUI:
             raise ComfyUIGone(f"{self.url} is not connected.")
         try:
             async with self._session.request(method, self.url + path, **options) as answer:
+                if answer.status in BY_PROXY:
+                    raise ComfyUIGone(f"A proxy answers {answer.status} for {self.url}.")
                 yield answer
         except GONE as error:
             raise ComfyUIGone(f"{self.url} does not answer: {error}") from error
@@ -218,13 +219,6 @@ class ComfyUI:
             events.put_nowait(Event(data["node"]))
 
 
-def identity(url: str) -> str:
-    """Equal for all spellings of an address, so that one ComfyUI is not taken for two."""
-    found = URL(url)
-    host = "127.0.0.1" if found.host in LOOPBACK else (found.host or "").lower()
-    return f"{found.scheme}://{host}:{found.port}{found.raw_path.rstrip('/')}"
-
-
 def lent_name(prompt_id: str, path: Path) -> str:
     return f"{INPUTS}/{prompt_id}/{path.name}"
 
@@ -233,14 +227,15 @@ def place(file: Mapping[str, Any]) -> dict[str, str]:
     return {name: file[name] for name in ("filename", "subfolder", "type")}
 
 
-async def read_json(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+async def read_json(answer: aiohttp.ClientResponse, *names: str) -> dict[str, Any]:
+    """An object with these names. Errors: ComfyUIGone, as something else answers there."""
     try:
         found = await answer.json(content_type=None)
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found.keys() >= set(names):
         raise ComfyUIGone(
-            f"{answer.url.path} answered {answer.status} with something other than a JSON object."
+            f"{answer.url.path} answered {answer.status} with something that ComfyUI does not say."
         )
     return found
 

@@ -38,7 +38,8 @@ async def read_result(job: dict[str, Any], filled: Filled, comfyui: ComfyUI) -> 
 def files_of(job: dict[str, Any], node_id: str | None = None) -> Iterator[dict[str, str]]:
     """The files that a node of a job shows, or all of its nodes."""
     for node, shown in job.get("outputs", {}).items():
-        for files in shown.values() if node_id in (None, node) else ():
+        # What a node shows is a dict, unless the node is wrong.
+        for files in shown.values() if node_id in (None, node) and isinstance(shown, dict) else ():
             for file in files if isinstance(files, list) else ():
                 if isinstance(file, dict) and "filename" in file:
                     yield file

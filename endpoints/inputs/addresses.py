@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
+
+from ..protocol.spelling import host_of
 
 # Ranges that some Python versions call global, but that lead to arbitrary IPv4 addresses or to nobody.
 NOT_PUBLIC = tuple(
@@ -24,11 +29,36 @@ NOT_PUBLIC = tuple(
     )
 )
 CONNECT_SECONDS, READ_SECONDS = 10.0, 20.0
+LOOKUPS = ThreadPoolExecutor(32, thread_name_prefix="endpoints-names")
 NEEDED_AIOHTTP = (3, 12)  # TCPConnector(socket_factory=...)
 
 
 class AddressRefused(PermissionError):
     """The URL leads to an address that is not public; nothing was sent to it."""
+
+
+class Names(AbstractResolver):
+    """Looks names up in threads of their own: names that nobody answers for must not hold up those that write files."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().run_in_executor(LOOKUPS, ask)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, proto, _, address in found
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -67,7 +97,7 @@ def is_allowed(url: URL, allowed_hosts: Collection[str]) -> bool:
         is_bare_ipv6 = entry.count(":") > 1 and not entry.startswith("[")
         allowed = URL(f"http://[{entry}]" if is_bare_ipv6 else f"http://{entry}")
         same_port = allowed.explicit_port in (None, url.port)
-        if same_port and _name(allowed.host) == _name(url.host):
+        if same_port and host_of(allowed) == host_of(url):
             return True
     return False
 
@@ -86,7 +116,7 @@ def guarded_session(
     url = URL(url)
     connector = aiohttp.TCPConnector(
         socket_factory=Guard(url.host or "", is_allowed(url, allowed_hosts)),
-        resolver=resolver,
+        resolver=resolver or Names(),
         use_dns_cache=False,
         force_close=True,
     )
@@ -111,11 +141,3 @@ def check_aiohttp() -> None:
         raise ValueError(
             f"The endpoints need aiohttp {needed} or newer; this is {aiohttp.__version__}. Run: pip install -U aiohttp"
         )
-
-
-def _name(host: str | None) -> str:
-    name = (host or "").lower().rstrip(".")
-    try:
-        return ipaddress.ip_address(name).compressed
-    except ValueError:
-        return name

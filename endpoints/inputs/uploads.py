@@ -20,6 +20,7 @@ TOKEN = re.compile("[0-9a-f]{32}")
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 LONGEST_NAME = 100
 MOST_PARTS = 10_000
+LATEST = 0xFFFF_FFFF  # that a folder's name can hold
 NOT_INITIATED = Failure(404, "This upload was not initiated, or has expired.")
 
 
@@ -35,7 +36,7 @@ class Uploads:
     def new(self, file_name: str, keep: float | None = None) -> str:
         """The path to PUT a new file to, and to GET it from. keep: seconds, if fewer. Deletes expired files."""
         self._expire()
-        expires = time.time() + min(self.keep, keep or self.keep)
+        expires = min(time.time() + min(self.keep, keep or self.keep), LATEST)
         token = f"{int(expires):08x}{secrets.token_hex(12)}"
         (self.folder / token).mkdir(parents=True)
         name = UNSAFE.sub("_", file_name)[-LONGEST_NAME:].lstrip(".") or "upload"
@@ -66,7 +67,8 @@ class Uploads:
 
     def _join(self, target: Path, parts: Sequence[int], whole: IO[bytes]) -> None:
         files = [target.with_name(f".{part}") for part in parts]
-        missing = [file.name[1:] for file in files if not file.is_file()]
+        uploaded = set(target.parent.iterdir())
+        missing = [file.name[1:] for file in files if file not in uploaded]
         if missing or not parts:
             raise refuse(
                 400, f"These parts were not uploaded: {', '.join(missing[:10]) or 'all'}.", "bad_request"
@@ -92,7 +94,7 @@ class Uploads:
 
     def _place(self, path: str) -> Path:
         """Where the file lies that a path from `new` names. Errors: Refused."""
-        found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]*)", path)
+        found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]{{0,{LONGEST_NAME - 1}}})", path)
         if found is None or has_expired(found[1]) or not (self.folder / found[1]).is_dir():
             raise Refused(NOT_INITIATED)
         return self.folder / found[1] / found[2]

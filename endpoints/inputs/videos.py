@@ -18,6 +18,7 @@ from yarl import URL
 
 from ..protocol.schemas import problem
 from ..protocol.settings import Settings
+from ..protocol.spelling import origin, parsed
 from .addresses import READ_SECONDS, AddressRefused, guarded_session
 from .files import new_file
 
@@ -54,10 +55,10 @@ class HostFile(NamedTuple):
 
 def own_path(video_url: str, own_addresses: Collection[str]) -> str | None:
     """Path and query of a URL at one of our own addresses, such as http://127.0.0.1:8188; None for other URLs."""
-    url = _parsed(video_url)
+    url = parsed(video_url)
     for address in own_addresses:
-        own = _parsed(address)
-        if url and own and url.host and _origin(url) == _origin(own):
+        own = parsed(address)
+        if url and own and url.host and origin(url) == origin(own):
             base = own.raw_path.rstrip("/")
             if url.raw_path.startswith(f"{base}/"):
                 return url.raw_path_qs[len(base) :]
@@ -187,7 +188,7 @@ async def _save(answer: aiohttp.ClientResponse, file: IO[bytes], max_mb: int) ->
 
 
 def _checked(address: str) -> URL:
-    url = _parsed(address)
+    url = parsed(address)
     if url is None or url.scheme not in ("http", "https") or not url.host:
         raise _not_fetched("video_url must be an http or https URL, or a data URI that contains the video.")
     if url.user is not None or url.password is not None:
@@ -196,7 +197,7 @@ def _checked(address: str) -> URL:
 
 
 def _redirected(url: URL, location: str) -> URL:
-    target = _parsed(location)
+    target = parsed(location)
     if target is None or not location:
         raise _not_fetched(f"{url.host} redirected to nowhere.")
     target = _checked(str(url.join(target)))
@@ -241,17 +242,6 @@ def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield base64.b64decode(rest[:whole], validate=True)
         rest = rest[whole:]
     yield base64.b64decode(rest, validate=True)
-
-
-def _parsed(address: str) -> URL | None:
-    try:
-        return URL(address)
-    except (ValueError, TypeError):
-        return None
-
-
-def _origin(url: URL) -> tuple[str, str | None, int | None]:
-    return url.scheme, url.host, url.port
 
 
 def _not_fetched(message: str) -> VideoError:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from .schemas import ENDPOINTS, Motion
+from .spelling import is_address
 
 MOTIONS = get_args(Motion)
 SHORTEST_KEY = 8
 
-ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+ORIGIN = re.compile(r"\*|https?://[^\s/?#@]+")
 HOST = r"(?:\[[0-9a-fA-F:.]+\]|[^\s/:\[\]@,]+)"
 HOST_MAYBE_PORT = re.compile(rf"{HOST}(?::\d+)?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 HOST_AND_PORT = re.compile(rf"{HOST}:(?P<port>\d{{1,5}})", re.ASCII)
@@ -61,9 +63,10 @@ class Settings(BaseModel):
     answer_seconds: float = Field(
         60.0,
         gt=0,
+        allow_inf_nan=False,
         description="How long a ComfyUI may answer nothing before its request goes to another one.",
     )
-    fetch_seconds: float = Field(60.0, gt=0, description="Longest download of a video.")
+    fetch_seconds: float = Field(60.0, gt=0, allow_inf_nan=False, description="Longest download of a video.")
     keep_hours: float = Field(72.0, gt=0, description="How long ended requests are kept; files stay.")
     webhooks: bool = Field(True, description="Whether results are sent to fal_webhook.")
     webhook_attempts: int = Field(10, ge=1, description="How often a webhook is tried.")
@@ -80,22 +83,25 @@ class Settings(BaseModel):
     @field_validator("comfyui", "origins", "allowed_hosts")
     @classmethod
     def _entries_are_addresses(cls, entries: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        forms = {
-            "comfyui": (ADDRESS, "an address such as http://127.0.0.1:8188"),
-            "origins": (re.compile(r"\*|https?://[^\s/?#@]+"), "an origin such as https://example.com, or *"),
-            "allowed_hosts": (HOST_MAYBE_PORT, "a host such as nas.local, 192.168.1.5 or nas.local:8080"),
+        forms: dict[str, tuple[Callable[[str], object], str]] = {
+            "comfyui": (is_address, "an address such as http://127.0.0.1:8188"),
+            "origins": (ORIGIN.fullmatch, "an origin such as https://example.com, or *"),
+            "allowed_hosts": (
+                HOST_MAYBE_PORT.fullmatch,
+                "a host such as nas.local, 192.168.1.5 or nas.local:8080",
+            ),
         }
         form, wanted = forms[info.field_name]
         entries = tuple(entry.strip().rstrip("/") for entry in entries)
         for entry in entries:
-            if not form.fullmatch(entry):
+            if not form(entry):
                 raise ValueError(f"{entry!r} is not {wanted}")
         return entries
 
     @field_validator("address")
     @classmethod
     def _address_is_one(cls, address: str | None) -> str | None:
-        if address is not None and not ADDRESS.fullmatch(address):
+        if address is not None and not is_address(address):
             raise ValueError(f"{address!r} is not an address such as https://gpu.example.com")
         return address and address.rstrip("/")
 

@@ -83,6 +83,10 @@ class Job:
     hook_attempts: int
     hook_due: float | None
 
+    def __post_init__(self) -> None:
+        if self.state == "ended" and self.result is None and self.failure is None:
+            raise ValueError("it has ended with neither a result nor a failure")
+
     @property
     def prompt_id(self) -> str:
         """Of the last attempt. Every attempt has its own, so that an answer which comes late is not taken for another."""
@@ -108,9 +112,10 @@ def output_name(request_id: str, attempt: int) -> str:
 
 JOB = TypeAdapter(Job)
 SELECT = f"SELECT {', '.join(field.name for field in fields(Job))} FROM requests"
-END_DAMAGED = """UPDATE requests SET state = 'ended', ended = ?, failure = ?, result = NULL, logs = NULL, request = NULL,
-    seconds = NULL, hook_due = CASE WHEN state = 'ended' THEN hook_due WHEN webhook IS NULL THEN NULL ELSE 0 END
-    WHERE seq = ?"""
+END_DAMAGED = """UPDATE requests SET state = 'ended', ended = ?1, failure = ?2, result = NULL, logs = NULL, request = NULL,
+    low = 0, has_view = 0, deadline = NULL, created = ?1, worker = NULL, attempt = 0, attempts = 0, lent = NULL,
+    seconds = NULL, hook_attempts = 0, hook_due = CASE WHEN webhook IS NULL OR state = 'ended' AND hook_due IS NULL
+    THEN NULL ELSE 0 END WHERE seq = ?3"""
 END = """UPDATE requests SET state = 'ended', ended = ?, result = ?, failure = ?, logs = ?, seconds = ?, request = NULL,
     hook_due = CASE WHEN webhook IS NULL THEN NULL ELSE 0 END WHERE id = ? AND state != 'ended'"""
 

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..comfyui.client import ComfyUI, ComfyUIGone, Event, PromptLost, PromptRefused, identity
+from ..comfyui.client import ComfyUI, ComfyUIGone, Event, PromptLost, PromptRefused
 from ..comfyui.filling import Filled
 from ..comfyui.outcome import files_of, find_written, read_result
 from ..protocol.answers import Video
 from ..protocol.failure import MACHINE_LOST, STALLED, Refused, refuse
+from ..protocol.spelling import identity
 from .jobs import Jobs, Leftover, attempt_id, output_name
-from .preparing import Preparation
+from .preparing import FULL_SECONDS, Preparation
 from .queue import Queue
 from .request import Request, unless_stopped
 from .results import Results
@@ -27,7 +28,6 @@ ASK_SECONDS = 5.0  # between checks whether a prompt has ended, in case a messag
 STOP_SECONDS = 5.0  # for a silent prompt to stop once it is cancelled
 LOOK_SECONDS = 0.5  # between checks whether it has
 SETTLE_SECONDS = 5.0  # for a ComfyUI to connect, before what it had goes to others
-FULL_SECONDS = 5.0  # between attempts to store a video
 UNDER_WAY = ("pending", "in_progress")
 
 
@@ -79,7 +79,7 @@ class Lane:
                 await self._until_up()
             try:
                 await self._clear()
-            except (ComfyUIGone, LookupError, TypeError):  # or something other than ComfyUI answers there
+            except ComfyUIGone:
                 self.comfyui.mark_unreachable()
                 continue
             if self.is_draining:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from ..comfyui.client import ComfyUI, ComfyUIGone, identity
-from ..protocol.settings import ADDRESS
+from ..comfyui.client import ComfyUI, ComfyUIGone
+from ..protocol.spelling import identity, is_address
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
 
@@ -89,7 +89,7 @@ class Lanes:
 
     def add(self, address: str) -> None:
         """Adds a lane; one that is there, or is being drained, stays. Errors: ValueError for what is no address."""
-        if not ADDRESS.fullmatch(address):
+        if not is_address(address):
             raise ValueError(f"{address!r} is not the address of a ComfyUI, such as http://127.0.0.1:8188")
         key = identity(address)
         lane = self._lanes.get(key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,7 +17,7 @@ from ..comfyui.filling import Filled, fill
 from ..inputs.files import new_file
 from ..inputs.uploads import Uploads
 from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
-from ..protocol.answers import Log
+from ..protocol.answers import ROOT, Log
 from ..protocol.failure import VIDEO_AWAY, Failure, Refused, refuse, wrong_field
 from ..protocol.schemas import ENDPOINTS, InvalidRequest, validate
 from ..protocol.settings import Settings
@@ -23,6 +25,7 @@ from .jobs import Job, Jobs
 from .results import Results
 from .store import keep_trying
 
+FULL_SECONDS = 5.0  # between attempts to store a video on a full disk
 RESULT = re.compile(r"/fal/files/([0-9a-f-]{36})/[^/?]+")
 NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
 
@@ -153,9 +156,18 @@ class Preparation:
                 return HostVideo(self.host, shown)
             elif uploaded := await asyncio.to_thread(self.uploads.find, path):
                 return LocalVideo(uploaded, is_fetched=False)
+            if path.startswith(f"{ROOT}/"):
+                raise Refused(NO_FILE)
         log.say("Fetching the video")
-        await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
-        return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
+        while True:
+            try:
+                await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
+                return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                logging.warning("Fast AnimateDiff endpoints: no space for a video yet: %s", error.strerror)
+                await asyncio.sleep(FULL_SECONDS)
 
     async def _result(self, request_id: str) -> LocalVideo | HostVideo | None:
         """The video that an earlier request made."""

@@ -7,36 +7,27 @@ import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
-from ..comfyui.client import identity
 from ..protocol.answers import Video
 from ..protocol.failure import CLIENT_GONE, TOO_LATE, Failure, Refused, refuse, wrong_field
+from ..protocol.spelling import identity
 from .jobs import Job, Jobs, Leftover, NewJob
 from .places import Places
 from .preparing import Preparation
-from .request import Request, unless_stopped
+from .request import Request, Taker, unless_stopped
 from .store import StoreUnavailable, keep_trying
 
 UNEXPECTED = Failure(500, "An unexpected error occurred.", "internal_error")
-VIDEOS_AHEAD = 8  # requests whose videos are fetched before their turns
+VIDEOS_AHEAD = 8  # requests whose videos are fetched before their turns,
+MOST_AHEAD = 64  # beside, up to this, those whose videos have been on their way for longer than
+SLOW_SECONDS = 5.0
 READY_SECONDS = 10.0  # that a new request waits while earlier ones are being read
-
-
-class Taker(Protocol):
-    """A lane. key: the identity of its ComfyUI; request: what it has; load: prompts that others have queued there."""
-
-    key: str
-    request: Request | None
-
-    @property
-    def load(self) -> int: ...
-
-    def give(self, request: Request) -> None: ...
 
 
 class Queue:
     """most: how many requests may wait; more are refused with 429. has_lanes: whether there is a ComfyUI to prepare for.
+    is_closing: the process is about to end, so that whoever waits for a request has to be told.
 
     Since the start: `ended` counts requests by endpoint and outcome, `seconds` adds up how long those with a result ran.
     """
@@ -51,7 +42,7 @@ class Queue:
         self._waiting, self._prepared = Places(), Places()
         self._inboxes: defaultdict[str, deque[Request]] = defaultdict(deque)
         self._line: list[Taker] = []
-        self._is_open = False
+        self.is_closing = self._is_open = False
         self._accepting = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -271,9 +262,14 @@ class Queue:
                 self._take_out(request)
                 self._line.remove(lane)
                 lane.give(request)
-        for request in self._waiting.first(VIDEOS_AHEAD) if self.has_lanes() else ():
+        ahead = 0
+        for request in self._waiting.first(MOST_AHEAD) if self.has_lanes() else ():
             if request.needs_video and request.preparing is None:
-                request.preparing = self.spawn(self._prepare(request))
+                request.preparing, request.asked = self.spawn(self._prepare(request)), time.monotonic()
+                asyncio.get_running_loop().call_later(SLOW_SECONDS, self.match)
+            ahead += not request.preparing or time.monotonic() - request.asked < SLOW_SECONDS
+            if ahead == VIDEOS_AHEAD:
+                break
 
     async def _prepare(self, request: Request) -> None:
         """Fetches a request's video before its turn; ends the request if there is none."""

@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..protocol.answers import Log
 from ..protocol.failure import CANCELLED, Failure, Refused
@@ -22,9 +22,9 @@ Answer = TypeVar("Answer")
 class Request:
     """A request that has not ended. The queue owns it until it gives it to a lane, and again if the lane gives it back.
 
-    needs_video: its video has to be fetched before its turn. began: when a ComfyUI began to run it, past its own queue,
-    on the monotonic clock. failures: turns in a row in which it could not be sent. is_counted: its last attempt is one of
-    `job.attempts`. step, steps: of the sampler.
+    needs_video: its video has to be fetched before its turn. asked: when that began; began: when a ComfyUI began to run it,
+    past its own queue, both on the monotonic clock. failures: turns in a row in which it could not be sent. is_counted:
+    its last attempt is one of `job.attempts`. step, steps: of the sampler.
     """
 
     job: Job
@@ -37,6 +37,7 @@ class Request:
     step: int = 0
     steps: int = 0
     preparing: asyncio.Task[None] | None = None
+    asked: float = 0.0
     prepared: Prepared | None = None
     timer: asyncio.TimerHandle | None = None
     is_ending: bool = False
@@ -61,6 +62,18 @@ class Request:
         told = {"request_id": self.id, "endpoint": self.job.endpoint, **more}
         words = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
         logging.info("Fast AnimateDiff endpoints: %s %s", event, words, extra=told)
+
+
+class Taker(Protocol):
+    """A lane. key: the identity of its ComfyUI; request: what it has; load: prompts that others have queued there."""
+
+    key: str
+    request: Request | None
+
+    @property
+    def load(self) -> int: ...
+
+    def give(self, request: Request) -> None: ...
 
 
 async def unless_stopped(request: Request, work: Awaitable[Answer]) -> Answer:

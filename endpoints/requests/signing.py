@@ -18,6 +18,7 @@ try:
 except ImportError:
     CAN_SIGN = False
 
+KEY_BYTES = 32
 USER = "fast-animatediff"  # whose webhooks these are; the service puts an account here
 
 
@@ -53,7 +54,8 @@ class Signer:
     def _load(self) -> Ed25519PrivateKey:
         with self._making:
             if self._key is None:
-                if not self._file.exists():
+                size = self._file.stat().st_size if self._file.exists() else 0
+                if size != KEY_BYTES:  # there is none, or a full disk has cut it short
                     self._file.parent.mkdir(parents=True, exist_ok=True)
                     with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as file:  # mode 600
                         file.write(Ed25519PrivateKey.generate().private_bytes_raw())

@@ -24,11 +24,11 @@ BUSY_SECONDS = 5.0
 JOURNAL_BYTES = 16 << 20  # of the write-ahead log that remain after large requests
 # seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
 LEFTOVERS = """
-CREATE TABLE leftovers (
+CREATE TABLE IF NOT EXISTS leftovers (
     prompt_id TEXT PRIMARY KEY, worker TEXT NOT NULL, output TEXT, lent TEXT, created REAL NOT NULL
 );
 """
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE requests (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
     request TEXT, api TEXT NOT NULL, low INTEGER NOT NULL, address TEXT NOT NULL, has_view INTEGER NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE requests (
 CREATE INDEX open_requests ON requests (seq) WHERE state != 'ended';
 CREATE INDEX ended_requests ON requests (ended) WHERE state = 'ended';
 CREATE INDEX due_webhooks ON requests (hook_due) WHERE hook_due IS NOT NULL;
-{LEFTOVERS}"""
+"""
 # Each turns a file of version 0, 1, ... into the next one; the version is SQLite's user_version.
 MIGRATIONS = (
     """
@@ -49,11 +49,11 @@ MIGRATIONS = (
     UPDATE requests SET seconds = MAX(0, ended - seconds);
     UPDATE requests SET result = NULL WHERE result = 'null';
     """,
-    f"""
+    """
     ALTER TABLE requests ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE requests ADD COLUMN lent TEXT;
     UPDATE requests SET state = 'sent', attempt = 1 WHERE worker IS NOT NULL AND state != 'ended';
-    {LEFTOVERS}""",
+    """,
 )
 VERSION = len(MIGRATIONS)
 UNFIT = re.compile("no such|unsupported file format")  # in errors of the class that a lock or a full disk has
@@ -175,12 +175,12 @@ def is_damage(error: Exception) -> bool:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Creates the table, or migrates an older one, in one transaction. Errors: Unreadable."""
+    """Creates the tables, or migrates older ones, in one transaction. Errors: Unreadable."""
     [version] = db.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise Unreadable(f"its version is {version}, and this pack knows versions up to {VERSION}")
     steps = MIGRATIONS[version:] if columns(db) else [SCHEMA]
-    db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version = {VERSION}; COMMIT")
+    db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} {LEFTOVERS} PRAGMA user_version = {VERSION}; COMMIT")
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(SCHEMA)
         if missing := columns(fresh) - columns(db):

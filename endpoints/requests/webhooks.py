@@ -22,7 +22,7 @@ from .store import keep_trying
 
 SECONDS = 15.0  # for one attempt
 PAUSES = (5, 15, 30, 60, 120, 300, 600, 1200, 2400, 3600)
-AT_ONCE, AT_ONCE_EACH = 64, 4  # deliveries at a time: in total, and to one address
+AT_ONCE, AT_ONCE_EACH = 256, 4  # deliveries at a time: in total, and to one address
 LOOK_SECONDS = 0.3
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from ..protocol.failure import refuse
 from ..protocol.settings import Settings
+from ..protocol.spelling import host_of, parsed
 
 EXPOSED = "x-fal-request-id, x-fal-error-type, x-fal-retryable, x-fal-request-timeout-type"
-RELAYED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+# How the headers begin that proxies and tunnels add.
+RELAYED = (
+    "forwarded",
+    "via",
+    "x-forwarded-",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "x-original-",
+    "cf-",
+)
 PREFLIGHT_SECONDS = 600
 
 
@@ -24,7 +34,7 @@ def check_client(request: web.Request, settings: Settings) -> None:
     """
     if settings.keys:
         return
-    relayed = any(name in request.headers for name in RELAYED)
+    relayed = any(name.lower().startswith(RELAYED) for name in request.headers)
     if relayed or not is_loopback(request.remote or "") or not is_local_name(request.host):
         raise refuse(401, "Without `keys` in the settings, only programs on this machine are served.")
     if is_foreign(request) and not is_allowed(request.headers["Origin"], settings):
@@ -57,10 +67,7 @@ def is_loopback(address: str) -> bool:
 
 
 def is_local_name(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
+    name = host_of(parsed(f"http://{host}"))
     return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 

@@ -61,6 +61,8 @@ async def stream_status(
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers | named(job))
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     told: Body | None = None
     sent, last = 0, time.monotonic()
     while True:
@@ -73,7 +75,7 @@ async def stream_status(
         if state != told or len(lines) > sent:
             await response.write(event(state | {"logs": lines[sent:]}))
             sent, told, last = max(sent, len(lines)), state, time.monotonic()
-        if state["status"] == "COMPLETED" or running is None:
+        if state["status"] == "COMPLETED" or running is None or queue.is_closing:
             break
         if time.monotonic() - last > PING_SECONDS:
             await response.write(b": ping\n\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -44,10 +43,10 @@ class Files:
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/files/{id}/{name}", self.result)
         for kind in ("initiate", "initiate-multipart"):
-            router.add_post(f"/storage/upload/{kind}", self.initiate_upload)
+            router.add_post(f"/storage/upload/{kind}{{slash:/?}}", self.initiate_upload)
         router.add_put("/storage/files/{token}/{name}", self.put_upload)
         router.add_get("/storage/files/{token}/{name}", self.get_upload)
-        router.add_put(r"/storage/files/{token}/{name}/{part:\d+}", self.put_part)
+        router.add_put(r"/storage/files/{token}/{name}/{part:[0-9]{1,5}}", self.put_part)
         router.add_post("/storage/files/{token}/{name}/complete", self.complete_upload)
 
     async def result(self, request: web.Request) -> web.StreamResponse:
@@ -65,6 +64,8 @@ class Files:
         asked = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
         try:
             async with comfyui.open(job.result, asked, request.method) as source:
+                if source.status == 404:
+                    raise refuse(404, "The file was deleted.")
                 response.set_status(source.status)
                 kept = {name: source.headers[name] for name in PASSED_ON if name in source.headers}
                 response.headers.update(kept)
@@ -111,7 +112,7 @@ class Files:
         parts = await read_field(request, "parts", list)
         try:
             numbers = sorted(int(part["partNumber"]) for part in parts)
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, OverflowError):
             raise Refused(wrong_field("parts", "Each part needs its partNumber", "value_error")) from None
         with storing():
             await self.uploads.join(request.path.rpartition("/")[0], numbers)
@@ -140,9 +141,9 @@ def read_lifetime(request: web.Request) -> float | None:
     """Seconds after which the client wants its file to expire. Errors: Refused with 400."""
     given = next((request.headers[name] for name in LIFECYCLE if name in request.headers), "{}")
     try:
-        wanted = json.loads(given).get("expiration_duration_seconds")
+        wanted = decode(given).get("expiration_duration_seconds")
         seconds = None if wanted is None else float(wanted)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         seconds = -1.0
     if seconds is not None and not seconds > 0:
         message = f"{LIFECYCLE[0]} must be JSON with expiration_duration_seconds above 0."

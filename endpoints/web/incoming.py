@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
@@ -16,6 +15,7 @@ from ..protocol.answers import Address
 from ..protocol.failure import Failure, Refused, refuse, wrong_field
 from ..protocol.schemas import ENDPOINTS, Endpoint, InvalidRequest, validate, with_seed
 from ..protocol.settings import Settings
+from ..protocol.spelling import host_of, parsed
 from ..requests.jobs import NewJob
 from .bodies import decode, read_body
 
@@ -30,9 +30,10 @@ class Call:
     query: Mapping[str, str]
 
     def require(self, method: str) -> None:
-        """Errors: HTTPMethodNotAllowed."""
-        if self.method != method:
-            raise web.HTTPMethodNotAllowed(self.method, [method])
+        """HEAD asks for a GET without its content. Errors: HTTPMethodNotAllowed."""
+        allowed = ["GET", "HEAD"] if method == "GET" else [method]
+        if self.method not in allowed:
+            raise web.HTTPMethodNotAllowed(self.method, allowed)
 
 
 async def read_request(request: web.Request, call: Call, settings: Settings, address: Address) -> NewJob:
@@ -110,16 +111,8 @@ def read_webhook(call: Call, settings: Settings) -> str | None:
         return None
     if not settings.webhooks:
         raise Refused(wrong_field("fal_webhook", "Webhooks are off here.", "value_error", at="query"))
-    parts = split(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable():
+    found = parsed(url)
+    if not url.isprintable() or not found or found.scheme not in ("http", "https") or not host_of(found):
         message = "A webhook needs an http or https address."
         raise Refused(wrong_field("fal_webhook", message, "url_parsing", at="query"))
     return url
-
-
-def split(url: str) -> SplitResult:
-    """The parts of a URL; none of what is no URL."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return SplitResult("", "", "", "", "")

@@ -8,15 +8,15 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from ..inputs.uploads import Uploads
 from ..protocol.answers import Address
-from ..protocol.failure import CLIENT_GONE, NOBODY_ANSWERS, Failure, Refused, refuse, wrong_field
+from ..protocol.failure import CLIENT_GONE, CLOSING, NOBODY_ANSWERS, Failure, Refused, refuse, wrong_field
 from ..protocol.schemas import ENDPOINTS
 from ..protocol.settings import Settings
+from ..protocol.spelling import host_of, parsed
 from ..requests.jobs import Jobs, NewJob
 from ..requests.lanes import Lanes
 from ..requests.results import Results
@@ -25,7 +25,7 @@ from ..requests.store import StoreUnavailable
 from .access import allow_origin, check_client, check_key, is_local_name, preflight
 from .answers import address_of, ended_within, failed, queued, result_answer, status_answer, stream_status
 from .files import Files
-from .incoming import Call, is_uuid, read_request, split
+from .incoming import Call, is_uuid, read_request
 from .operations import add_operations
 from .site import add_site
 
@@ -67,7 +67,7 @@ class Routes:
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(self._allow_origin)
         app.router.add_route("*", "/{api:run|queue}/{path:.+}", self.asked)
-        app.router.add_route("*", "/proxy", self.proxied)
+        app.router.add_route("*", "/proxy{slash:/?}", self.proxied)
         self.files.add_to(app.router)
         add_operations(app.router, self.lanes, self.signer)
         add_site(app.router, self.settings)
@@ -108,15 +108,17 @@ class Routes:
     def _is_queue_host(self, host: str) -> bool:
         """Whether the Python client derived this host from ours, because only FAL_RUN_HOST was set."""
         prefix, _, name = host.partition("queue.")
-        own = split(self.settings.address or "").netloc.lower()
-        return not prefix and bool(name) and (name == own or is_local_name(name))
+        own = parsed(self.settings.address or "")
+        return (
+            not prefix and bool(name) and (is_local_name(name) or own is not None and name == own.authority)
+        )
 
     async def proxied(self, request: web.Request) -> web.StreamResponse:
         """What the JavaScript client sends to its `proxyUrl`; a header names the address that it is meant for."""
         check_key(request, self.settings)
-        target = split(request.headers.get("x-fal-target-url", ""))
-        api = TARGETS.get(target.hostname or "")
-        if api is None:
+        target = parsed(request.headers.get("x-fal-target-url", ""))
+        api = TARGETS.get(host_of(target))
+        if target is None or api is None:
             message = f"x-fal-target-url must name one of {', '.join(TARGETS)}."
             raise refuse(400, message, "bad_request")
         if api == "rest":
@@ -125,7 +127,7 @@ class Routes:
             if target.path.startswith("/tokens"):  # asked for before a realtime connection
                 raise refuse(404, NO_STREAM)
             raise refuse(404, f"{target.path} is not served here.")
-        call = Call(api, request.method, target.path.strip("/"), dict(parse_qsl(target.query)))
+        call = Call(api, request.method, target.path.strip("/"), target.query)
         return await self.answer(request, call)
 
     async def answer(self, request: web.Request, call: Call) -> web.StreamResponse:
@@ -152,16 +154,16 @@ class Routes:
             while running and not running.ended.is_set():
                 if request.transport is None or request.transport.is_closing():
                     raise ConnectionResetError("The client is gone.")
+                if self.queue.is_closing:
+                    raise Refused(CLOSING)
                 if self.lanes.is_serving():
                     served = time.monotonic()
                 elif time.monotonic() - served > self.settings.answer_seconds:
-                    if is_new and not returns:
-                        await self.queue.cancel(job.id, NOBODY_ANSWERS)
                     raise Refused(NOBODY_ANSWERS)
                 await ended_within(running, GONE_SECONDS)
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError, Refused) as error:
             if is_new and not returns:
-                await self.queue.cancel(job.id, CLIENT_GONE)
+                await self.queue.cancel(job.id, error.failure if isinstance(error, Refused) else CLIENT_GONE)
             raise
         return result_answer(await self.jobs.get(job.id) or job, address)
 

@@ -40,7 +40,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 async def page_file(request: web.Request) -> web.StreamResponse:
     path = FOLDER / request.match_info["name"]
-    if path.parent != FOLDER or not path.is_file():
+    if path not in FOLDER.iterdir():
         raise refuse(404, "There is no such file.")
     return web.FileResponse(path, headers=FRESH)
 

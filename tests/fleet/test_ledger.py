@@ -45,6 +45,18 @@ def test_a_ledger_of_another_program_or_version_is_left_alone(tmp_path: Path) ->
         Ledger(tmp_path)
 
 
+def test_a_damaged_row_is_rendered_anew_and_the_others_stay(tmp_path: Path) -> None:
+    damage = ("state = 'bogus'", "attempts = 'x'", "digest = x'ff'", "seconds = 'long'")
+    with Ledger(tmp_path) as ledger:
+        for name in ("one", *map(str, range(len(damage)))):
+            ledger.put(replace(CLIP, name=name))
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        for number, change in enumerate(damage):
+            other.execute(f"UPDATE clips SET {change} WHERE name = ?", [str(number)])
+    with Ledger(tmp_path) as ledger:
+        assert ledger.clips() == {"one": CLIP}
+
+
 def test_only_a_clip_of_the_same_digest_whose_file_is_there_is_skipped(tmp_path: Path) -> None:
     [work], there = plan([ITEM], ["digest"], {"one": CLIP}, tmp_path)
     assert not there and work.clip.attempts == 0

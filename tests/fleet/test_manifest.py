@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_a_folder_of_videos_is_checked_as_a_manifest_is(tmp_path: Path) -> None:
         folder_items(tmp_path, VIDEO, {"prompt": "x", "strength": 2})
     with pytest.raises(BadManifest, match="takes no video"):
         folder_items(tmp_path, TURBO, {"prompt": "x"})
+
+
+def test_two_videos_never_get_one_name_and_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    for name in ("x.mp4", "x.gif", "x-mp4.mov"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BadManifest, match="name: 'x-mp4' would be that of two results; rename"):
+        folder_items(tmp_path, VIDEO, {"prompt": "x"})
+    (tmp_path / "x-mp4.mov").rename(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    with pytest.raises(BadManifest, match="is not UTF-8"):
+        folder_items(tmp_path, VIDEO, {"prompt": "x"})
 
 
 def test_ten_thousand_lines_are_checked_in_seconds() -> None:

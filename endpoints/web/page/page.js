@@ -171,7 +171,7 @@ for (const kind of ["input", "change"]) at("form").addEventListener(kind, () => 
 async function cancel(request) {
   at("cancel").disabled = request.isCancelled = true;
   request.stop(new Error("Cancelled"));
-  if (request.id) await endpoints.cancel(appOf(request.endpoint), request.id).catch(() => { request.isCancelled = false; });
+  if (request.id) await endpoints.cancel(appOf(request.endpoint), request.id).catch(() => { at("cancel").disabled = request.isCancelled = false; });
 }
 
 at("cancel").addEventListener("click", () => cancel(running));

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from fast_animatediff.endpoints.inputs.addresses import is_allowed, is_public
-from fast_animatediff.endpoints.inputs.videos import fetch
+from fast_animatediff.endpoints.inputs.videos import VideoError, fetch
 from fast_animatediff.tests.endpoints.inputs.fetching import STRANGER, fetch_now, refusal
 from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
@@ -111,6 +114,37 @@ def test_a_name_that_changes_its_address_gains_nothing(tmp_path: Path, recorder:
         recorder.tried == [("93.184.215.14", 80)] * 2
     )  # each the one that was just checked, never looked up again
     assert names.asked == ["turning.example"] * 3
+
+
+def test_names_that_nobody_answers_for_hold_up_no_other_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: object) -> None:
+        answered.wait()
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    async def scenario() -> float:
+        urls = [f"http://a{number}.example/a.mp4" for number in range(32)]
+        asking = [asyncio.create_task(fetch(url, tmp_path, STRANGER)) for url in urls]
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        await asyncio.wait_for(asyncio.to_thread(list, tmp_path.iterdir()), 5)
+        seconds = time.monotonic() - began
+        answered.set()
+        assert all(
+            isinstance(each, VideoError) for each in await asyncio.gather(*asking, return_exceptions=True)
+        )
+        return seconds
+
+    try:
+        assert asyncio.run(scenario()) < 1
+    finally:
+        answered.set()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_allowed_host_allows_no_other_name_with_its_address(tmp_path: Path, recorder: Recorder) -> None:

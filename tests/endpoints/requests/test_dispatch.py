@@ -7,14 +7,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused
 from fast_animatediff.endpoints.comfyui.filling import Filled
 from fast_animatediff.endpoints.protocol.answers import Log
 from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, Refused
+from fast_animatediff.endpoints.requests import queue as queue_module
 from fast_animatediff.endpoints.requests.jobs import Job, Jobs, attempt_id
 from fast_animatediff.endpoints.requests.lane import Shop
 from fast_animatediff.endpoints.requests.lanes import Lanes
-from fast_animatediff.endpoints.requests.queue import Queue
+from fast_animatediff.endpoints.requests.queue import VIDEOS_AHEAD, Queue
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.tests.endpoints.requests.test_store import new
 
@@ -190,6 +193,57 @@ def test_a_comfyui_that_is_added_again_after_a_drain_nobody_waited_for_takes_req
 
     comfyui.mark_unreachable = lambda: comfyui._turn(True)
     with_lanes(tmp_path, [comfyui], 9, scenario)
+
+
+def test_notes_of_a_comfyui_whose_address_is_damaged_stop_nothing(tmp_path: Path) -> None:
+    idle = Answering("http://idle", answers=0)
+
+    async def damage() -> None:
+        jobs = Jobs(tmp_path / "requests.sqlite3")
+        sent = await jobs.accept(new("damaged"))
+        sent = await jobs.change(sent, state="sent", worker="http://idle:x188", attempt=1, attempts=1)
+        await jobs.change(sent, sent.leftover, state="sent")
+        await jobs.close()
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        while "waits" not in idle.submitted:
+            await asyncio.sleep(0.01)
+        assert lanes.queue.find("damaged"), "its ComfyUI may be added yet"
+
+    asyncio.run(damage())
+    with_lanes(tmp_path, [idle], 9, scenario, waits="waits")
+
+
+def test_videos_that_do_not_come_hold_up_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "SLOW_SECONDS", 0.1)
+    idle, asked = Answering("http://idle", answers=0), []
+
+    class Videos(Unprepared):
+        def takes_video(self, job: Job) -> bool:
+            return True
+
+        async def prepare(self, job: Job, log: Log) -> Unprepared:
+            asked.append(job.id)
+            if job.id != "last":
+                await asyncio.Event().wait()
+            return self
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        while idle.submitted != ["first"]:
+            await asyncio.sleep(0.01)
+        lanes.queue.preparation = Videos()
+        for number in range(20):
+            await lanes.queue.accept(new(str(number)))
+        assert len(asked) == VIDEOS_AHEAD
+        await lanes.queue.accept(new("last"))
+        while "last" not in idle.submitted:
+            await asyncio.sleep(0.01)
+
+    with_lanes(tmp_path, [idle], 99, scenario, waits="first")
 
 
 def test_a_burst_does_not_pass_the_most_that_may_wait_and_what_is_known_is_answered(tmp_path: Path) -> None:

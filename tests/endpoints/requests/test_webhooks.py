@@ -88,6 +88,13 @@ def test_a_listener_that_refuses_or_redirects_is_tried_as_often_as_set_and_then_
     assert caplog.text.count("trying again") == 2 and caplog.text.count("giving up: it answered 410") == 1
 
 
+def test_a_key_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    for damaged in (b"", b"short"):
+        (tmp_path / "key").write_bytes(damaged)
+        made = Signer(tmp_path / "key").key_set()
+        assert made == Signer(tmp_path / "key").key_set() and made["keys"]
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://127.0.0.1:9/", "http://[::ffff:127.0.0.1]:9/", "http://169.254.169.254/", "http://10.0.0.1/"],
@@ -105,7 +112,7 @@ def test_a_receiver_that_hangs_delays_no_other_one(tmp_path: Path) -> None:
     hanging = asyncio.Event()
 
     async def listener(request: web.Request) -> web.Response:
-        if request.path == "/hangs":
+        if request.path.startswith("/hangs"):
             await hanging.wait()
         body = await request.json()
         heard[body["request_id"]] = time.monotonic()
@@ -115,6 +122,7 @@ def test_a_receiver_that_hangs_delays_no_other_one(tmp_path: Path) -> None:
         jobs, ready = Jobs(tmp_path / "requests.sqlite3"), asyncio.Event()
         async with serving(listener) as port:
             hooks = {f"h{number}": f"http://127.0.0.1:{port}/hangs?{number}" for number in range(40)}
+            hooks |= {f"o{number}": f"http://127.0.0.1:{port}/hangs/{number}" for number in range(80)}
             hooks |= {f"g{number}": f"http://127.0.0.1:{port}/good/{number}" for number in range(20)}
             settings = Settings(allowed_hosts=("127.0.0.1",))
             running = asyncio.create_task(Webhooks(settings, jobs, Signer(tmp_path / "key")).run(ready))
