@@ -247,6 +247,11 @@ def apply_motion_module(
         )
     sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
+    if settings.start_percent >= settings.end_percent:
+        log.warning(
+            "start_percent %g is not before end_percent %g: the motion module never acts.",
+            *(settings.start_percent, settings.end_percent),
+        )
     strength = FrameValues.make("strength", settings.strength, 1.0, settings.mask)
     wrapper = MotionModuleWrapper(
         strength,
@@ -259,7 +264,11 @@ def apply_motion_module(
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
     run_in_windows(patched)  # first: windows of core's node are checked by what follows
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
+    patched.add_wrapper_with_key(
+        WrappersMP.OUTER_SAMPLE,
+        KEY,
+        BeginSampling(config, 1 if strength.mask is None else len(strength.mask)),
+    )
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))

@@ -66,7 +66,7 @@ class FrameValues:
             if not 0.0 <= number <= most:
                 raise ValueError(f"{name} is {number:g} at frame {frame}; expected 0 to {most:g}.")
         if mask is not None:
-            mask = mask.reshape(-1, *mask.shape[-2:])
+            mask = mask.reshape(-1, *mask.shape[-2:]).clamp(0.0, 1.0)
             mask = None if bool((mask == 1.0).all()) else mask
         return cls(name, numbers if len(set(numbers)) > 1 else numbers[:1], mask)
 

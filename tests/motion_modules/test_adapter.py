@@ -180,6 +180,12 @@ def test_start_and_end_percent_limit_where_the_module_acts():
         assert torch.equal(predict(applied, x, sigma), predict(always if acts else plain, x, sigma)), percent
 
 
+def test_a_start_behind_the_end_is_told(caplog):
+    settings = MotionSettings(start_percent=0.6, end_percent=0.4)
+    apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+    assert "start_percent 0.6 is not before end_percent 0.4: the motion module never acts" in caplog.text
+
+
 def test_motion_scale_reaches_the_attention():
     base, module, x = components.sd15_model(), components.motion_module(), components.noise(FRAMES)
     plain = predict(apply_motion_module(base, module), x)

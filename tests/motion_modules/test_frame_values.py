@@ -194,6 +194,11 @@ def test_numbers_are_told_in_one_word():
     assert str(FrameValues.make("strength", 1, 1.0, torch.zeros(4, 4))) == "1 by mask"
 
 
+def test_masks_beyond_0_and_1_are_cut():
+    values = FrameValues.make("strength", 0.5, 1.0, torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]]))
+    assert values.at(range(1), 1, torch.zeros(1, 4, 2, 2)).flatten().tolist() == [0.0, 0.0, 0.5, 0.5]
+
+
 def test_masks_may_have_a_channel_of_their_own(base, module):
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., :32] = 1.0

@@ -11,7 +11,7 @@ import torch
 import comfy.sample
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_sag import SelfAttentionGuidance
-from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import make_windows
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
@@ -50,6 +50,13 @@ def test_masks_of_another_length_than_the_clip_keep_their_frames_and_are_told_on
     assert torch.equal(sampled(applied, frames, regional(every[:rows])), expected)
     assert caplog.text.count(f"{rows} masks for {frames} frames") == 1
     assert not torch.equal(sampled(applied, frames, regional(every[:1])), expected)
+
+
+def test_masks_of_apply_of_another_number_than_the_frames_are_told_once(caplog):
+    settings = MotionSettings(mask=masks(5))
+    model = apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+    sampled(model, 4, components.conditioning(3), steps=2)
+    assert caplog.text.count("5 masks on Apply Motion Module for 4 frames: the first are used") == 1
 
 
 def test_a_noise_mask_for_each_frame_keeps_what_it_covers_in_windows(applied):
