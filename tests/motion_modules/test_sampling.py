@@ -268,17 +268,6 @@ def test_a_video_models_latent_is_refused_with_the_node_to_use():
         Run(applied(), {"samples": torch.zeros(1, 4, 5, 8, 8)})
 
 
-def test_a_scheduler_without_noise_levels_for_one_step_is_named():
-    with pytest.raises(ValueError, match="Scheduler kl_optimal has no noise levels for 1 step"):
-        Run(applied(), scheduler="kl_optimal", steps=1)
-
-
-@pytest.mark.parametrize(("masks", "told"), [(1, False), (2, True), (3, False), (5, True)])
-def test_noise_masks_of_another_number_than_the_frames_are_told(masks, told, caplog):
-    Run(applied(), video_latent() | {"noise_mask": torch.ones(masks, 1, 8, 8)}, steps=1)
-    assert (f"{masks} noise masks for 3 frames" in caplog.text) == told
-
-
 def test_nan_in_the_latent_is_an_error():
     latent = video_latent()
     latent["samples"][1, 0, 0, 0] = float("nan")
