@@ -17,6 +17,10 @@ class Source(NamedTuple):
     node: Id
     slot: int
 
+    def __str__(self) -> str:
+        """In notes, in place of a value."""
+        return "connected"
+
 
 class Note(NamedTuple):
     """What could not be carried over, in words for the person who opens the workflow."""
@@ -46,12 +50,16 @@ class Node:
 
 @dataclass
 class Graph:
+    """last: the highest number that is taken beside those of the nodes."""
+
     nodes: dict[Id, Node]
     notes: list[Note] = field(default_factory=list)
     replaced: list[Node] = field(default_factory=list)
+    last: int = 0
 
     def __post_init__(self) -> None:
         self._last = max((int(id) for id in self.nodes if str(id).isdecimal()), default=0)
+        self._last = max(self._last, self.last)
         self._has_numbers = all(isinstance(id, int) for id in self.nodes)
         self._order: dict[Id, int] = {}
         self._users: defaultdict[Id, set[Id]] = defaultdict(set)  # by node: those linked to it
