@@ -186,6 +186,8 @@ def motion_layer(
     """Called by the host in place of each ResBlock and SpatialTransformer: the layer, then its motion layer."""
     state: MotionState | None = transformer_options.get(KEY)
     is_attention = isinstance(layer, SpatialTransformer)
+    if context is not None:
+        x = x.to(context.dtype)  # other packs' patches between the layers may have made fp32 of it
     following = _following_patch(layer, transformer_options)
     if following:
         x = following(layer, x, emb, context, transformer_options, *host_arguments)
