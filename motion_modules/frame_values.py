@@ -17,7 +17,7 @@ EXAMPLE = "24: 0.5"
 
 def parse_numbers(text: str) -> list[Key]:
     """The keys of a schedule such as `0: 0.2, 24: 1.0`. Errors: as `keyframes.parse_keys`."""
-    return parse_keys(text, ends="\n,", example=EXAMPLE)
+    return parse_keys(text, ends="\n,，", example=EXAMPLE)
 
 
 def values_of(keys: Sequence[Key], num_frames: int, interpolation: str) -> list[float]:

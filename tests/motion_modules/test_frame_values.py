@@ -41,7 +41,15 @@ def sampled(model, frames, noise=None, cfg=1.0, steps=1):
 
 
 @pytest.mark.parametrize(
-    "text", ["0: 0.2, 4: 1.0", "0: 0.2\n4: 1", '"0": 0.2, "4": "1.0"', "{0: .2, 4: 1e0}", "0:(0.2), 4:(1.0)"]
+    "text",
+    [
+        "0: 0.2, 4: 1.0",
+        "0: 0.2\n4: 1",
+        '"0": 0.2, "4": "1.0"',
+        "{0: .2, 4: 1e0}",
+        "0:(0.2), 4:(1.0)",
+        "0：0.2，4：1",
+    ],
 )
 def test_a_schedule_is_a_number_for_each_frame(text):
     assert values(text, 6) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
