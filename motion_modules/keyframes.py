@@ -1,7 +1,7 @@
 """Schedules written as text: the keys, and how much of two neighbouring keys each frame between them gets.
 
-A key is `24: text` on its own line, or `"24": "text"` as other packs write their schedules, or half of each. What the text means is the
-caller's business: prompts here, numbers elsewhere.
+A key is `24: text` on its own line, or `"24": "text"` as other packs write their schedules, or `24: "text"`. What the
+text means is the caller's business: prompts here, numbers elsewhere.
 """
 
 from __future__ import annotations

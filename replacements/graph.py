@@ -50,7 +50,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """last: the highest number that is taken beside those of the nodes."""
+    """last: the highest number that was given to a node."""
 
     nodes: dict[Id, Node]
     notes: list[Note] = field(default_factory=list)
@@ -58,8 +58,7 @@ class Graph:
     last: int = 0
 
     def __post_init__(self) -> None:
-        self._last = max((int(id) for id in self.nodes if str(id).isdecimal()), default=0)
-        self._last = max(self._last, self.last)
+        self.last = max([self.last, *(int(id) for id in self.nodes if str(id).isdecimal())])
         self._has_numbers = all(isinstance(id, int) for id in self.nodes)
         self._order: dict[Id, int] = {}
         self._users: defaultdict[Id, set[Id]] = defaultdict(set)  # by node: those linked to it
@@ -121,8 +120,8 @@ class Graph:
 
     def add(self, type: str, like: Node, **inputs: Any) -> Source:
         """A new node in the place and mode of `like`; inputs that are None are left out. Returns its first output."""
-        self._last += 1
-        number: Id = self._last if self._has_numbers else str(self._last)
+        self.last += 1
+        number: Id = self.last if self._has_numbers else str(self.last)
         given = {name: value for name, value in inputs.items() if value is not None}
         self.nodes[number] = Node(number, type, given, like.mode, like)
         self._know(self.nodes[number])

@@ -12,8 +12,6 @@ from .widgets import ORDERS
 
 Workflow = dict[str, Any]
 WIDTH, GAP, TITLE, ROW = 320, 20, 30, 24
-
-
 LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
@@ -25,10 +23,10 @@ def written_links(workflow: Workflow) -> dict[int, Any]:
 
 def links_of(workflow: Workflow) -> dict[int, tuple[Id, int, Id, int, str]]:
     """By link id: origin and its slot, target and its slot, type."""
-    found = {}
-    for id, link in written_links(workflow).items():
-        found[id] = tuple([link.get(name) for name in LINK[1:]] if isinstance(link, dict) else link[1:6])
-    return found
+    return {
+        id: tuple([link.get(name) for name in LINK[1:]] if isinstance(link, dict) else link[1:6])
+        for id, link in written_links(workflow).items()
+    }
 
 
 def named_sockets(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -51,7 +49,7 @@ def read_workflow(workflow: Workflow) -> Graph:
             if link:
                 inputs[name] = Source(link[0], link[1])
         nodes[entry["id"]] = Node(entry["id"], entry["type"], inputs, entry.get("mode", 0))
-    return Graph(nodes, last=max(known_numbers(workflow, "node"), default=0))
+    return Graph(nodes, last=max(known_numbers(workflow, "node")))
 
 
 def known_numbers(workflow: Workflow, kind: str) -> Iterator[int]:
@@ -85,7 +83,7 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
     written = copy.deepcopy(before)
     entries = {entry["id"]: entry for entry in written["nodes"]}
     old = {(link[0], link[1], link[2], name): id for id, link, name in named_links(before)}
-    kept_links = written_links(before)
+    kept_links = written_links(written)
     next_link = max([*kept_links, *known_numbers(before, "link")])
     stacked: dict[Id, int] = {}  # by node of the file, how high the nodes that stand above its place reach
     for node in graph.nodes.values():
