@@ -29,9 +29,9 @@ def links_of(workflow: Workflow) -> dict[int, tuple[Id, int, Id, int, str]]:
     }
 
 
-def named_sockets(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def named_sockets(entry: dict[str, Any]) -> list[tuple[str, Any]]:
     """The inputs of a node with their names; by its place one that has none, or that of an input before it."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
     for number, socket in enumerate(entry.get("inputs") or []):
         name = socket.get("name")
         found[f"input {number}" if not name or name in found else name] = socket
