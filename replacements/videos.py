@@ -50,6 +50,7 @@ def combine(graph: Graph, node: Node) -> None:
             "saving was off: Export Video writes into the output folder. Core's Preview Image shows frames without that.",
         )
     ordinary = {"pix_fmt": "yuv420p", "save_metadata": True, "trim_to_audio": False, "meta_batch": None}
+    ordinary |= {"bitrate": None, "quality": 90, "dither": "sierra2_4a", "input_color_depth": "8bit"}
     for name, usual in ordinary.items():
         if node.inputs.get(name, usual) != usual:
             graph.note(node, f"not carried over: {name} ({node.inputs[name]}).")
@@ -111,7 +112,12 @@ def load_video(graph: Graph, node: Node) -> None:
             graph.replace(other, {})
     if node.source("vae"):
         images = graph.add("VAEEncode", node, pixels=images, vae=node.source("vae"))
-    graph.replace(node, {0: images, 1: count, 2: audio})
+    second = count
+    if "FFmpeg" in node.type:  # which gives masks in place of the number of frames
+        second = Source(loaded.node, 4)
+        if scaled and any(graph.consumers(Source(node.id, 1))):
+            graph.note(node, "the mask has the size of the video; only the frames are scaled.")
+    graph.replace(node, {0: images, 1: second, 2: audio})
 
 
 def load_images(graph: Graph, node: Node) -> None:
@@ -275,6 +281,7 @@ VIDEO_RULES: dict[str, Callable[[Graph, Node], None]] = {
     "VHS_LoadVideo": load_video,
     "VHS_LoadVideoPath": load_video,
     "VHS_LoadVideoFFmpeg": load_video,
+    "VHS_LoadVideoFFmpegPath": load_video,
     "VHS_LoadImages": load_images,
     "VHS_LoadImagesPath": load_images,
     "VHS_LoadAudioUpload": load_audio,

@@ -66,6 +66,36 @@ def test_a_written_file_is_found_under_the_id_that_its_client_knows() -> None:
     assert convert(prompt).document["10"]["class_type"] == "FAD_ExportVideo"
 
 
+@pytest.mark.parametrize("kind", ["VHS_LoadVideoFFmpeg", "VHS_LoadVideoFFmpegPath"])
+def test_masks_of_a_video_stay_masks(kind: str) -> None:
+    video = node(
+        kind, video="input/a.webm", force_rate=8, custom_width=300, custom_height=200, start_time=1.5
+    )
+    conversion = convert(
+        {"1": video, "2": node("MaskPreview", mask=["1", 1]), "3": node("Theirs", audio=["1", 2])}
+    )
+    (loaded,) = (
+        id for id, entry in conversion.document.items() if entry["class_type"] == "FAD_LoadVideoFrames"
+    )
+    assert conversion.document["2"]["inputs"]["mask"] == [loaded, 4]
+    assert conversion.document["3"]["inputs"]["audio"] == [loaded, 3]
+    assert conversion.document[loaded]["inputs"]["start_seconds"] == 1.5
+    assert ["the mask has the size of the video" in note.text for note in conversion.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    "format, name, value",
+    [
+        ("video/nvenc_h264-mp4", "bitrate", 10),
+        ("video/gifski", "quality", 60),
+        ("video/ffmpeg-gif", "dither", "none"),
+    ],
+)
+def test_settings_of_a_format_that_export_video_has_not_are_named(format: str, name: str, value: Any) -> None:
+    combine = node("VHS_VideoCombine", images=["7", 0], frame_rate=8, format=format, **{name: value})
+    assert [str(value) in note.text for note in convert({"1": combine}).notes] == [True]
+
+
 def test_a_linked_crf_stays_linked() -> None:
     prompt = {
         "2": node("INTConstant", value=20),
