@@ -74,6 +74,10 @@ class FrameValues:
     def is_zero(self) -> bool:
         return not any(self.numbers)
 
+    @property
+    def masks(self) -> int:
+        return 1 if self.mask is None else len(self.mask)
+
     def __str__(self) -> str:
         low, high = min(self.numbers), max(self.numbers)
         return (f"{low:g}" if low == high else f"{low:g} to {high:g}") + (
