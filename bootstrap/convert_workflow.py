@@ -23,7 +23,7 @@ def convert_workflow(arguments: list[str]) -> int:
 def convert_file(path: Path) -> int:
     try:
         conversion = convert(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         print(f"{path}: can't be read: {error}", file=sys.stderr)
         return 1
     report(path, conversion)

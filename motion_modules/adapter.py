@@ -107,13 +107,13 @@ class MotionState:
 class MotionModuleWrapper:
     """APPLY_MODEL wrapper: hands this device's motion module to the UNet for one call, beside the conditions.
 
-    first_sigma, last_sigma: the module acts where first_sigma >= sigma >= last_sigma.
+    start_percent, end_percent: where the module acts, on the schedule of the run, which a later node may have set.
     """
 
     strength: FrameValues
     motion_scale: FrameValues
-    first_sigma: float
-    last_sigma: float
+    start_percent: float
+    end_percent: float
 
     def __call__(
         self,
@@ -132,7 +132,7 @@ class MotionModuleWrapper:
         if motion_modules:  # a guider of two models calls this for both
             frames = frames_of_clip(x, options)
             options["ad_params"] = params = window_params(frames, options)
-            if self._acts_at(sigma, options):
+            if self._acts_at(sigma, options, executor.class_obj.model_sampling):
                 module = motion_modules[0].model
                 where = x.device, executor.class_obj.get_dtype_inference()
                 module.place_positions(*where)
@@ -148,10 +148,12 @@ class MotionModuleWrapper:
                 conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
-    def _acts_at(self, sigma: Tensor, transformer_options: dict) -> bool:
-        if self.strength.is_zero or (self.first_sigma == float("inf") and self.last_sigma == 0.0):
+    def _acts_at(self, sigma: Tensor, transformer_options: dict, sampling: Any) -> bool:
+        if self.strength.is_zero or (self.start_percent <= 0.0 and self.end_percent >= 1.0):
             return not self.strength.is_zero
-        return self.first_sigma >= noise_level(sigma, transformer_options) >= self.last_sigma
+        first = float("inf") if self.start_percent <= 0.0 else sampling.percent_to_sigma(self.start_percent)
+        level = noise_level(sigma, transformer_options)
+        return first >= level >= sampling.percent_to_sigma(self.end_percent)
 
 
 def state_to_layers(
@@ -186,6 +188,8 @@ def motion_layer(
     """Called by the host in place of each ResBlock and SpatialTransformer: the layer, then its motion layer."""
     state: MotionState | None = transformer_options.get(KEY)
     is_attention = isinstance(layer, SpatialTransformer)
+    if context is not None:
+        x = x.to(context.dtype)  # other packs' patches between the layers may have made fp32 of it
     following = _following_patch(layer, transformer_options)
     if following:
         x = following(layer, x, emb, context, transformer_options, *host_arguments)
@@ -247,19 +251,24 @@ def apply_motion_module(
         )
     sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
+    if settings.start_percent >= settings.end_percent:
+        log.warning(
+            "start_percent %g is not before end_percent %g: the motion module never acts.",
+            *(settings.start_percent, settings.end_percent),
+        )
     strength = FrameValues.make("strength", settings.strength, 1.0, settings.mask)
     wrapper = MotionModuleWrapper(
         strength,
         FrameValues.make("motion_scale", settings.motion_scale, HIGHEST_MOTION_SCALE),
-        float("inf") if settings.start_percent <= 0.0 else sampling.percent_to_sigma(settings.start_percent),
-        sampling.percent_to_sigma(settings.end_percent),
+        settings.start_percent,
+        settings.end_percent,
     )
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, wrapper)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
         patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
     run_in_windows(patched)  # first: windows of core's node are checked by what follows
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config, strength.masks))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))

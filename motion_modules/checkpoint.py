@@ -89,12 +89,17 @@ def read_motion_module(path: str) -> tuple[MotionModuleConfig, StateDict]:
     tables = [motion.pop(key) for key in list(motion) if key.endswith(".pe")]
     if tables and not _are_sinusoids(tables[:1]):
         log.warning("%s has its own position tables; the usual sinusoids are used instead.", name)
-    config = describe_module(path, motion, max((table.shape[1] for table in tables), default=0))
+    config = describe_module(path, motion, max((table.shape[-2] for table in tables), default=0))
     return config, motion
 
 
 def _are_sinusoids(tables: list[Tensor]) -> bool:
-    return all((table - sinusoidal_positions(*table.shape[1:])).abs().max() < 0.01 for table in tables)
+    """To the precision of the file, which may be 8 bits."""
+    return all(
+        (table.float() - sinusoidal_positions(*table.shape[-2:])).abs().max()
+        < max(0.01, torch.finfo(table.dtype).eps)
+        for table in tables
+    )
 
 
 def describe_module(path: str, motion: StateDict, table_length: int) -> MotionModuleConfig:

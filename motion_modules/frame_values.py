@@ -17,7 +17,7 @@ EXAMPLE = "24: 0.5"
 
 def parse_numbers(text: str) -> list[Key]:
     """The keys of a schedule such as `0: 0.2, 24: 1.0`. Errors: as `keyframes.parse_keys`."""
-    return parse_keys(text, ends="\n,", example=EXAMPLE)
+    return parse_keys(text, ends="\n,，", example=EXAMPLE)
 
 
 def values_of(keys: Sequence[Key], num_frames: int, interpolation: str) -> list[float]:
@@ -66,13 +66,17 @@ class FrameValues:
             if not 0.0 <= number <= most:
                 raise ValueError(f"{name} is {number:g} at frame {frame}; expected 0 to {most:g}.")
         if mask is not None:
-            mask = mask.reshape(-1, *mask.shape[-2:])
+            mask = mask.reshape(-1, *mask.shape[-2:]).clamp(0.0, 1.0)
             mask = None if bool((mask == 1.0).all()) else mask
         return cls(name, numbers if len(set(numbers)) > 1 else numbers[:1], mask)
 
     @property
     def is_zero(self) -> bool:
         return not any(self.numbers)
+
+    @property
+    def masks(self) -> int:
+        return 1 if self.mask is None else len(self.mask)
 
     def __str__(self) -> str:
         low, high = min(self.numbers), max(self.numbers)

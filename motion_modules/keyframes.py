@@ -1,7 +1,7 @@
 """Schedules written as text: the keys, and how much of two neighbouring keys each frame between them gets.
 
-A key is `24: text` on its own line, or `"24": "text"` as other packs write their schedules. What the text means is the
-caller's business: prompts here, numbers elsewhere.
+A key is `24: text` on its own line, or `"24": "text"` as other packs write their schedules, or `24: "text"`. What the
+text means is the caller's business: prompts here, numbers elsewhere.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ INTERPOLATIONS: dict[str, Callable[[float], float]] = {
     "hold": lambda part: 0.0,
 }
 
-SEPARATORS = re.compile(r"[\s,]*")
+SEPARATORS = re.compile(r"[\s,，\ufeff]*")
 FRAME = re.compile(r'(?:"(?P<quoted>[^"\n]*)"|(?P<bare>[^":：\n]*))[^\S\n]*[:：][^\S\n]*')
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+# After a frame without quotes, a text that is quoted as a whole.
+WHOLE = re.compile(r'"(?:[^"\\\n]|\\.)*"[^\S\n]*[,，]?[^\S\n]*(?:\n|\Z)')
 # After a quoted text: neither a comma, nor the line's end, nor the next key.
-NOT_AN_END = re.compile(r'[^\S\n]*([^\s",][^\n]*)')
+NOT_AN_END = re.compile(r'[^\S\n]*([^\s",，][^\n]*)')
 ESCAPE = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 
 
@@ -73,7 +75,7 @@ def parse_keys(text: str, ends: str = "\n", example: str = "24: a prompt") -> li
             raise ValueError(
                 f"Line {line}: frame {frame} was given before, on line {before}; keep one of the two."
             )
-        if is_quoted and text.startswith('"', match.end()):
+        if text.startswith('"', match.end()) and (is_quoted or WHOLE.match(text, match.end())):
             value, place = _quoted(text, match.end(), line)
         else:
             place = _end(re.compile(f"[^{ends}{',' if is_quoted else ''}]*"), text, match.end())

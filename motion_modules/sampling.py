@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from .adapter import motion_config
 from .host_internals import ModelSamplingDiscrete
 from .sampler_settings import SamplerSettings, setting_warnings
-from .sampling_run import check_is_clip, noise_level
+from .sampling_run import check_is_clip, noise_level, warn_of_length
 from .schedule import (
     TRAIN_STEPS,
     TableSampling,
@@ -116,6 +116,10 @@ def make_sigmas(model: ModelPatcher, scheduler: str, steps: int, sampler_name: s
         sigmas = sigmas_at(_with_timesteps(sampling, "Scheduler linspace"), linspace_timesteps(levels))
     else:
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, levels).cpu()
+    if not torch.isfinite(sigmas).all():
+        raise ValueError(
+            f"Scheduler {scheduler} has no noise levels for {levels} step. Use more steps, or another scheduler."
+        )
     return torch.cat([sigmas[:-2], sigmas[-1:]]) if is_last_spared else sigmas
 
 
@@ -160,6 +164,9 @@ def sample(
         log.warning(warning)
     if steps == 0:
         return latent
+    mask = latent.get("noise_mask")
+    if mask is not None:
+        warn_of_length("noise masks", mask.shape[0] if mask.ndim > 2 else 1, len(latent_image))
     guided_steps = round(steps * settings.cfg_until)
     guider = CfgUntil(
         model, settings.cfg, until_sigma=float(sigmas[guided_steps]) if guided_steps < steps else -1.0

@@ -13,6 +13,7 @@ import comfy.utils
 from comfy.patcher_extension import WrappersMP
 
 from .control_windows import hints_of
+from .empty_latent import LATENT_CHANNELS
 from .host_internals import (
     CONTEXT_HANDLER,
     CONTEXT_WINDOW,
@@ -39,9 +40,13 @@ STEP = "fast_animatediff_step"
 
 @dataclass(frozen=True)
 class BeginSampling:
-    """OUTER_SAMPLE wrapper: notes the clip's length; windows it if it needs that and nobody chose how."""
+    """OUTER_SAMPLE wrapper: notes the clip's length; windows it if it needs that and nobody chose how.
+
+    masks: how many say where the motion module acts.
+    """
 
     config: MotionModuleConfig
+    masks: int = 1
 
     def __call__(self, executor: Executor, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
         guider = executor.class_obj
@@ -52,11 +57,17 @@ class BeginSampling:
         model_options.setdefault("transformer_options", {}).update(
             {CLIP_FRAMES: frames, CLIP_SIZE: tuple(noise.shape[-2:])}
         )
+        warn_of_length("masks on Apply Motion Module", self.masks, frames)
         if frames == 1:
             log.warning(
                 "One frame has no motion. Set num_frames of Empty Video Latent (or the batch size) to 16."
             )
         handler = model_options.get(CONTEXT_HANDLER)
+        if getattr(handler, "dim", 0) != 0:
+            raise ValueError(
+                f"These context windows cut dimension {handler.dim} of the latent, but the frames are dimension 0. Set dim "
+                "to 0, or use Context Windows (AnimateDiff)."
+            )
         if handler is None and not has_windows_of_animatediff_evolved(guider.model_patcher):
             handler = self._windows_if_needed(frames)
             if handler is not None:
@@ -89,9 +100,10 @@ class BeginSampling:
 
 def check_is_clip(latent: Tensor) -> None:
     """Errors: ValueError where a latent, or its noise, is none of SD1.5: (frames, 4, height, width)."""
-    if latent.ndim != 4:
+    if latent.ndim != 4 or latent.shape[1] != LATENT_CHANNELS:
+        found = f"{latent.ndim} dimensions" if latent.ndim != 4 else f"{latent.shape[1]} channels"
         raise ValueError(
-            f"This latent has {latent.ndim} dimensions {tuple(latent.shape)}, as those of video models; SD1.5 takes "
+            f"This latent has {found} {tuple(latent.shape)}, as those of other models; SD1.5 takes "
             "(frames, 4, height, width). Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
         )
 
@@ -108,19 +120,28 @@ def _refuse_self_attention_guidance(model_options: dict) -> None:
 def frames_of_clip(x: Tensor, transformer_options: dict) -> int:
     """Frames of each clip, or of its window, in a UNet call's batch (b * f, ...).
 
-    Other packs' wrappers stack tiles along the batch or split it by condition, so the number of conditions tells
-    little; it counts only where the batch is not made of whole windows or clips.
+    The host notes the noise level of each frame that it samples at once, also in other packs' windows. Wrappers stack
+    tiles along the batch or split it by condition, so the number of conditions counts only outside of sampling.
+
+    Errors: ValueError where the batch is not made of whole windows or clips.
     """
-    window = transformer_options.get(CONTEXT_WINDOW)
-    lengths = (
-        len(window_frames(window)) if window is not None else None,
-        len((transformer_options.get("ad_params") or {}).get("sub_idxs") or ()),
-        transformer_options.get(CLIP_FRAMES),
+    batch, window, sigmas = (
+        x.shape[0],
+        transformer_options.get(CONTEXT_WINDOW),
+        transformer_options.get("sigmas"),
     )
-    for frames in lengths:
-        if frames and x.shape[0] % frames == 0:
-            return frames
-    return x.shape[0] // len(transformer_options.get("cond_or_uncond", (0,)))
+    lengths = (
+        transformer_options.get(CLIP_FRAMES, 0),
+        len(window_frames(window)) if window is not None else 0,
+        sigmas.numel() if isinstance(sigmas, Tensor) and sigmas.numel() > 1 else 0,
+    )
+    frames = min(filter(None, lengths), default=batch // len(transformer_options.get("cond_or_uncond", (0,))))
+    if frames == 0 or batch % frames:
+        raise ValueError(
+            f"The model was given a batch of {batch}, which is not made of whole clips of {frames} frames: another node "
+            "splits or pads it. Remove that node, or let it pass the batch as a whole."
+        )
+    return frames
 
 
 def window_params(frames: int, transformer_options: dict) -> dict[str, Any]:
@@ -148,6 +169,13 @@ def check_is_whole(x: Tensor, transformer_options: dict) -> None:
             f"The mask of Apply Motion Module is of the whole picture, {whole_width}x{whole_height}, but only "
             f"{width}x{height} of it are sampled here. Remove the mask, or the tiles or the area that make these parts."
         )
+
+
+def warn_of_length(name: str, length: int, frames: int) -> None:
+    """Says what becomes of rows that are neither one for all frames nor one for each."""
+    if length not in (1, frames):
+        how = "the first are used" if length > frames else "they are repeated"
+        log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)
 
 
 @dataclass
@@ -210,6 +238,5 @@ def conditions_by_frame(executor: Callable, guider: Any, *arguments: Any, **opti
                     rows = comfy.utils.repeat_to_batch_size(rows, frames)
                 model_conds[name] = condition_with(value, rows)
     for name, length in sorted(found):
-        how = "the first are used" if length > frames else "they are repeated"
-        log.warning("%d %s for %d frames: %s, one for each frame.", length, name, frames, how)
+        warn_of_length(name, length, frames)
     return executor(guider, *arguments, **options)

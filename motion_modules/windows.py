@@ -59,11 +59,7 @@ class WindowHandler(IndexListContextHandler):
     """
 
     def __init__(self, settings: WindowSettings) -> None:
-        if settings.context_overlap >= settings.context_length:
-            raise ValueError(
-                f"context_overlap {settings.context_overlap} must be smaller than context_length "
-                f"{settings.context_length}; a quarter is usual."
-            )
+        check_overlap(settings.context_length, settings.context_overlap)
         super().__init__(
             context_schedule=get_matching_context_schedule(settings.context_schedule),
             fuse_method=get_matching_fuse_method(settings.fuse_method),
@@ -162,13 +158,24 @@ def checked_windows(windows: Sequence[Sequence[int]], frames: int, length: int) 
     return found
 
 
-def begin_windows(executor: Executor, *arguments: Any, **options: Any) -> Tensor:
-    """OUTER_SAMPLE wrapper: gives each run a handler of its own."""
+def check_overlap(length: int, overlap: int) -> None:
+    """Errors: ValueError where windows would not advance."""
+    if overlap >= length:
+        raise ValueError(
+            f"context_overlap {overlap} must be smaller than context_length {length}; a quarter is usual."
+        )
+
+
+def begin_windows(executor: Executor, noise: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """OUTER_SAMPLE wrapper: gives each run a handler of its own, but leaves those of other packs as they are."""
     model_options = executor.class_obj.model_options  # the guider's copy for this run
     handler = model_options.get(CONTEXT_HANDLER)
-    if isinstance(handler, IndexListContextHandler) and handler.dim == 0:
+    is_known = isinstance(handler, WindowHandler) or type(handler) is IndexListContextHandler
+    if is_known and handler.dim == 0:
+        if noise.shape[0] > handler.context_length:
+            check_overlap(handler.context_length, handler.context_overlap)
         model_options[CONTEXT_HANDLER] = WindowHandler.for_run(handler)
-    return executor(*arguments, **options)
+    return executor(noise, *arguments, **options)
 
 
 def run_in_windows(model: ModelPatcher) -> None:

@@ -8,6 +8,7 @@ from .graph import Graph, Id, Node, Source
 from .known_nodes import PAGE_ONLY, filled
 
 Prompt = dict[str, dict[str, Any]]
+WRITERS = ("FAD_ExportVideo", "FAD_DecodeAndExport")
 
 
 def read_prompt(prompt: Prompt) -> Graph:
@@ -29,7 +30,10 @@ def as_source(value: Any) -> Any:
 
 
 def write_prompt(graph: Graph, before: Prompt) -> Prompt:
-    """The prompt with the graph's nodes; those that were there keep what else their entries hold."""
+    """The prompt with the graph's nodes; those that were there keep what else their entries hold.
+
+    A node that writes a file takes the id of the one that did, by which its client asks for the result.
+    """
     written = {}
     for id, node in graph.nodes.items():
         inputs = node.inputs
@@ -41,5 +45,7 @@ def write_prompt(graph: Graph, before: Prompt) -> Prompt:
             else {"_meta": {"title": node.type}}
         )
         values = {name: list(value) if isinstance(value, Source) else value for name, value in inputs.items()}
+        if node.like is not None and node.type in WRITERS:
+            id = node.like.id
         written[str(id)] = {**entry, "class_type": node.type, "inputs": values}
     return written

@@ -9,9 +9,10 @@ from typing import Any
 from .api_prompts import read_prompt, write_prompt
 from .graph import HANDING_ON, Graph, Node, Note, Source
 from .rules import RULES, is_peer, is_setting
-from .ui_files import read_workflow, write_workflow
+from .ui_files import inner_nodes, read_workflow, write_workflow
 
 SUBGRAPH = "a node of another pack inside a subgraph is left as it is: unpack the subgraph first."
+GROUP = "a node of another pack inside a group node is left as it is: convert the group node to nodes first."
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,23 @@ def convert(document: dict[str, Any], is_wanted: Callable[[str], bool] = is_peer
         document: an API prompt, or a UI file of schema 0.4 or 1.
         is_wanted: tells by its type whether a node is to be replaced, such as where the host does not know it.
 
-    Errors: ValueError where the document is neither.
+    Errors: ValueError where the document is neither, or damaged.
     """
     is_ui_file = isinstance(document.get("nodes"), list)
     if not is_ui_file and not (
         document and all(isinstance(node, dict) and "class_type" in node for node in document.values())
     ):
         raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
-    graph = read_workflow(document) if is_ui_file else read_prompt(document)
-    replace_all(graph, is_wanted)
-    left = [(node.id, node.type) for node in graph.nodes.values() if is_peer(node.type)]
-    notes = [*graph.notes, *(inner_notes(document) if is_ui_file else [])]
-    replaced = [(node.id, node.type) for node in graph.replaced]
-    if replaced:
-        document = write_workflow(graph, document) if is_ui_file else write_prompt(graph, document)
+    try:
+        graph = read_workflow(document) if is_ui_file else read_prompt(document)
+        replace_all(graph, is_wanted)
+        left = [(node.id, node.type) for node in graph.nodes.values() if is_peer(node.type)]
+        notes = [*graph.notes, *(inner_notes(document) if is_ui_file else [])]
+        replaced = [(node.id, node.type) for node in graph.replaced]
+        if replaced:
+            document = write_workflow(graph, document) if is_ui_file else write_prompt(graph, document)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"It is not as ComfyUI writes it ({type(error).__name__}: {error}).") from error
     return Conversion(document, replaced, left, notes)
 
 
@@ -76,6 +80,14 @@ def is_over(graph: Graph, node: Node, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def inner_notes(workflow: dict[str, Any]) -> list[Note]:
-    subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
-    nodes = (node for subgraph in subgraphs for node in subgraph.get("nodes", []))
-    return [Note(node["id"], node["type"], SUBGRAPH) for node in nodes if is_peer(node["type"])]
+    """Of nodes that are out of reach."""
+    groups = ((workflow.get("extra") or {}).get("groupNodes") or {}).items()
+    grouped = [(name, node) for name, group in groups for node in group.get("nodes") or []]
+    return [
+        *(
+            Note(node["id"], node["type"], SUBGRAPH)
+            for node in inner_nodes(workflow)
+            if is_peer(node["type"])
+        ),
+        *(Note(name, node["type"], GROUP) for name, node in grouped if is_peer(node["type"])),
+    ]

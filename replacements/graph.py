@@ -17,6 +17,10 @@ class Source(NamedTuple):
     node: Id
     slot: int
 
+    def __str__(self) -> str:
+        """In notes, in place of a value."""
+        return "connected"
+
 
 class Note(NamedTuple):
     """What could not be carried over, in words for the person who opens the workflow."""
@@ -46,12 +50,15 @@ class Node:
 
 @dataclass
 class Graph:
+    """last: the highest number that was given to a node."""
+
     nodes: dict[Id, Node]
     notes: list[Note] = field(default_factory=list)
     replaced: list[Node] = field(default_factory=list)
+    last: int = 0
 
     def __post_init__(self) -> None:
-        self._last = max((int(id) for id in self.nodes if str(id).isdecimal()), default=0)
+        self.last = max([self.last, *(int(id) for id in self.nodes if str(id).isdecimal())])
         self._has_numbers = all(isinstance(id, int) for id in self.nodes)
         self._order: dict[Id, int] = {}
         self._users: defaultdict[Id, set[Id]] = defaultdict(set)  # by node: those linked to it
@@ -113,8 +120,8 @@ class Graph:
 
     def add(self, type: str, like: Node, **inputs: Any) -> Source:
         """A new node in the place and mode of `like`; inputs that are None are left out. Returns its first output."""
-        self._last += 1
-        number: Id = self._last if self._has_numbers else str(self._last)
+        self.last += 1
+        number: Id = self.last if self._has_numbers else str(self.last)
         given = {name: value for name, value in inputs.items() if value is not None}
         self.nodes[number] = Node(number, type, given, like.mode, like)
         self._know(self.nodes[number])

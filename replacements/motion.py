@@ -28,6 +28,7 @@ FLAT = (
     "ADE_LoopedUniformContextOptions",
     "AnimateDiffSlidingWindowOptions",
 )
+APPLIERS = ("ADE_ApplyAnimateDiffModel", "ADE_ApplyAnimateDiffModelSimple")
 FUSE_METHODS = ("pyramid", "relative", "flat", "overlap-linear")
 NOT_CARRIED = {
     "ad_settings": "the changes that it makes to the weights and positions of the motion module",
@@ -51,8 +52,11 @@ def evolved_loader(graph: Graph, node: Node) -> None:
                     settings,
                     "its motion module comes from a node that has no replacement; choose one in its place.",
                 )
-            elif loader[0].source("ad_settings"):
-                graph.note(loader[0], f"not carried over: {NOT_CARRIED['ad_settings']}.")
+            else:
+                if loader[0].source("ad_settings"):
+                    graph.note(loader[0], f"not carried over: {NOT_CARRIED['ad_settings']}.")
+                if settings.type not in APPLIERS:
+                    graph.note(settings, "not carried over: what it does beside applying a motion module.")
             module = motion_module(graph, node, loader[0].inputs.get("model_name") if loader else None)
     else:
         module = motion_module(graph, node, node.inputs.get("model_name"))
@@ -122,6 +126,9 @@ def motion_lora(graph: Graph, source: Source | None) -> Source | None:
 def ranged(graph: Graph, node: Node, name: str, default: float, least: float, most: float) -> Any:
     """A value of a node inside the range of ours, with a note where it had to be moved; a link as it is."""
     value = node.inputs.get(name, default)
+    if not isinstance(value, int | float | Source):
+        graph.note(node, f"{name} is {value!r}, which is no number: {default:g} was set.")
+        return default
     if isinstance(value, Source) or least <= value <= most:
         return value
     nearest = min(max(value, least), most)

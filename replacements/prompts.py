@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from .graph import Graph, Node, Source
 
 NEGATIVE = "--neg"
-PROMPT = re.compile(r':\s*("(?:[^"\\]|\\.)*")')
+PROMPT = re.compile(r':\s*"((?:[^"\\]|\\.)*)"')
 
 
 def batch_prompts(graph: Graph, node: Node) -> None:
@@ -20,6 +19,10 @@ def batch_prompts(graph: Graph, node: Node) -> None:
     for name in ("pw_a", "pw_b", "pw_c", "pw_d"):
         if node.inputs.get(name):
             graph.note(node, f"not carried over: {name}, a number for the prompts' expressions.")
+    for name, place in (("start_frame", "pre_text"), ("end_frame", "app_text")):
+        number = node.inputs.get(name, node.inputs.get(place))
+        if isinstance(number, int) and number not in (0, frames):
+            graph.note(node, f"not carried over: {name} ({number}); the schedule is made for the whole clip.")
     text, before, after = (as_text(node.inputs.get(name)) for name in ("text", "pre_text", "app_text"))
     if isinstance(text, str) and "`" in text:
         graph.note(node, "an expression between ` and ` is not computed here: write the number.")
@@ -46,7 +49,7 @@ def batch_prompts(graph: Graph, node: Node) -> None:
 
 
 def as_text(value: Any) -> Any:
-    """Files of newer versions have numbers where older ones had texts."""
+    """Files of newer versions have start_frame and end_frame where older ones had texts."""
     return value if isinstance(value, str | Source) else ""
 
 
@@ -62,11 +65,7 @@ def half_of_each(schedule: Any, side: int) -> Any:
     """A schedule of one half of each prompt."""
     if not isinstance(schedule, str):
         return schedule
-
-    def cut(found: re.Match[str]) -> str:
-        return f": {json.dumps(half(json.loads(found[1], strict=False), side), ensure_ascii=False)}"
-
-    return PROMPT.sub(cut, schedule)
+    return PROMPT.sub(lambda found: f': "{half(found[1], side)}"', schedule)
 
 
 def number_of_latents(graph: Graph, node: Node) -> Any:

@@ -36,7 +36,11 @@ def replace_in_prompt(request: dict[str, Any]) -> dict[str, Any]:
     prompt = request.get("prompt")
     if not isinstance(prompt, dict) or not any(map(is_missing, types_of(prompt))):
         return request
-    conversion = convert(prompt, is_missing)
+    try:
+        conversion = convert(prompt, is_missing)
+    except ValueError as error:
+        log.warning("Fast AnimateDiff left the nodes of other packs in a prompt as they are: %s", error)
+        return request
     for note in conversion.notes:
         log.warning("Fast AnimateDiff replaced %s", note)
     return {**request, "prompt": conversion.document}
@@ -50,7 +54,7 @@ async def answer(request: web.Request) -> web.Response:
     """POST of a UI file: the file with the nodes replaced, which were, which stay, and what is lost, as sentences."""
     try:
         conversion = await asyncio.to_thread(convert, await request.json(), is_missing)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         return web.json_response({"error": f"This workflow can't be read: {error}"}, status=400)
     return web.json_response(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from .graph import Graph, Id, Node, Source
@@ -11,18 +12,30 @@ from .widgets import ORDERS
 
 Workflow = dict[str, Any]
 WIDTH, GAP, TITLE, ROW = 320, 20, 30, 24
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+
+
+def written_links(workflow: Workflow) -> dict[int, Any]:
+    """The links as they stand in the file, by their ids: lists, or objects that may hold more."""
+    links = filter(None, workflow.get("links") or [])
+    return {link["id"] if isinstance(link, dict) else link[0]: link for link in links}
 
 
 def links_of(workflow: Workflow) -> dict[int, tuple[Id, int, Id, int, str]]:
     """By link id: origin and its slot, target and its slot, type."""
-    found = {}
-    for link in workflow.get("links", []):
-        if isinstance(link, dict):
-            names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-            link = [link.get(name) for name in names]
-        if link:
-            found[link[0]] = tuple(link[1:6])
-    return found
+    return {
+        id: tuple([link.get(name) for name in LINK[1:]] if isinstance(link, dict) else link[1:6])
+        for id, link in written_links(workflow).items()
+    }
+
+
+def named_sockets(entry: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The inputs of a node with their names; by its place one that has none, or that of an input before it."""
+    found: dict[str, Any] = {}
+    for number, socket in enumerate(entry.get("inputs") or []):
+        name = socket.get("name")
+        found[f"input {number}" if not name or name in found else name] = socket
+    return list(found.items())
 
 
 def read_workflow(workflow: Workflow) -> Graph:
@@ -31,12 +44,26 @@ def read_workflow(workflow: Workflow) -> Graph:
     nodes = {}
     for entry in workflow["nodes"]:
         inputs = values_of(entry)
-        for number, socket in enumerate(entry.get("inputs") or []):
+        for name, socket in named_sockets(entry):
             link = links.get(socket.get("link"))
             if link:
-                inputs[socket.get("name") or f"input {number}"] = Source(link[0], link[1])
+                inputs[name] = Source(link[0], link[1])
         nodes[entry["id"]] = Node(entry["id"], entry["type"], inputs, entry.get("mode", 0))
-    return Graph(nodes)
+    return Graph(nodes, last=max(known_numbers(workflow, "node")))
+
+
+def known_numbers(workflow: Workflow, kind: str) -> Iterator[int]:
+    """The last id of a node or a link as the file has it, of either schema; also those of nodes within subgraphs."""
+    yield workflow.get(f"last_{kind}_id") or 0
+    yield (workflow.get("state") or {}).get(f"last{kind.title()}Id") or 0
+    if kind == "node":
+        yield from (node["id"] for node in inner_nodes(workflow) if isinstance(node.get("id"), int))
+
+
+def inner_nodes(workflow: Workflow) -> list[dict[str, Any]]:
+    """The nodes within subgraphs."""
+    subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
+    return [node for subgraph in subgraphs for node in subgraph.get("nodes") or []]
 
 
 def order_of(type: str) -> list[str]:
@@ -56,7 +83,8 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
     written = copy.deepcopy(before)
     entries = {entry["id"]: entry for entry in written["nodes"]}
     old = {(link[0], link[1], link[2], name): id for id, link, name in named_links(before)}
-    next_link = max([*links_of(before), before.get("last_link_id") or 0], default=0)
+    kept_links = written_links(written)
+    next_link = max([*kept_links, *known_numbers(before, "link")])
     stacked: dict[Id, int] = {}  # by node of the file, how high the nodes that stand above its place reach
     for node in graph.nodes.values():
         if node.like is not None:
@@ -68,11 +96,9 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
     for entry in kept:
         for output in entry.get("outputs") or []:
             output["links"] = []
-    links = []
+    links: dict[int, Any] = {}
     for node in graph.nodes.values():
-        sockets = entries[node.id].get("inputs") or []
-        for number, socket in enumerate(sockets):
-            name = socket.get("name") or f"input {number}"
+        for number, (name, socket) in enumerate(named_sockets(entries[node.id])):
             source = node.source(name)
             socket["link"] = None
             if source is None:
@@ -84,9 +110,10 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
             if source.slot < len(outputs):
                 outputs[source.slot]["links"].append(id)
             socket["link"] = id
-            links.append([id, source.node, source.slot, node.id, number, socket.get("type", "*")])
+            link = [id, source.node, source.slot, node.id, number, socket.get("type", "*")]
+            links[id] = kept_links.get(id) or as_before(link, before)
     written["nodes"] = kept
-    written["links"] = as_before(sorted(links), before)
+    written["links"] = [links[id] for id in sorted(links)]
     ids = [id for id in graph.nodes if isinstance(id, int)]
     for place, name in ((written, "last_{}_id"), (written.get("state", {}), "last{}Id")):
         if place is written or place:
@@ -99,20 +126,19 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
 
 def named_links(workflow: Workflow) -> list[tuple[int, tuple[Id, int, Id, int, str], str]]:
     """Each link with the name of the input that it leads to."""
-    sockets = {entry["id"]: entry.get("inputs") or [] for entry in workflow["nodes"]}
-    found = []
-    for id, link in links_of(workflow).items():
-        for number, socket in enumerate(sockets.get(link[2], [])):
-            if socket.get("link") == id:
-                found.append((id, link, socket.get("name") or f"input {number}"))
-    return found
+    links = links_of(workflow)
+    return [
+        (socket["link"], links[socket["link"]], name)
+        for entry in workflow["nodes"]
+        for name, socket in named_sockets(entry)
+        if socket.get("link") in links and links[socket["link"]][2] == entry["id"]
+    ]
 
 
-def as_before(links: list[list[Any]], before: Workflow) -> list[Any]:
-    if not any(isinstance(link, dict) for link in before.get("links", [])):
-        return links
-    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-    return [dict(zip(names, link, strict=True)) for link in links]
+def as_before(link: list[Any], before: Workflow) -> Any:
+    """A new link in the form that the file's others have."""
+    is_object = any(isinstance(other, dict) for other in before.get("links") or [])
+    return dict(zip(LINK, link, strict=True)) if is_object else link
 
 
 def first_like(node: Node) -> Node:

@@ -36,9 +36,9 @@ def combine(graph: Graph, node: Node) -> None:
     if chosen not in FORMATS:
         graph.note(node, f"format '{chosen}' has no counterpart; mp4 (H.264) was set.")
     crf = node.inputs.get("crf")
-    if not isinstance(crf, int) or format not in ("mp4", "webm") or chosen not in FORMATS:
+    if not isinstance(crf, int | Source) or format not in ("mp4", "webm") or chosen not in FORMATS:
         crf = -1
-    elif crf > (51 if format == "mp4" else 63):
+    elif isinstance(crf, int) and crf > (51 if format == "mp4" else 63):
         graph.note(node, f"crf {crf} is out of range; the quality 'high' was set.")
         crf = -1
     loop_count = node.inputs.get("loop_count", 0)
@@ -50,9 +50,10 @@ def combine(graph: Graph, node: Node) -> None:
             "saving was off: Export Video writes into the output folder. Core's Preview Image shows frames without that.",
         )
     ordinary = {"pix_fmt": "yuv420p", "save_metadata": True, "trim_to_audio": False, "meta_batch": None}
+    ordinary |= {"bitrate": None, "quality": 90, "dither": "sierra2_4a", "input_color_depth": "8bit"}
     for name, usual in ordinary.items():
         if node.inputs.get(name, usual) != usual:
-            graph.note(node, f"not carried over: {name} ({describe(node.inputs[name])}).")
+            graph.note(node, f"not carried over: {name} ({node.inputs[name]}).")
     inputs = {
         "fps": node.inputs.get("frame_rate", 8),
         "format": format,
@@ -74,10 +75,6 @@ def combine(graph: Graph, node: Node) -> None:
             graph.note(other, "left out: there is nothing to prune, as Export Video writes one file.")
             graph.replace(other, {})
     graph.replace(node, {})
-
-
-def describe(value: Any) -> str:
-    return "connected" if isinstance(value, Source) else str(value)
 
 
 def load_video(graph: Graph, node: Node) -> None:
@@ -115,7 +112,12 @@ def load_video(graph: Graph, node: Node) -> None:
             graph.replace(other, {})
     if node.source("vae"):
         images = graph.add("VAEEncode", node, pixels=images, vae=node.source("vae"))
-    graph.replace(node, {0: images, 1: count, 2: audio})
+    second = count
+    if "FFmpeg" in node.type:  # which gives masks in place of the number of frames
+        second = Source(loaded.node, 4)
+        if scaled and any(graph.consumers(Source(node.id, 1))):
+            graph.note(node, "the mask has the size of the video; only the frames are scaled.")
+    graph.replace(node, {0: images, 1: second, 2: audio})
 
 
 def load_images(graph: Graph, node: Node) -> None:
@@ -123,7 +125,7 @@ def load_images(graph: Graph, node: Node) -> None:
     folder = inside_input(graph, node, node.inputs.get("directory"))
     skipped, nth = node.inputs.get("skip_first_images", 0), node.inputs.get("select_every_nth", 1)
     if nth != 1:
-        graph.note(node, f"not carried over: select_every_nth ({describe(nth)}).")
+        graph.note(node, f"not carried over: select_every_nth ({nth}).")
     if not isinstance(skipped, int):
         graph.note(node, "skip_first_images is connected: set start_seconds to an eighth of it.")
         skipped = 0
@@ -186,14 +188,14 @@ def selection(graph: Graph, node: Node) -> dict[str, Any]:
     elif nth != 1:
         graph.note(
             node,
-            f"select_every_nth ({describe(nth)}) needs the rate of the video: set fps to that rate divided by it.",
+            f"select_every_nth ({nth}) needs the rate of the video: set fps to that rate divided by it.",
         )
     if skipped and has_rate and isinstance(skipped, int):
         chosen["start_seconds"] = skipped / rate
     elif skipped:
         graph.note(
             node,
-            f"skip_first_frames ({describe(skipped)}): set start_seconds to it divided by the rate of the video.",
+            f"skip_first_frames ({skipped}): set start_seconds to it divided by the rate of the video.",
         )
     return chosen
 
@@ -221,7 +223,7 @@ def split_images(graph: Graph, node: Node) -> None:
     if not isinstance(index, int) or index < 1:
         graph.note(
             node,
-            f"split_index ({describe(index)}) can't be carried over: set both Get Image from Batch nodes.",
+            f"split_index ({index}) can't be carried over: set both Get Image from Batch nodes.",
         )
         index = 1
     parts: dict[int, Source | None] = {}
@@ -259,7 +261,7 @@ def interpolate(graph: Graph, node: Node) -> None:
         ("optional_interpolation_states", None),
     ):
         if node.inputs.get(setting, usual) != usual:
-            graph.note(node, f"not carried over: {setting} ({describe(node.inputs[setting])}).")
+            graph.note(node, f"not carried over: {setting} ({node.inputs[setting]}).")
     multiplier = node.inputs.get("multiplier", 2)
     if isinstance(multiplier, int) and not 2 <= multiplier <= 16:
         graph.note(node, f"multiplier is {multiplier}, but 2 to 16 is possible here.")
@@ -279,6 +281,7 @@ VIDEO_RULES: dict[str, Callable[[Graph, Node], None]] = {
     "VHS_LoadVideo": load_video,
     "VHS_LoadVideoPath": load_video,
     "VHS_LoadVideoFFmpeg": load_video,
+    "VHS_LoadVideoFFmpegPath": load_video,
     "VHS_LoadImages": load_images,
     "VHS_LoadImagesPath": load_images,
     "VHS_LoadAudioUpload": load_audio,

@@ -12,6 +12,7 @@ import comfy.samplers
 import comfy.supported_models
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
@@ -178,6 +179,23 @@ def test_start_and_end_percent_limit_where_the_module_acts():
     for percent, acts in [(0.1, False), (0.5, True), (0.9, False)]:
         sigma = sampling.percent_to_sigma(percent)
         assert torch.equal(predict(applied, x, sigma), predict(always if acts else plain, x, sigma)), percent
+
+
+def test_percents_are_those_of_a_schedule_that_a_later_node_sets():
+    (plain,) = ModelSamplingDiscrete().patch(components.sd15_model(), "eps", zsnr=False)
+    settings, x = MotionSettings(end_percent=0.5), components.noise(FRAMES)
+    (applied,) = ModelSamplingDiscrete().patch(
+        apply_motion_module(components.sd15_model(), components.motion_module(), settings), "eps", zsnr=False
+    )
+    for percent, acts in ((0.45, True), (0.55, False)):
+        sigma = applied.get_model_object("model_sampling").percent_to_sigma(percent)
+        assert torch.equal(predict(applied, x, sigma), predict(plain, x, sigma)) != acts, percent
+
+
+def test_a_start_behind_the_end_is_told(caplog):
+    settings = MotionSettings(start_percent=0.6, end_percent=0.4)
+    apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+    assert "start_percent 0.6 is not before end_percent 0.4: the motion module never acts" in caplog.text
 
 
 def test_motion_scale_reaches_the_attention():

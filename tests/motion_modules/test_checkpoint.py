@@ -81,6 +81,16 @@ def test_a_fp16_file_is_loaded_in_the_type_of_the_unet_here(tmp_path):
     assert {value.dtype for value in patcher.model.state_dict().values()} == {expected}
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_a_file_of_8_bits_is_loaded_with_its_positions(tmp_path, dtype, caplog):
+    weights = {key: value.to(dtype) for key, value in components.original_weights().items()}
+    config, read = read_motion_module(components.save(weights, tmp_path / "mm_sd15_v2_fp8.safetensors"))
+    assert config.family == families.V2 and config.positions == 32 and "position tables" not in caplog.text
+    module = load_motion_module(str(tmp_path / "mm_sd15_v2_fp8.safetensors")).model
+    key = "mid_block.motion_modules.0.temporal_transformer.proj_in.weight"
+    assert torch.equal(module.state_dict()[key].float(), read[key].float())
+
+
 def test_an_8_bit_unet_does_not_make_the_motion_weights_8_bit(tmp_path, monkeypatch):
     from comfy.cli_args import args
 

@@ -126,6 +126,19 @@ def test_attention_patches_with_tensors_in_the_models_own_type_work_beside_bf16(
     assert seen <= {torch.float32}
 
 
+def test_patches_between_the_layers_that_give_fp32_work_beside_bf16(monkeypatch):
+    monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)
+
+    def predicted(settings):
+        model = apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+        model.set_model_input_block_patch(lambda h, options: h + torch.ones(h.shape))
+        model.set_model_output_block_patch(lambda h, skip, options: (h.float() * 0.9, skip.float() * 1.1))
+        return components.predict(model, components.noise(FRAMES))
+
+    exact, rough = predicted(MotionSettings()), predicted(MotionSettings(cpu_bf16=True))
+    assert (rough - exact).norm() / exact.norm() < 1e-2 and not torch.equal(rough, exact)
+
+
 @pytest.mark.parametrize("flag", ["force_fp32", "fp32_unet"])
 def test_fp32_asked_for_at_the_start_is_fp32(monkeypatch, flag):
     monkeypatch.setattr(cpu, "has_native_bf16", lambda: True)

@@ -41,7 +41,15 @@ def sampled(model, frames, noise=None, cfg=1.0, steps=1):
 
 
 @pytest.mark.parametrize(
-    "text", ["0: 0.2, 4: 1.0", "0: 0.2\n4: 1", '"0": 0.2, "4": "1.0"', "{0: .2, 4: 1e0}", "0:(0.2), 4:(1.0)"]
+    "text",
+    [
+        "0: 0.2, 4: 1.0",
+        "0: 0.2\n4: 1",
+        '"0": 0.2, "4": "1.0"',
+        "{0: .2, 4: 1e0}",
+        "0:(0.2), 4:(1.0)",
+        "0：0.2，4：1",
+    ],
 )
 def test_a_schedule_is_a_number_for_each_frame(text):
     assert values(text, 6) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
@@ -192,6 +200,11 @@ def test_numbers_out_of_range_are_named_by_their_frame(base, module, settings, m
 def test_numbers_are_told_in_one_word():
     assert str(FrameValues.make("strength", [0.2, 1.0], 1.0)) == "0.2 to 1"
     assert str(FrameValues.make("strength", 1, 1.0, torch.zeros(4, 4))) == "1 by mask"
+
+
+def test_masks_beyond_0_and_1_are_cut():
+    values = FrameValues.make("strength", 0.5, 1.0, torch.tensor([[[-1.0, 0.0], [1.0, 3.0]]]))
+    assert values.at(range(1), 1, torch.zeros(1, 4, 2, 2)).flatten().tolist() == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_masks_may_have_a_channel_of_their_own(base, module):

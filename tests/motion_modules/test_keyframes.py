@@ -41,6 +41,8 @@ def read(text: str, ends: str = "\n") -> dict[int, str]:
         f"\n{json.dumps(TRAVEL)[:-1]},\n}}\n",
         "{\n0: a cat\n24: a dog, running\n48: a fox\n}",
         '0: a cat\n"24": "a dog, running",\n48: a fox',
+        '\ufeff0: "a cat"\n24: "a dog, running" ,\r\n48: "a fox"',
+        '"0": "a cat"，"24": "a dog, running"，"48": "a fox"',
         '"0": a cat\n"24": "a dog, running"\n"48": a fox,',
         "0：a cat\n２４：a dog, running\n٤٨: a fox",
     ],

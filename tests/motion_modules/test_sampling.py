@@ -151,8 +151,9 @@ def test_noise_levels_are_those_of_ksampler(sampler_name):
     model = applied()
     for scheduler, steps in itertools.product(comfy.samplers.SCHEDULER_NAMES, (1, 2, 7)):
         host = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler_name, scheduler)
-        found = make_sigmas(model, scheduler, steps, sampler_name)
-        assert torch.allclose(found, host.sigmas, rtol=0.0, atol=0.0, equal_nan=True), (scheduler, steps)
+        if torch.isfinite(host.sigmas).all():  # else it is refused, see test_sampling_run
+            found = make_sigmas(model, scheduler, steps, sampler_name)
+            assert torch.equal(found, host.sigmas), (scheduler, steps)
 
 
 @pytest.mark.parametrize("scheduler", ["linspace", "trailing", "lcm"])

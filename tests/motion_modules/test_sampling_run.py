@@ -11,8 +11,10 @@ import torch
 import comfy.sample
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_sag import SelfAttentionGuidance
-from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import make_windows
+from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+from fast_animatediff.motion_modules.sampling import make_sigmas, sample
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
 
@@ -50,6 +52,13 @@ def test_masks_of_another_length_than_the_clip_keep_their_frames_and_are_told_on
     assert torch.equal(sampled(applied, frames, regional(every[:rows])), expected)
     assert caplog.text.count(f"{rows} masks for {frames} frames") == 1
     assert not torch.equal(sampled(applied, frames, regional(every[:1])), expected)
+
+
+def test_masks_of_apply_of_another_number_than_the_frames_are_told_once(caplog):
+    settings = MotionSettings(mask=masks(5))
+    model = apply_motion_module(components.sd15_model(), components.motion_module(), settings)
+    sampled(model, 4, components.conditioning(3), steps=2)
+    assert caplog.text.count("5 masks on Apply Motion Module for 4 frames: the first are used") == 1
 
 
 def test_a_noise_mask_for_each_frame_keeps_what_it_covers_in_windows(applied):
@@ -95,3 +104,16 @@ def test_self_attention_guidance_in_windows_is_refused_with_what_to_do(applied):
     layers = set_windows(model, make_windows(WindowSettings(16, 4, motion_layers_only=True)))
     for frames, either in ((8, model), (40, layers)):
         assert torch.isfinite(sampled(either, frames, components.conditioning(3), cfg=4.0, size=16)).all()
+
+
+@pytest.mark.parametrize(("number", "told"), [(1, False), (2, True), (3, False), (5, True)])
+def test_noise_masks_of_another_number_than_the_frames_are_told(applied, number, told, caplog):
+    latent = {"samples": torch.ones(3, 4, 8, 8), "noise_mask": torch.ones(number, 1, 8, 8)}
+    settings = SamplerSettings(seed=1, steps=1, cfg=1.0)
+    sample(applied, components.conditioning(3), components.conditioning(5), latent, settings)
+    assert (f"{number} noise masks for 3 frames" in caplog.text) == told
+
+
+def test_a_scheduler_without_noise_levels_for_one_step_is_named(applied):
+    with pytest.raises(ValueError, match="Scheduler kl_optimal has no noise levels for 1 step"):
+        make_sigmas(applied, "kl_optimal", 1)

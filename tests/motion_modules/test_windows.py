@@ -10,6 +10,7 @@ import torch
 import comfy.sample
 import comfy.samplers
 from comfy.context_windows import ContextFuseMethods, ContextSchedules, get_context_weights
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import make_windows
@@ -114,6 +115,27 @@ def test_overlap_must_be_smaller_than_the_window():
         make_windows(WindowSettings(16, 16))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context_overlap": 8}, "context_overlap 8 must be smaller than context_length 8"),
+        ({"context_overlap": 9, "freenoise": True}, "context_overlap 9 must be smaller"),
+        ({"dim": 2}, "cut dimension 2 of the latent, but the frames are dimension 0. Set dim to 0"),
+    ],
+)
+def test_windows_of_cores_node_that_can_not_be_rendered_say_what_to_set(settings, message):
+    applied = apply_motion_module(components.sd15_model(), components.motion_module())
+    values = {
+        "context_length": 8,
+        "context_overlap": 2,
+        "context_schedule": "standard_static",
+        "context_stride": 1,
+    }
+    values |= {"closed_loop": False, "fuse_method": "pyramid", "dim": 0, "freenoise": False} | settings
+    with pytest.raises(ValueError, match=message):
+        run(ContextWindowsManualNode.execute(applied, **values).args[0], 20)
+
+
 def test_other_packs_read_the_windows_frames_from_ad_params():
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
     seen = []
@@ -189,12 +211,15 @@ def test_prompts_of_another_length_keep_their_frames_in_windows_and_are_told_onc
     assert caplog.text.count(f"{rows} prompts for 40 frames") == 1
 
 
-def test_latents_of_video_models_are_refused_by_name():
+@pytest.mark.parametrize(
+    ("shape", "named"), [((1, 4, 5, 8, 8), "5 dimensions"), ((2, 16, 8, 8), "16 channels")]
+)
+def test_latents_of_other_models_are_refused_by_name(shape, named):
     applied = apply_motion_module(components.sd15_model(), components.motion_module())
-    with pytest.raises(ValueError, match="5 dimensions.*Empty Video Latent"):
+    with pytest.raises(ValueError, match=f"{named}.*Empty Video Latent"):
         guider = comfy.samplers.CFGGuider(applied)
         guider.set_conds(components.conditioning(), components.conditioning())
-        latent = torch.zeros(1, 4, 5, 8, 8)
+        latent = torch.zeros(shape)
         guider.sample(
             latent, latent, comfy.samplers.sampler_object("euler"), torch.tensor([9.0, 0.0]), seed=1
         )

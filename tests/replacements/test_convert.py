@@ -309,5 +309,5 @@ def test_the_command_writes_beside_the_file_and_leaves_what_is_there(tmp_path: P
         and "lost: VHS_VideoCombine (node 1)" in done.stdout
     )
     written = tmp_path / "theirs converted.json"
-    assert only(convert(read(file)), "FAD_ExportVideo") == read(written)["2"]["inputs"]
+    assert only(convert(read(file)), "FAD_ExportVideo") == read(written)["1"]["inputs"]
     assert subprocess.run(command, capture_output=True).returncode == 1

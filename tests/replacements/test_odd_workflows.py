@@ -1,0 +1,140 @@
+"""Files of odd forms, values of other kinds: what other packs wrote stays as it is, and what is lost is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from test_convert import loaded, node, only, with_sampler
+
+from fast_animatediff.replacements.convert import convert
+
+
+def ui_node(id: int, type: str, inputs: list[dict], outputs: list[dict], **more: Any) -> dict[str, Any]:
+    return {"id": id, "type": type, "pos": [0, 0], "mode": 0, "inputs": inputs, "outputs": outputs, **more}
+
+
+def test_links_and_inputs_of_other_packs_stay_as_they_are_written() -> None:
+    """An object link may lead through the page's reroutes; a node may have two inputs of one name."""
+    link = {
+        "id": 7,
+        "origin_id": 1,
+        "origin_slot": 0,
+        "target_id": 2,
+        "target_slot": 1,
+        "type": "*",
+        "parentId": 3,
+    }
+    second = {**link, "id": 8, "target_slot": 0, "origin_slot": 1}
+    sockets = [{"name": "any", "type": "A", "link": 8}, {"name": "any", "type": "B", "link": 7}]
+    outputs = [{"name": "o", "type": "*", "links": [7]}, {"name": "p", "type": "*", "links": [8]}]
+    workflow = {
+        "nodes": [
+            ui_node(1, "Theirs", [], outputs),
+            ui_node(2, "Theirs", sockets, []),
+            ui_node(3, "ControlNetLoaderAdvanced", [], [], widgets_values=["a"]),
+        ],
+        "links": [link, second],
+        "last_node_id": 40,
+        "last_link_id": 8,
+    }
+    conversion = convert(workflow)
+    assert conversion.document["links"] == [link, second]
+    assert conversion.document["nodes"][:2] == workflow["nodes"][:2]
+    (made,) = conversion.document["nodes"][2:]
+    assert made["id"] == 41  # a number that no node had, not even one within a subgraph
+
+
+def test_nodes_in_subgraphs_and_group_nodes_are_named() -> None:
+    inner = {"id": 50, "type": "VHS_VideoCombine"}
+    workflow = {
+        "nodes": [ui_node(1, "ControlNetLoaderAdvanced", [], [])],
+        "definitions": {"subgraphs": [{"nodes": [inner]}]},
+        "extra": {"groupNodes": {"my group": {"nodes": [{"type": "ADE_LoadAnimateDiffModel", "index": 0}]}}},
+    }
+    conversion = convert(workflow)
+    notes = [str(note) for note in conversion.notes]
+    assert ["subgraph" in notes[0], "my group" in notes[1] and "group node" in notes[1]] == [True, True]
+    assert conversion.document["nodes"][0]["id"] == 51
+
+
+def test_a_written_file_is_found_under_the_id_that_its_client_knows() -> None:
+    prompt = {
+        "1": node("Theirs"),
+        "10": node("VHS_VideoCombine", images=["1", 0], frame_rate=8, format="image/gif"),
+    }
+    assert convert(prompt).document["10"]["class_type"] == "FAD_ExportVideo"
+
+
+@pytest.mark.parametrize("kind", ["VHS_LoadVideoFFmpeg", "VHS_LoadVideoFFmpegPath"])
+def test_masks_of_a_video_stay_masks(kind: str) -> None:
+    video = node(
+        kind, video="input/a.webm", force_rate=8, custom_width=300, custom_height=200, start_time=1.5
+    )
+    conversion = convert(
+        {"1": video, "2": node("MaskPreview", mask=["1", 1]), "3": node("Theirs", audio=["1", 2])}
+    )
+    (loaded,) = (
+        id for id, entry in conversion.document.items() if entry["class_type"] == "FAD_LoadVideoFrames"
+    )
+    assert conversion.document["2"]["inputs"]["mask"] == [loaded, 4]
+    assert conversion.document["3"]["inputs"]["audio"] == [loaded, 3]
+    assert conversion.document[loaded]["inputs"]["start_seconds"] == 1.5
+    assert ["the mask has the size of the video" in note.text for note in conversion.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    "format, name, value",
+    [
+        ("video/nvenc_h264-mp4", "bitrate", 10),
+        ("video/gifski", "quality", 60),
+        ("video/ffmpeg-gif", "dither", "none"),
+    ],
+)
+def test_settings_of_a_format_that_export_video_has_not_are_named(format: str, name: str, value: Any) -> None:
+    combine = node("VHS_VideoCombine", images=["7", 0], frame_rate=8, format=format, **{name: value})
+    assert [str(value) in note.text for note in convert({"1": combine}).notes] == [True]
+
+
+def test_a_linked_crf_stays_linked() -> None:
+    prompt = {
+        "2": node("INTConstant", value=20),
+        "10": node("VHS_VideoCombine", format="video/h264-mp4", crf=["2", 0]),
+    }
+    conversion = convert(prompt)
+    assert only(conversion, "FAD_ExportVideo")["crf"] == ["2", 0] and conversion.notes == []
+
+
+def test_a_value_that_is_no_number_is_named_and_the_others_are_carried_over() -> None:
+    lora = node("ADE_AnimateDiffLoRALoader", name="pan.safetensors", strength="0.8 ")
+    conversion = convert(with_sampler(**{"5": lora, "9": loaded(motion_lora=["5", 0])}))
+    assert only(conversion, "FAD_MotionLora") == {"motion_lora": "pan.safetensors", "strength": 1.0}
+    assert [
+        "strength is '0.8 ', which is no number: 1 was set." in note.text for note in conversion.notes
+    ] == [True]
+
+
+def test_prompts_are_split_at_neg_with_their_backslashes() -> None:
+    text = '"0": "a \\(cat\\) --neg \\"blurry\\"",\n"12": "a dog"'
+    fizz = node("BatchPromptSchedule", text=text, max_frames=24, clip=["1", 1], start_frame=4, end_frame=24)
+    users = {"8": node("KSampler", positive=["7", 0], negative=["7", 1])}
+    conversion = convert(with_sampler(**{"7": fizz, **users}))
+    schedules = [e["inputs"]["schedule"] for e in conversion.document.values() if "schedule" in e["inputs"]]
+    assert schedules == ['"0": "a \\(cat\\)",\n"12": "a dog"', '"0": "\\"blurry\\"",\n"12": ""']
+    assert ["start_frame (4)" in note.text for note in conversion.notes] == [True]
+
+
+def test_a_module_that_does_more_than_move_is_named() -> None:
+    module = node("ADE_LoadAnimateDiffModel", model_name="pia.ckpt")
+    applied = node("ADE_ApplyAnimateDiffModelWithPIA", motion_model=["3", 0], image=["2", 0])
+    evolved = node("ADE_UseEvolvedSampling", model=["1", 0], m_models=["5", 0], beta_schedule="autoselect")
+    conversion = convert(with_sampler(**{"3": module, "5": applied, "9": evolved}))
+    assert ["beside applying" in note.text for note in conversion.notes] == [True]
+
+
+@pytest.mark.parametrize(
+    "document", [{"nodes": [{}]}, {"1": node("ControlNetLoaderAdvanced") | {"inputs": 3}}]
+)
+def test_a_damaged_workflow_is_refused_in_a_sentence(document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="It is not as ComfyUI writes it"):
+        convert(document)
