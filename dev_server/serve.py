@@ -30,7 +30,10 @@ def switch_endpoints_on(base: Path) -> Callable[[str], None]:
         for title, text in snippets(url, f"localhost:{secure_port}", certificate.authority).items():
             print(f"\n---- {title}\n\n{text}")
         print(f"\n---- In a browser\n\n{url}/fal/\n")
-        print("The models are tiny: they know shapes of 64x64 pixels, and nothing else.")
+        print(
+            "The models are tiny: they know shapes of 64x64 pixels, and nothing else. On that page choose the size custom,"
+        )
+        print("64x64, and a prompt such as 'a red circle moving left'; 512x512 takes minutes.")
 
     return greet
 

@@ -19,7 +19,7 @@ CURL = """curl --request POST \\
   --data {data}"""
 
 # Older versions of the Python client do not know FAL_QUEUE_RUN_HOST, and need the name queue.localhost to resolve.
-PYTHON = """python3 -m venv fal && fal/bin/pip install 'fal-client>=0.11'
+PYTHON = """cd "$(mktemp -d)" && python3 -m venv fal && fal/bin/pip install 'fal-client>=0.11'
 export FAL_RUN_HOST={secure}/fal/run FAL_QUEUE_RUN_HOST={secure}/fal/queue
 export SSL_CERT_FILE={authority} FAL_KEY=any
 fal/bin/python - <<'END'
@@ -39,7 +39,7 @@ result = fal_client.subscribe(
 print(result)
 END"""
 
-JAVASCRIPT = """npm install '@fal-ai/client@>=1.10'
+JAVASCRIPT = """cd "$(mktemp -d)" && npm install '@fal-ai/client@>=1.10'
 node --input-type=module - <<'END'
 import {{ fal }} from "@fal-ai/client"; // older than 1.10, it ignores proxyUrl and calls the hosted service
 

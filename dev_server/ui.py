@@ -39,7 +39,12 @@ def greet(url: str) -> None:
     print(f"\n  {url}\n")
     print("Open it in a browser. Workflow > Browse Templates > fast-animatediff has the workflows;")
     print(f"'{CLIP_NAME}.mp4' and '{CLIP_NAME}.gif' are in the input folder.")
-    print(f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'.")
+    print(
+        f"The models are tiny: they know shapes of {SIZE}x{SIZE} pixels, such as '{TEXT_PROMPT}'. Before you run a"
+    )
+    print(
+        f"workflow, set video_size to custom and {SIZE}x{SIZE}, or the size of a video to source; 512x512 takes minutes."
+    )
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -78,7 +79,10 @@ def read_item(line: bytes, equal: Counter[str]) -> Item:
     except UnicodeDecodeError as error:
         raise ValueError(f"this is not UTF-8: {error.reason} at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"this is not JSON: {error}") from None
+        where = (
+            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        )
+        raise ValueError(f"this is not JSON: {where}") from None
     if not isinstance(entry, dict):
         raise ValueError('this is not an object such as {"endpoint": ..., "input": {...}}')
     if unknown := sorted(set(entry) - set(FIELDS)):
@@ -108,6 +112,10 @@ def make_item(endpoint: Any, given: Any, name: str | None, video: Path | None, e
         ]
         raise ValueError("; ".join(said)) from None
     fields = request.model_dump(mode="json")
+    for unknown in sorted(set(body) - set(fields)):  # which the service ignores, but here a night hangs on it
+        near = difflib.get_close_matches(unknown, fields, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+        raise ValueError(f"{unknown}: not a field of {endpoint}; {advice}")
     name = name or own_name(fields["prompt"], digest(endpoint, fields), equal)
     try:
         size = len(name.encode())

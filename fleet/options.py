@@ -43,7 +43,11 @@ def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
     group.add_argument(
         "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"
     )
-    group.add_argument("--comfyui", metavar="PATH", help="ComfyUI's folder, the same on every machine")
+    group.add_argument(
+        "--comfyui",
+        metavar="PATH",
+        help="ComfyUI's folder, the same on every machine; for render without --ray also addresses of running ones",
+    )
     group.add_argument(
         "--python", metavar="PATH", help="its Python; default: of a .venv or venv in its folder"
     )

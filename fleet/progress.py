@@ -101,7 +101,7 @@ class Display:
         failed = [clip for clip in clips if clip.state == "failed"]
         slow = sorted((clip for clip in clips if clip.seconds), key=lambda clip: -(clip.seconds or 0))[:SHOWN]
         made = sum(clip.state == "done" for clip in clips)
-        lines = [f"{made} of {progress.total} clips are there, {progress.skipped} of them from before."]
+        lines = [f"Made: {made} of {progress.total}, {progress.skipped} of them before."]
         if failed:
             lines.append(f"{len(failed)} failed:")
             lines += [f"  {clip.name} ({clip.attempts} attempts): {clip.reason}" for clip in failed[:SHOWN]]

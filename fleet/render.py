@@ -170,9 +170,8 @@ def main() -> int:
     except BadManifest as error:
         for line, why in error.problems:
             display.say(f"line {line}: {why}" if line else why, "problem", line=line, reason=why)
-        display.say(
-            f"{len(error.problems)} problems; nothing was rendered.", "refused", problems=len(error.problems)
-        )
+        count = len(error.problems)
+        display.say(f"{count} problem{'s' * (count > 1)}; nothing was rendered.", "refused", problems=count)
     except LedgerInUse as error:
         display.say(f"{options.out}: {error}", "refused", reason=str(error))
     except (

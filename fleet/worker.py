@@ -151,8 +151,10 @@ class Worker:
             *self._comfy.options,
         ]
         # Its endpoints would take this one's settings for their own.
-        env = {name: value for name, value in os.environ.items() if not name.startswith("FAD_ENDPOINTS_")}
-        env.pop("PYTHONPATH", None)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("FAD_ENDPOINTS_")}
+        own.pop("PYTHONPATH", None)
+        # Waiting threads that spin make a step many times as slow as soon as anything else wants a core.
+        env = {"OMP_WAIT_POLICY": "PASSIVE", **own}
         with (self._base / "comfyui.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._comfy.folder, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log

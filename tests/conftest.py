@@ -14,6 +14,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; servers that tests start inherit it
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
 # Fixtures that start a ComfyUI of their own, the one that is used longest first.
 SERVERS = ("served", "comfy", "comfy_server", "sleeper")
@@ -37,8 +39,6 @@ def use_host() -> None:
     import comfy_aimdo.control
 
     comfy_aimdo.control.init()  # before the host is imported, as its main.py does
-    import torch
-
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
@@ -61,16 +61,6 @@ async def start_extension(module: ModuleType) -> None:
     await extension.on_load()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Where xdist's workers run the tests, this process only listens and needs none of it."""
-    take_ctrl_c()
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return
-    use_host()
-    load_pack()
-    config.pluginmanager.import_plugin("fast_animatediff.tests.comfy_server")  # the fixture `comfy_server`
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files anew instead of comparing"
@@ -85,3 +75,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(server or item.path.stem))
         item.stash[HAS_SERVER] = server is not None
     items.sort(key=lambda item: not item.stash[HAS_SERVER])
+
+
+take_ctrl_c()
+use_host()
+load_pack()
+
+pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`

@@ -43,7 +43,7 @@ def test_equal_lines_are_clips_of_their_own_with_seeds_that_stay() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "this is not JSON"),
+        (b"{", "this is not JSON: Expecting property name enclosed in double quotes at column 2"),
         (b"\xff{}", "this is not UTF-8: invalid start byte at byte 0"),
         (b"[]", "this is not an object"),
         (b"{}", "Application None not found. There are: fal-ai/fast-animatediff/video-to-video, "),
@@ -53,6 +53,10 @@ def test_equal_lines_are_clips_of_their_own_with_seeds_that_stay() -> None:
             "inputs: not a field; there are endpoint, input, name",
         ),
         (json.dumps(clip(fps=99)).encode(), "fps: Input should be less than or equal to 16"),
+        (
+            json.dumps(clip(num_frame=8)).encode(),
+            f"num_frame: not a field of {TURBO}; did you mean num_frames?",
+        ),
         (json.dumps(clip(prompt="\ud800")).encode(), "prompt: Input should be a valid unicode string"),
         *[
             (json.dumps(clip(name)).encode(), "name: ")

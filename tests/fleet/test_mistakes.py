@@ -39,6 +39,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(b"{")
             self.wfile.flush()
             sys.exit(1)
+        (folder / "environment").write_text("\\n".join(os.environ))
         self.wfile.write(b'{"devices": []}'.ljust(100))
     def log_message(self, *_): pass
 TCPServer.allow_reuse_address = True
@@ -104,3 +105,5 @@ def test_a_comfyui_that_dies_in_the_middle_of_an_answer_is_started_again(tmp_pat
             time.sleep(0.05)
     finally:
         worker.end()
+    names = (tmp_path / "environment").read_text().splitlines()
+    assert "OMP_WAIT_POLICY" in names and "FAD_ENDPOINTS_ENABLED" not in names

@@ -89,7 +89,7 @@ def export_video(
             progress(1, 1)  # the encoder takes time to finish: a last chance to cancel
         path = files.keep(stem, counter)
     frames = len(play_order(len(images), settings.ping_pong))
-    log.info("%s: %.4g s of %d frames", path.name, frames / settings.fps, frames)
+    log.info("%s: %d frames, %.4g s", path.name, frames, frames / settings.fps)
     return path
 
 
