@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bootstrap.browser_tools import browser_environment
@@ -209,13 +210,18 @@ def test(arguments: list[str]) -> int:
     if arguments not in ([], ["--all"]):
         named = any(Path(argument.split("::")[0]).exists() for argument in arguments)
         return run([*pytest, *([] if named else ["tests"]), *arguments], env)
-    if lint(env, "check") or lint(env, "format", "--check") or check_types(env):
+    if lint(env, "check") or lint(env, "format", "--check"):
         print("The tests were not run: mend this first.")
         return 1
     chosen = [] if arguments else ["-m", "not slow"]
     # In the order of collection, which puts the long groups first.
     workers = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
-    return run([*pytest, "tests", *workers, *chosen, "--durations", "5"], env)
+    with ThreadPoolExecutor(1) as beside:  # in the time in which tests wait for a server
+        types = beside.submit(check_types, env)
+        failed = run([*pytest, "tests", *workers, *chosen, "--durations", "5"], env)
+    if types.result():
+        print("The types are wrong: mypy's lines stand above, and `python3 dev.py types` shows them alone.")
+    return failed or types.result()
 
 
 def types(arguments: list[str]) -> int:

@@ -96,6 +96,7 @@ def test_a_node_has_a_help_page_and_its_inputs_have_tooltips(visit: Visit) -> No
     assert "What can go wrong" in result["help"] and result["tables"] == 1
 
 
+@pytest.mark.slow
 def test_prompt_schedule_shows_on_both_kinds_of_nodes_what_was_understood(visit: Visit) -> None:
     result = visit("run_schedule.js", ui_file("Text to Video Prompt Travel"))
     no_trouble(result)

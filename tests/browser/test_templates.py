@@ -21,7 +21,8 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["canvas", pytest.param("Nodes 2.0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["canvas", "Nodes 2.0"])
 def test_the_templates_are_found_by_words_and_have_pictures_and_their_first_video(
     visit: Callable[..., dict], comfy_server: ComfyServer, kind: str
 ) -> None:
