@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bootstrap.browser_tools import browser_environment
+from bootstrap.checks import check_types, lint
 from bootstrap.convert_workflow import convert_workflow
-from bootstrap.host import BASE, find_host, link_into, link_into_base, relink
+from bootstrap.host import BASE, find_host, link_into, link_into_base
 from bootstrap.packages import (
     ANY_TORCH,
     CERTIFICATES,
@@ -45,7 +46,6 @@ from bootstrap.ray_environment import RAY_PACKAGES, RAY_PYTHON, make_ray_venv, r
 VENV_ADVICE = (
     "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
 )
-TYPED_ROOMS = ["dev_server", "endpoints", "fleet", "motion_modules", "nodes", "video"]
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
   demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
@@ -226,29 +226,6 @@ def test(arguments: list[str]) -> int:
 
 def types(arguments: list[str]) -> int:
     return check_types(setup(tests=True))
-
-
-def lint(env: dict[str, str], *command: str) -> int:
-    return run([*ISOLATED, "ruff", *command, "."], env)
-
-
-def check_types(env: dict[str, str]) -> int:
-    """mypy on the rooms that have to be typed, with the checkout as the package `fast_animatediff`, as the host's."""
-    folder = DEV / "types"
-    folder.mkdir(exist_ok=True)
-    relink(folder / "fast_animatediff", ROOT)
-    rooms = [part for room in TYPED_ROOMS for part in ("-p", f"fast_animatediff.{room}")]
-    command = [
-        *ISOLATED,
-        "mypy",
-        "--config-file",
-        ROOT / "pyproject.toml",
-        "--cache-dir",
-        DEV / "mypy",
-        *rooms,
-    ]
-    # Not from the root, where our `nodes/` would pass for the host's module.
-    return run(command, {**env, "MYPYPATH": os.pathsep.join([str(folder), env["COMFYUI_PATH"]])}, folder)
 
 
 def models(arguments: list[str]) -> int:
