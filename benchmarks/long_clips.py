@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from video import ROOT, peak, scenery, use_host
+from video import ROOT, scenery, use_host
 
 FPS, SIZE = 8, "square 512x512"
 SELECTION = {"first_n_seconds": 0.0, "fps": float(FPS), "start_seconds": 0.0, "size": SIZE, "max_frames": 0}
@@ -83,6 +83,8 @@ def watched(
     action: Callable[[Tensor], Tensor], tenths: list[tuple[float, int]], frames: int
 ) -> Callable[[Tensor], Tensor]:
     """The action, which notes the time and the peak of memory after each tenth of the clip."""
+    from fast_animatediff.benchmarks.compare.machine import process_peak
+
     done = 0
 
     def run(batch: Tensor) -> Tensor:
@@ -90,8 +92,8 @@ def watched(
         result = action(batch)
         before, done = done, done + len(batch)
         if done // frames > before // frames:
-            tenths.append((time.perf_counter(), peak()))
-            peak(reset=True)
+            tenths.append((time.perf_counter(), process_peak()))
+            process_peak(reset=True)
         return result
 
     return run
@@ -100,10 +102,11 @@ def watched(
 def both_ways(vae: object, file: str, frames: int) -> None:
     """One clip into latents and back, with a line for each tenth of it."""
     import folder_paths
+    from fast_animatediff.benchmarks.compare.machine import process_peak
     from fast_animatediff.nodes.decode_and_export import DecodeAndExport
     from fast_animatediff.nodes.load_video_latents import LoadVideoLatents
 
-    base = peak(reset=True)
+    base = process_peak(reset=True)
     print(f"\n{file}: {'above the models':>20}", flush=True)
     tenths: list[tuple[float, int]] = []
     started = time.perf_counter()

@@ -74,7 +74,7 @@ def coloured(number: int) -> Colour:
         (["mp4", "gif", "avi"], ["webp", "mov"]),
         pytest.param(
             ["mov", "mp4", "mkv", "webp", "webm", "apng", "ts", "png"],
-            ["gif", "png", "mkv", "mp4"],
+            ["gif", "png"],
             marks=pytest.mark.slow,
         ),
     ],
