@@ -32,6 +32,7 @@ def count(tmp_path, cases, dtype="fp16", free="78"):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_step_never_waits_for_the_card_copies_nothing_to_it_and_takes_22_kernels_a_motion_layer(tmp_path):
     step = count(tmp_path, "defaults")["defaults"]
     assert step["waits"] == step["uploads"] == {}

@@ -15,6 +15,7 @@ from fast_animatediff.tests.workflows.graphs import ui_file
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_the_clip_moves_on_the_sampler_and_covers_no_other_node(visit: Callable[..., dict]) -> None:
     result = visit("watch_sampling.js", ui_file("Text to Video"), "latent2rgb")
     assert result["complaints"] == [] and result["dialogs"] == []
