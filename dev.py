@@ -280,7 +280,7 @@ def terminate(number: int, frame: object) -> None:
 def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     if not arguments or arguments[0] not in COMMANDS:
-        if arguments and arguments[0][0] != "-":
+        if arguments and not arguments[0].startswith("-"):
             print(f"{arguments[0]} is not a command.", file=sys.stderr)
         print(USAGE)
         return 0 if arguments in (["-h"], ["--help"]) else 2

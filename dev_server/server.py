@@ -12,7 +12,7 @@ from types import TracebackType
 
 import aiohttp
 
-from ..fleet.worker import end_process, free_port, read_log
+from ..fleet.worker import QUIET_THREADS, end_process, free_port, read_log
 from .client import Client
 from .host import FOLDERS, ROOT
 
@@ -66,8 +66,7 @@ class ComfyServer:
             self._process = subprocess.Popen(
                 self._command(),
                 cwd=self.host,
-                # Waiting threads that spin make a step five times as slow as soon as anything else wants a core.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env={**QUIET_THREADS, **os.environ},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -27,6 +27,8 @@ from typing import Any
 OWN_FOLDERS = ("input", "output", "temp", "user")
 SHARED_FOLDERS = ("models", "custom_nodes")
 PREFIX = "fast-animatediff-worker-"
+# Waiting threads that spin make a step many times as slow as soon as anything else wants a core.
+QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 START_SECONDS = 600.0  # until a ComfyUI that has just been started must answer
 WARM_SECONDS = 1800.0  # for the first prompts, which load the models
 WATCH_SECONDS = 1.0
@@ -153,8 +155,7 @@ class Worker:
         # Its endpoints would take this one's settings for their own.
         own = {name: value for name, value in os.environ.items() if not name.startswith("FAD_ENDPOINTS_")}
         own.pop("PYTHONPATH", None)
-        # Waiting threads that spin make a step many times as slow as soon as anything else wants a core.
-        env = {"OMP_WAIT_POLICY": "PASSIVE", **own}
+        env = QUIET_THREADS | own
         with (self._base / "comfyui.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._comfy.folder, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log

@@ -12,9 +12,7 @@ import av.error
 from .container import moving_pictures, pts_seconds
 
 BACK = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
-FORWARD = Fraction(
-    10
-)  # seconds: a larger step ahead is no pause, but another recording; FFmpeg's tools agree
+FORWARD = Fraction(10)  # seconds: a larger step ahead is another recording, no pause, as for FFmpeg's tools
 MOST_HELD = 500  # packets, of sound that jumps without its pictures
 
 
