@@ -5,7 +5,8 @@ Files: `folders`, `families` and `keys` (what there is and how it is named) <- `
 On a host model: `adapter` puts a module there. Per layer it uses `spatial` (the UNet's attention in parts),
 `across_frames` (v1's norms) and `layer_windows`; per run `sampling_run` (the clip's length, its conditions) and
 `windows` with `control_windows`; on a CPU `cpu`.
-Along the clip: `keyframes` (schedules as text) <- `prompt_schedule`, `frame_values` (strength by frame and pixel).
+Along the clip: `keyframes` (schedules as text) <- `prompt_schedule`, `frame_values` (strength by frame and pixel), which
+`control_strengths` puts behind a ControlNet.
 Noise: `schedule` (tables and timesteps), `sampling` (a whole run).
 `host_internals` holds what is private or unstable in ComfyUI.
 """

@@ -142,7 +142,7 @@ class MotionModuleWrapper:
                 )
                 check_frames(len(windows[0].frames) if windows else frames, module.config)
                 if self.strength.mask is not None:
-                    check_is_whole(x, options)
+                    check_is_whole(x, options, "Apply Motion Module")
                 place = (*frames_in_call(frames, params), x)
                 strength, motion_scale = self.strength.at(*place), self.motion_scale.at(*place)
                 conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)

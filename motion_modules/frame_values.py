@@ -88,6 +88,20 @@ class FrameValues:
         """The number for some frames of a clip, on the device of x (..., h, w); else one for each: (frames, 1, h, w).
 
         Fewer masks than frames are repeated, as the host does. Without a mask, h and w are 1.
+        Errors: as `numbers_at`.
+        """
+        numbers = self.numbers_at(frames, clip_length)
+        if len(self.numbers) == 1 and self.mask is None:
+            return numbers[0]
+        found = torch.tensor(numbers).view(-1, 1, 1, 1)
+        if self.mask is not None:
+            rows = self.mask[[frame % len(self.mask) for frame in frames], None].float()
+            found = found * F.interpolate(rows, x.shape[-2:], mode="area").cpu()
+        return found.to(x.device, non_blocking=True)
+
+    def numbers_at(self, frames: Sequence[int], clip_length: int) -> list[float]:
+        """One number for each of some frames of a clip.
+
         Errors: ValueError where there are more than one number, but not one for each frame of the clip.
         """
         if len(self.numbers) not in (1, clip_length):
@@ -95,14 +109,7 @@ class FrameValues:
                 f"{self.name} has {len(self.numbers)} numbers, the clip has {clip_length} frames. Set num_frames of "
                 f"Value Schedule to {clip_length}."
             )
-        if len(self.numbers) == 1 and self.mask is None:
-            return self.numbers[0]
-        numbers = [self.numbers[frame % len(self.numbers)] for frame in frames]
-        found = torch.tensor(numbers).view(-1, 1, 1, 1)
-        if self.mask is not None:
-            rows = self.mask[[frame % len(self.mask) for frame in frames], None].float()
-            found = found * F.interpolate(rows, x.shape[-2:], mode="area").cpu()
-        return found.to(x.device, non_blocking=True)
+        return [self.numbers[frame % len(self.numbers)] for frame in frames]
 
 
 def blend(x: Tensor, y: Tensor, amount: float | Tensor) -> Tensor:

@@ -28,6 +28,10 @@ from comfy.context_windows import get_matching_context_schedule as get_matching_
 from comfy.context_windows import get_matching_fuse_method as get_matching_fuse_method
 from comfy.context_windows import ordered_halving
 
+# What any ControlNet derives from, and how one of a chain is asked without those before it.
+from comfy.controlnet import ControlBase as ControlBase
+from comfy.controlnet import ControlIsolation as ControlIsolation
+
 # The layers of its UNet, and the kernels of its attention by name.
 from comfy.ldm.modules.attention import SpatialTransformer as SpatialTransformer
 from comfy.ldm.modules.attention import attention_pytorch as attention_pytorch

@@ -160,13 +160,13 @@ def frames_in_call(frames: int, params: dict[str, Any]) -> tuple[Sequence[int], 
     return (indices, params["full_length"]) if len(indices) == frames else (range(frames), frames)
 
 
-def check_is_whole(x: Tensor, transformer_options: dict) -> None:
+def check_is_whole(x: Tensor, transformer_options: dict, node: str) -> None:
     """Errors: ValueError where a UNet call holds a part of the picture, so that a mask's place in it is not known."""
     size = transformer_options.get(CLIP_SIZE)
     if size not in (None, tuple(x.shape[-2:])):
         width, height, whole_width, whole_height = (8 * side for side in (*x.shape[:-3:-1], *size[::-1]))
         raise ValueError(
-            f"The mask of Apply Motion Module is of the whole picture, {whole_width}x{whole_height}, but only "
+            f"The mask of {node} is of the whole picture, {whole_width}x{whole_height}, but only "
             f"{width}x{height} of it are sampled here. Remove the mask, or the tiles or the area that make these parts."
         )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from comfy_api.v0_0_2 import io
 
+from ..motion_modules.control_strengths import MOST, with_control_strength
 from ..motion_modules.frame_values import parse_numbers, values_of
 from ..motion_modules.keyframes import INTERPOLATIONS, Key, frames_beyond, parse_keys, timeline
 from ..motion_modules.prompt_schedule import encode_schedule
@@ -161,8 +164,8 @@ class ValueSchedule(io.ComfyNode):
             outputs=[
                 FrameNumbers.Output(
                     "floats",
-                    tooltip="One number for each frame, for strength_per_frame or motion_scale_per_frame of Apply "
-                    "Motion Module.",
+                    tooltip="One number for each frame, for Apply Motion Module (strength_per_frame, "
+                    "motion_scale_per_frame) or ControlNet Strength.",
                 )
             ],
             hidden=[io.Hidden.unique_id],
@@ -176,4 +179,68 @@ class ValueSchedule(io.ComfyNode):
         return io.NodeOutput(values)
 
 
-NODES: list[type[io.ComfyNode]] = [PromptSchedule, ValueSchedule]
+class ControlNetStrength(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FAD_ControlNetStrength",
+            display_name="ControlNet Strength",
+            category=CATEGORY,
+            description="How strongly the ControlNet acts on each frame, and where in the picture. Put it behind core's "
+            "Apply ControlNet; for several ControlNets, one behind each.",
+            search_aliases=[
+                "动画",
+                "controlnet strength per frame",
+                "latent keyframe",
+                "timestep keyframe",
+                "controlnet mask",
+                "controlnet schedule",
+            ],
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="From Apply ControlNet."),
+                io.Conditioning.Input("negative", tooltip="From Apply ControlNet."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=MOST,
+                    step=0.05,
+                    tooltip="Times the strength of Apply ControlNet.",
+                ),
+                FrameNumbers.Input(
+                    "strength_per_frame",
+                    optional=True,
+                    tooltip="From Value Schedule: one number for each frame, in place of strength. Where it is 0 in a whole "
+                    "context window, the ControlNet does not run, which saves time.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the ControlNet acts: fully where white, not at all where black. One mask for all frames, "
+                    "or one for each.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    "positive", tooltip="For a sampler, or for the next Apply ControlNet."
+                ),
+                io.Conditioning.Output(
+                    "negative", tooltip="For a sampler, or for the next Apply ControlNet."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        positive: list,
+        negative: list,
+        strength: float,
+        strength_per_frame: list[float] | None = None,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        numbers = strength if strength_per_frame is None else strength_per_frame
+        return io.NodeOutput(*with_control_strength([positive, negative], numbers, mask))
+
+
+NODES: list[type[io.ComfyNode]] = [PromptSchedule, ValueSchedule, ControlNetStrength]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .graph import Graph, Node, Source
+from .controls import LATENT_KEYFRAMES, control_apply, control_loader
+from .graph import Graph, Node
 from .motion import CONTEXT_SCHEDULES, animatediff_sampler, checkpoint, evolved_loader, unload
 from .prompts import batch_prompts, evolved_prompts
 from .videos import VIDEO_RULES
@@ -12,32 +13,14 @@ from .videos import VIDEO_RULES
 Rule = Callable[[Graph, Node], None]
 
 
-def renamed(type: str, outputs: int = 1, dropped: tuple[str, ...] = (), **names: str) -> Rule:
-    """A node that core has, too. names: our input, theirs; dropped: inputs that nothing takes."""
+def renamed(type: str, **names: str) -> Rule:
+    """A node that core has, too. names: our input, theirs."""
 
     def rule(graph: Graph, node: Node) -> None:
-        for name in dropped:
-            if node.inputs.get(name) is not None:
-                graph.note(node, f"not carried over: {name}.")
         made = graph.add(type, node, **{ours: node.inputs.get(theirs) for ours, theirs in names.items()})
-        graph.replace(node, {slot: Source(made.node, slot) for slot in range(outputs)})
+        graph.replace(node, {0: made})
 
     return rule
-
-
-KEYFRAME = ("tk_optional", "timestep_keyframe", "_tk_opt")
-CONTROL = ("mask_optional", "timestep_kf", "latent_kf_override", "weights_override")
-
-
-def control(graph: Graph, node: Node) -> None:
-    """Advanced ControlNet's Apply: core's, whose hints follow the context windows under this pack's motion module."""
-    for name in CONTROL:
-        if node.source(name):
-            graph.note(node, f"not carried over: {name}.")
-    names = ("positive", "negative", "control_net", "image", "strength", "start_percent", "end_percent")
-    kept = {name: node.inputs.get(name) for name in names}
-    made = graph.add("ControlNetApplyAdvanced", node, **kept, vae=node.source("vae_optional"))
-    graph.replace(node, {0: made, 1: Source(made.node, 1), 2: node.source("model_optional")})
 
 
 # In the order in which they are used: a loader looks at the checkpoint loader that it gets its model from.
@@ -54,16 +37,16 @@ RULES: dict[str, Rule] = {
     "ADE_EmptyLatentImageLarge": renamed(
         "EmptyLatentImage", width="width", height="height", batch_size="batch_size"
     ),
-    "ControlNetLoaderAdvanced": renamed("ControlNetLoader", 1, KEYFRAME, control_net_name="control_net_name"),
-    "ACN_ControlNetLoaderAdvanced": renamed("ControlNetLoader", 1, KEYFRAME, control_net_name="cnet"),
-    "DiffControlNetLoaderAdvanced": renamed(
-        "DiffControlNetLoader", 1, KEYFRAME, model="model", control_net_name="control_net_name"
+    "ControlNetLoaderAdvanced": control_loader("ControlNetLoader", control_net_name="control_net_name"),
+    "ACN_ControlNetLoaderAdvanced": control_loader("ControlNetLoader", control_net_name="cnet"),
+    "DiffControlNetLoaderAdvanced": control_loader(
+        "DiffControlNetLoader", model="model", control_net_name="control_net_name"
     ),
-    "ACN_DiffControlNetLoaderAdvanced": renamed(
-        "DiffControlNetLoader", 1, KEYFRAME, model="model", control_net_name="cnet"
+    "ACN_DiffControlNetLoaderAdvanced": control_loader(
+        "DiffControlNetLoader", model="model", control_net_name="cnet"
     ),
-    "ACN_AdvancedControlNetApply": control,
-    "ACN_AdvancedControlNetApply_v2": control,
+    "ACN_AdvancedControlNetApply": control_apply,
+    "ACN_AdvancedControlNetApply_v2": control_apply,
     "VHS_VAEDecodeBatched": renamed("VAEDecode", samples="samples", vae="vae"),
     "VHS_VAEEncodeBatched": renamed("VAEEncode", pixels="pixels", vae="vae"),
     "VHS_DuplicateLatents": renamed("RepeatLatentBatch", samples="latents", amount="multiply_by"),
@@ -86,6 +69,8 @@ SETTINGS = {
     "AnimateDiffLoraLoader",
     "VHS_VideoInfoLoaded",
     "VHS_PruneOutputs",
+    "TimestepKeyframe",
+    *LATENT_KEYFRAMES,
 }
 # Settings that nothing here has: they go with the node that they are plugged into, which says so.
 LOST = (
@@ -93,7 +78,7 @@ LOST = (
     "ADE_ADBlock", "ADE_PerBlock", "ADE_CustomCFG", "ADE_CFGExtras", "ADE_IterationOpts", "ADE_NoiseLayer", "ADE_Multival",
     "ADE_NoisedImageInj", "ADE_AncestralOptions", "ADE_RawSigmaSchedule", "ADE_SigmaSchedule", "ADE_ContextExtras",
     "ADE_ViewsOnly", "ADE_StandardStaticView", "ADE_StandardUniformView", "ADE_LoopedUniformView", "VHS_VideoInfo",
-    "VHS_BatchManager", "TimestepKeyframe", "LatentKeyframe", "ACN_TimestepKeyframe", "ScaledSoftControlNetWeights",
+    "VHS_BatchManager", "LatentKeyframeBatchedGroup", "ACN_TimestepKeyframe", "ScaledSoftControlNetWeights",
     "ACN_ScaledSoftControlNetWeights", "SoftControlNetWeights", "CustomControlNetWeights",
 )  # fmt: skip
 

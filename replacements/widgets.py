@@ -64,6 +64,22 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "ACN_DiffControlNetLoaderAdvanced": ("cnet",),
     "ACN_AdvancedControlNetApply": MORE_CONTROL,
     "ACN_AdvancedControlNetApply_v2": MORE_CONTROL,
+    "TimestepKeyframe": (
+        "start_percent",
+        "strength",
+        "null_latent_kf_strength",
+        "inherit_missing",
+        "guarantee_steps",
+    ),
+    "LatentKeyframe": ("batch_index", "strength"),
+    "LatentKeyframeTiming": (
+        "batch_index_from",
+        "batch_index_to_excl",
+        "strength_from",
+        "strength_to",
+        "interpolation",
+    ),
+    "LatentKeyframeGroup": ("index_strengths",),
     # FizzNodes
     "BatchPromptSchedule": SCHEDULE,
     "BatchPromptScheduleLatentInput": ("text", "print_output", "pre_text", "app_text"),

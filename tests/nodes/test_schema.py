@@ -75,6 +75,7 @@ def test_the_pack_has_the_nodes_of_its_design():
         "FAD_Sampler",
         "FAD_PromptSchedule",
         "FAD_ValueSchedule",
+        "FAD_ControlNetStrength",
         "FAD_LoadVideoFrames",
         "FAD_SampleVideoFrames",
         "FAD_ExportVideo",

@@ -22,6 +22,8 @@ TYPES = [
         "FAD_ApplyMotionModule",
         "FAD_ContextWindows",
         "FAD_PromptSchedule",
+        "FAD_ValueSchedule",
+        "FAD_ControlNetStrength",
     ),
     *("FAD_LoadVideoFrames", "FAD_ExportVideo", "FAD_DecodeAndExport"),
     *("CheckpointLoaderSimple", "EmptyLatentImage", "KSampler", "KSamplerAdvanced", "VAEDecode", "VAEEncode"),
