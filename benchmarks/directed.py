@@ -70,16 +70,17 @@ def measure_all(options: argparse.Namespace, results: dict[str, Any], show: Call
     results |= about | {"rows": []}
     show("\n".join(f"- {name}: {value}" for name, value in about.items()) + f"\n\n{HEAD}")
     for case in directions.make_cases():
-        if options.only not in case.name:
+        if options.only not in case.name or (case.control_strength and not options.acn):
             continue
         job = jobs.Job(case.frames, options.pixels, options.pixels, options.steps)
         our_clip = Clip(
-            directions.our_model(ours, case, job.width), directions.our_prompts(case), case, job, control
+            *(directions.our_model(ours, case, job.width), directions.our_prompts(case), case, job, control),
+            directions.our_control_strength,
         )
         their_clip = None
         if theirs:
             model, prompts = directions.their_model(theirs, case, job.width), directions.their_prompts(case)
-            their_clip = Clip(model, prompts, case, job, control)
+            their_clip = Clip(model, prompts, case, job, control, directions.their_control_strength)
         results["rows"].append(measure(case, our_clip, their_clip, options.rounds))
         show(row(results["rows"][-1]))
 

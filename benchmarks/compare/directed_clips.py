@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import product
@@ -19,6 +20,7 @@ from .counting import OperationCounter
 from .directions import Case
 
 SAME = 1e-4
+Weighted = Callable[[list, list[float]], list]
 HEAD = """| what | frames | difference | | seconds, theirs over ours | noise | memory, theirs over ours |
 |---|---|---|---|---|---|---|"""
 
@@ -26,7 +28,10 @@ HEAD = """| what | frames | difference | | seconds, theirs over ours | noise | m
 class Clip:
     """A case in one pack, to be sampled as often as wanted."""
 
-    def __init__(self, model: Any, prompts: list, case: Case, job: jobs.Job, control: Any) -> None:
+    def __init__(
+        self, model: Any, prompts: list, case: Case, job: jobs.Job, control: Any, weighted: Weighted
+    ) -> None:
+        """weighted: gives the conditions their control's strength for each frame."""
         self.case, self.job, self.model = case, job, model
         self.conditions = [prompts, host.host_conditions()[1]]
         if case.control:
@@ -35,6 +40,8 @@ class Clip:
             hints = 100 * torch.nn.functional.interpolate(hints, (job.height, job.width))
             held = {"control": control.copy().set_cond_hint(hints), "control_apply_to_uncond": False}
             self.conditions = [[[rows, options | held] for rows, options in c] for c in self.conditions]
+        if case.control_strength:
+            self.conditions = weighted(self.conditions, directions.ramp(case, 1.0, 0.0))
 
     def sample(self, steps: int | None = None) -> Tensor:
         """Latents, by the functions of core's SamplerCustom, into which both packs hook."""

@@ -31,6 +31,7 @@ class Case:
 
     prompts: "rows" for both, or "linear" and "hold" as text in each pack's schedule node; "compounded" as theirs blends.
     motion_scale: "queries" as ours, "keys" as theirs. mask: "quarters" or "pixels". control: one hint a frame.
+    control_strength: another strength for each frame, there by Advanced-ControlNet's latent keyframes.
     there: options of their context that differ from ours.
     why: the cause, where the two are expected to differ; the row below is without it, and so the same.
     """
@@ -50,6 +51,7 @@ class Case:
     motion_scale: str = ""
     mask: str = ""
     control: bool = False
+    control_strength: bool = False
     there: tuple[tuple[str, Any], ...] = ()
     why: str = ""
 
@@ -66,6 +68,7 @@ def make_cases(length: int = 16) -> list[Case]:
             replace(clip, name="strength per frame, by a mask of quarters", strength=True, mask="quarters"),
             replace(clip, name="motion scale per frame, as keys here too", motion_scale="keys"),
             replace(clip, name="ControlNet, a hint for each frame", control=True),
+            replace(clip, name="ControlNet, a strength for each frame", control=True, control_strength=True),
         ]
     loop = replace(long, schedule="looped_uniform", closed_loop=True)
     rolled = replace(loop, frames=length, there=(("use_on_equal_length", True),))
@@ -235,3 +238,29 @@ def import_advanced_controlnet(folder: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, entry, submodule_search_locations=[str(folder)])
     sys.modules[name] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
+
+
+def our_control_strength(conditions: list, numbers: list[float]) -> list:
+    from fast_animatediff.motion_modules.control_strengths import with_control_strength
+
+    return with_control_strength(conditions, numbers)
+
+
+def their_control_strength(conditions: list, numbers: list[float]) -> list:
+    """By latent keyframes, which their loader and Apply put on the control."""
+    from advanced_controlnet.adv_control.control import convert_to_advanced
+    from advanced_controlnet.adv_control.utils import (
+        LatentKeyframe,
+        LatentKeyframeGroup,
+        TimestepKeyframe,
+        TimestepKeyframeGroup,
+    )  # fmt: skip
+
+    group, keyframes = LatentKeyframeGroup(), TimestepKeyframeGroup()
+    for frame, strength in enumerate(numbers):
+        group.add(LatentKeyframe(frame, strength))
+    keyframes.add(TimestepKeyframe(latent_keyframes=group))
+    control = conditions[0][0][1]["control"]
+    theirs = convert_to_advanced(control, keyframes)
+    theirs.set_cond_hint(control.cond_hint_original)
+    return [[[rows, options | {"control": theirs}] for rows, options in c] for c in conditions]
