@@ -181,6 +181,23 @@ def api_video_to_latents() -> Prompt:
     return made.export(made.decode(made.sample(latent, 16, 6, denoise=0.7)), fps=4, crf=23)
 
 
+def api_controlnet_keyframes() -> Prompt:
+    made = Made("a green triangle")
+    edges = made("Canny", image=made.load(max_frames=6), low_threshold=0.1, high_threshold=0.3)
+    control = made("ControlNetLoader", control_net_name="control_v11p_sd15_canny_fp16.safetensors")
+    apply = {"image": edges, "strength": 0.9, "start_percent": 0.0, "end_percent": 1.0}
+    prompts = {"positive": made.positive, "negative": made.negative}
+    controlled, _ = made("ControlNetApplyAdvanced", **prompts, control_net=control, **apply)
+    keys = "0: 2, 1: 1.5, 2: 1, 3: 0.2, 5: 0.4"
+    ramp = made("FAD_ValueSchedule", schedule=keys, num_frames=6, interpolation="hold")
+    weighted, _ = made(
+        "FAD_ControlNetStrength", positive=[controlled, 0], negative=[controlled, 1], strength=1.0, strength_per_frame=ramp,
+    )  # fmt: skip
+    made.positive, made.negative = [weighted, 0], [weighted, 1]
+    made.apply()
+    return made.export(made.decode(made.sample(made.empty(6), 17, 6)))
+
+
 HAND_MADE = {
     "text to video": text_to_video,
     "camera moves": camera_moves,
@@ -192,4 +209,5 @@ HAND_MADE = {
     "second pass": second_pass,
     "api text to video": api_text_to_video,
     "api video to latents": api_video_to_latents,
+    "api controlnet keyframes": api_controlnet_keyframes,
 }
