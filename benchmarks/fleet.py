@@ -22,6 +22,7 @@ name_checkout()
 
 from fast_animatediff.benchmarks.cluster.faults import FAULTS, Scene, serial_run, survive  # noqa: E402
 from fast_animatediff.benchmarks.cluster.local_ray import LocalRay  # noqa: E402
+from fast_animatediff.benchmarks.cluster.settable_clock import COMPILER, SettableClock  # noqa: E402
 from fast_animatediff.benchmarks.cluster.sleeper import make_sleeper, write_workflows  # noqa: E402
 from fast_animatediff.benchmarks.cluster.up import Up  # noqa: E402
 
@@ -30,10 +31,12 @@ UNDER_WAY = 20
 
 
 @contextmanager
-def fleet(base: Path, settings: Path, nodes: int, per_node: int) -> Iterator[Scene]:
+def fleet(
+    base: Path, settings: Path, nodes: int, per_node: int, clock: SettableClock | None = None
+) -> Iterator[Scene]:
     """A cluster with so many nodes, and a front with all its workers ready."""
     bin = Path(os.environ["FAD_RAY_PYTHON"]).parent
-    with tempfile.TemporaryDirectory() as folder, LocalRay(Path(folder), bin) as ray:
+    with tempfile.TemporaryDirectory() as folder, LocalRay(Path(folder), bin, clock=clock) as ray:
         for _ in range(nodes - 1):
             ray.start_node()
         up = Up(ray, base, settings, "--workers", str(nodes * per_node), "--per-node", str(per_node)).start()
@@ -91,7 +94,10 @@ def faults(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         base = make_sleeper(Path(folder) / "base")
         settings = write_workflows(Path(folder) / "up", 1.0 / STEPS, answer_seconds=10)
-        with fleet(base, settings, 2, 1) as scene:
+        clock = SettableClock(Path(folder)) if COMPILER else None
+        if clock is None:
+            print("clock_set_forward, clock_set_back: not tried, they need Linux and a C compiler")
+        with fleet(base, settings, 2, 1, clock) as scene:
             expected = serial_run(scene.up, range(UNDER_WAY))
             for name in names:
                 scene.up.until_ready(2)

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 import av
 
 from .local_ray import LocalRay
+from .settable_clock import COMPILER
 from .up import Up, wait_until
+
+DAY = 86_400
 
 
 @dataclass
@@ -87,6 +90,22 @@ def database_locked(scene: Scene) -> None:
     other.close()
 
 
+def clock_set_forward(scene: Scene) -> None:
+    """By a month, on all machines at once: longer than results are kept."""
+    set_clock(scene, 30 * DAY)
+
+
+def clock_set_back(scene: Scene) -> None:
+    set_clock(scene, -DAY)
+
+
+def set_clock(scene: Scene, seconds: int) -> None:
+    assert scene.ray.clock
+    before = scene.up.time_of_day()
+    scene.ray.clock.move(seconds)
+    assert abs(scene.up.time_of_day() - before - seconds) < 60, "the front does not go by the clock"
+
+
 FAULTS: dict[str, Callable[[Scene], None]] = {
     fault.__name__: fault
     for fault in (
@@ -98,6 +117,7 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
         front_killed,
         database_locked,
         head_killed,
+        *((clock_set_forward, clock_set_back) if COMPILER else ()),
     )
 }
 

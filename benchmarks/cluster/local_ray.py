@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from ...fleet.worker import free_port
+from .settable_clock import SettableClock
 
 SECONDS = 120.0  # for anything, on a busy machine
 LITTLE = (
@@ -27,9 +28,9 @@ LITTLE = (
 
 class LocalRay:
     """A head, and more nodes. A context manager; bin: the folder of the environment that has Ray. gpus: that each node
-    claims to have."""
+    claims to have. clock: that all processes go by."""
 
-    def __init__(self, folder: Path, bin: Path, gpus: int = 0) -> None:
+    def __init__(self, folder: Path, bin: Path, gpus: int = 0, clock: SettableClock | None = None) -> None:
         self.folder, self.bin, self.gpus = folder, bin, gpus
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -41,6 +42,8 @@ class LocalRay:
             "FAD_RAY_PYTHON": str(bin / "python"),
             "FAD_FLEET_TEST": secrets.token_hex(8),  # marks every process that comes of it
         }
+        self.clock = clock
+        self.env |= clock.env if clock else {}
         self.nodes: list[subprocess.Popen[bytes]] = []
 
     def start_head(self) -> None:
