@@ -84,6 +84,16 @@ def test_a_window_gets_the_numbers_of_its_own_frames(applied, overlap, closed_lo
         assert given == [frame * (frame % 3) for frame in window]
 
 
+def test_a_loop_of_one_window_keeps_the_numbers_with_their_frames_as_it_rolls(applied):
+    strength = [float(frame % 3) for frame in range(12)]
+    control = weighted(with_hints(controls.index_control(), controls.numbered(12)), strength)
+    settings = WindowSettings(16, 4, "looped_uniform", closed_loop=True)
+    found = hints_of_windows(applied, settings, 12, control, steps=3)
+    assert len({window[0] for window, _ in found}) == 3
+    for window, given in found:
+        assert given == [frame * (frame % 3) for frame in window]
+
+
 def test_the_numbers_act_alike_in_windows_and_in_clips_of_their_own(applied):
     control, hints = controls.controlnet(), controls.hints(12)
     found = sampled(
