@@ -14,7 +14,7 @@ app.registerExtension({
     const extensions = node.constructor.nodeData?.input?.required?.file?.[1]?.clip_extensions
     if (!extensions) return
     addUpload(node, extensions)
-    const view = new ClipView(node, 'clip')
+    const view = new ClipView(node, 'clip', 1)
     let timer = 0
     const refresh = () => {
       clearTimeout(timer)
@@ -38,8 +38,10 @@ async function describe(node, view) {
   const { file } = values
   if (file === SAMPLE && !widget(node, 'file').options.values.includes(file)) return upload(node, await sample())
   view.show(file ? [api.apiURL(`/view?${place(file)}`), route('preview', { file })] : [])
-  if (!file) return view.say('')
-  const asked = (view.asked = route('description', values))
+  if (file !== view.file) view.say('') // the line of the clip before
+  view.file = file
+  const asked = (view.asked = file && route('description', values))
+  if (!asked) return
   const answer = await fetch(asked)
   const text = answer.ok ? await answer.text() : ''
   if (view.asked === asked) view.say(text)
@@ -92,8 +94,10 @@ async function upload(node, file) {
   const combo = widget(node, 'file')
   const value = subfolder ? `${subfolder}/${name}` : name
   if (!combo.options.values.includes(value)) combo.options.values.push(value)
+  app.canvas.emitBeforeChange() // a step of its own to undo
   combo.value = value
   combo.callback(value)
+  app.canvas.emitAfterChange()
   node.graph?.setDirtyCanvas(true, true)
 }
 

@@ -15,7 +15,8 @@ app.registerExtension({
     const before = node.onExecuted
     node.onExecuted = function (output) {
       before?.call(this, output)
-      show(view, output)
+      const workflow = output?.video?.[0]?.workflow
+      if (!workflow || workflow === app.rootGraph.id) show(view, output) // else of another tab, where the ids of nodes are the same
     }
     views.set(node, view)
     const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')
@@ -36,5 +37,6 @@ app.registerExtension({
 })
 
 function show(view, output) {
-  view.show((output?.video ?? []).map((file) => api.apiURL(`/view?${new URLSearchParams(file)}`)))
+  const address = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
+  view.show((output?.video ?? []).map(address))
 }
