@@ -11,7 +11,7 @@ import av.error
 import numpy as np
 
 from ..colour import ToRgb, has_alpha, is_opaque, premultiplied, warn_about_hdr
-from ..timing import TimedFrame, animation_delay
+from ..timing import TimedFrame, animation_delay, mean_rate
 from .audio import SourceAudio, audio_stream
 from .container import File, Limits
 from .gif import gif_delays
@@ -99,8 +99,9 @@ class VideoSource(Source):
         self.duration_is_rough = stream.duration_is_rough()
         if self._is_gif:
             delays = gif_delays(self._file, self.name)
-            self.tolerance, self.rate = GIF_TICK / 2, None
+            self.tolerance = GIF_TICK / 2
             self.frame_count, self.duration = len(delays), sum(delays, Fraction(0))
+            self.rate = mean_rate(delays)
 
     def _scaled(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         if not has_alpha(frame) or is_opaque(frame):

@@ -17,6 +17,7 @@ SELECTIONS = [
     Selection(Fraction(0)),
     Selection(Fraction(30), Fraction(1), start=Fraction(1, 2)),
     Selection(Fraction(12), max_frames=5),
+    Selection(Fraction(0), Fraction(1, 5), start=Fraction(1, 4)),  # from the middle of a frame
 ]
 
 
