@@ -1,4 +1,4 @@
-"""What `dev.py COMMAND --help` tells, with nothing but Python on the machine."""
+"""What `dev.py` tells with nothing but Python on the machine: the help of its commands, and what `convert` can't read."""
 
 from __future__ import annotations
 
@@ -59,3 +59,23 @@ def test_every_command_tells_its_help_at_once_without_installing_anything(
 def test_no_command_is_left_out(checkout: Path) -> None:
     commands = re.findall(r"^  ([a-z]+) ", ask(checkout, "--help").stdout, re.MULTILINE)
     assert commands and set(commands) == set(TOLD) - {"fleet up", "bench waiting"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'\xef\xbb\xbf{"nodes": [], "links": []}', "0 nodes replaced"),  # as Windows' editor saves it
+        (b"\x89PNG\r\n\x1a\n\0\0", "It is not JSON"),
+        (b"[" * 100_000, "It is not JSON"),
+        (b"[]", "neither a workflow"),
+        (b"null", "neither a workflow"),
+    ],
+)
+def test_convert_says_in_a_line_what_is_wrong_with_a_file(
+    checkout: Path, tmp_path: Path, content: bytes, told: str
+) -> None:
+    file = tmp_path / "workflow.json"
+    file.write_bytes(content)
+    done = ask(checkout, "convert", str(file))
+    said = (done.stdout + done.stderr).splitlines()
+    assert len(said) == 1 and told in said[0]
