@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
 
 from ..timing import animation_delay
+from .apng import MOST_FRAMES
 from .container import File, open_container, pts_seconds
 from .packets import packets
 
@@ -20,8 +22,11 @@ HAS_PALETTE, PALETTE_BITS = 0x80, 0x07
 def gif_delays(file: File, name: str) -> list[Fraction]:
     """How long each frame is shown (seconds), by the heads of the frames; FFmpeg's own sum has the file's delays."""
     with open_container(file, name) as container:
-        found = [packet for packet in packets(container, container.streams.video[0]) if packet.size]
-        return [animation_delay(pts_seconds(packet.duration, packet) or Fraction(0)) for packet in found]
+        found = (packet for packet in packets(container, container.streams.video[0]) if packet.size)
+        return [
+            animation_delay(pts_seconds(packet.duration, packet) or Fraction(0))
+            for packet in itertools.islice(found, MOST_FRAMES)
+        ]
 
 
 def with_local_palettes(found: Iterable[av.Packet]) -> Iterator[av.Packet]:
