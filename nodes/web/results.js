@@ -2,12 +2,18 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { ClipView } from './clip_view.js'
+import { nodeOf } from './sampling.js'
 
 const KINDS = ['FAD_ExportVideo', 'FAD_DecodeAndExport']
 const views = new WeakMap()
+let cached = [] // paths of the nodes whose results the last run took from one before
 
 app.registerExtension({
   name: 'FastAnimateDiff.Results',
+
+  setup() {
+    api.addEventListener('execution_cached', ({ detail }) => (cached = detail.nodes))
+  },
 
   nodeCreated(node) {
     if (!KINDS.includes(node.comfyClass)) return
@@ -16,7 +22,8 @@ app.registerExtension({
     node.onExecuted = function (output) {
       before?.call(this, output)
       const workflow = output?.video?.[0]?.workflow
-      if (!workflow || workflow === app.rootGraph.id) show(view, output) // else of another tab, where the ids of nodes are the same
+      const isCached = cached.some((path) => nodeOf(path) === node) // and names the workflow that made it
+      if (!workflow || isCached || workflow === app.rootGraph.id) show(view, output) // else of another tab, with the same ids of nodes
     }
     views.set(node, view)
     const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')

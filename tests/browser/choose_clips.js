@@ -9,6 +9,7 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
   const saved = []
   const unanswered = []
   const unfolded = []
+  const overwritten = []
   for (const kind of KINDS) {
     await useNodes(page, kind)
     await build(page, [[type, {}]])
@@ -51,6 +52,16 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
     }
     await page.evaluate(choose, first)
     await page.waitForFunction(settled, first)
+    for (const other of [second, first]) { // other content under the same name; then its own again
+      if (other === second) await page.evaluate(keep, first)
+      await page.evaluate(overwrite, [first, other === second ? second : null])
+      const { src } = await page.evaluate(picture)
+      await page.mouse.click(1500, 950)
+      await page.keyboard.press('r')
+      await page.waitForFunction((old) => ![undefined, old].includes(document.querySelector(':is(.dom-widget, [data-node-id]) video')?.src), src)
+      await page.waitForTimeout(500)
+      overwritten.push(...(await media(page)))
+    }
     for (let folds = 0; folds < 2; folds++) {
       await page.evaluate(() => window.app.graph.nodes[0].collapse())
       await page.waitForTimeout(700)
@@ -83,8 +94,26 @@ main(async (page, { shot, drop }, type, listed, dropped) => {
     states.at(-1).accept = await chooser.element().getAttribute('accept')
     await shot(`${kind}, uploaded`)
   }
-  return { states, saved, unanswered, unfolded, pages: page.context().pages().length }
+  return { states, saved, unanswered, unfolded, overwritten, pages: page.context().pages().length }
 })
+
+function picture() {
+  return { src: document.querySelector(':is(.dom-widget, [data-node-id]) video').src }
+}
+
+async function keep(name) {
+  window.kept = await (await fetch(`/api/view?${new URLSearchParams({ filename: name, type: 'input' })}`)).blob()
+}
+
+// Puts another file of the input folder, or what was kept, in the place of one.
+async function overwrite([name, other]) {
+  const query = new URLSearchParams({ filename: other, type: 'input' })
+  const content = other ? await (await fetch(`/api/view?${query}`)).blob() : window.kept
+  const body = new FormData()
+  body.append('image', new File([content], name))
+  body.append('overwrite', 'true')
+  await fetch('/api/upload/image', { method: 'POST', body })
+}
 
 async function place(page, title) {
   const [x, y] = await titlePlace(page, title)

@@ -1,4 +1,4 @@
-// Runs a graph, and meanwhile opens the same graph in another tab; returns what both then show, on both kinds of nodes.
+// Runs a graph, and meanwhile opens the same graph in another tab; returns what both then show, and what a copy shows after a run.
 'use strict'
 const { KINDS, build, main, queue, useNodes } = require('./page')
 
@@ -20,7 +20,13 @@ main(async (page, { shot }, graph, preview) => {
     const other = await page.evaluate(shown)
     await page.evaluate(() => window.app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow'))
     await page.waitForTimeout(1500)
-    seen.push({ kind, other, own: await page.evaluate(shown) })
+    const own = await page.evaluate(shown)
+    await page.evaluate(() => window.app.extensionManager.command.execute('Comfy.DuplicateWorkflow'))
+    await page.waitForTimeout(1500)
+    const before = await page.evaluate(shown)
+    await queue(page) // takes all from the first run
+    await page.waitForTimeout(1500)
+    seen.push({ kind, other, own, copy: [before, await page.evaluate(shown)] })
   }
   return { seen }
 })

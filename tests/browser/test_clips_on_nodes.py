@@ -101,6 +101,8 @@ def test_the_chosen_clip_is_shown_however_it_was_chosen(
     assert result["unanswered"] == ["", ""]  # not the line of the clip before
     states = result["states"]
     assert result["unfolded"] == [False, False]  # it plays on
+    for shown, name in zip(result["overwritten"], 2 * (listed[1], listed[0]), strict=True):
+        assert near(shown["colour"], colours[name]), name
     assert len(states) == 2 * (len(listed) + 1 + 2 + 2 * len(dropped) + 3 + 1)
     for state in states:
         (shown,) = state["shown"]
@@ -122,7 +124,7 @@ SAMPLING = [
     ["CLIPTextEncode", {"text": "a red circle"}, {"clip": [0, 1]}],
     [
         "FAD_Sampler",
-        {"steps": 30, "cfg": 1},
+        {"steps": 30, "cfg": 1, "control_after_generate": "fixed"},
         {"model": [0, 0], "positive": [2, 0], "negative": [2, 0], "latent_image": [1, 0]},
     ],
     ["FAD_DecodeAndExport", {}, {"samples": [3, 0], "vae": [0, 2]}],
@@ -135,3 +137,4 @@ def test_a_run_shows_nothing_on_the_nodes_of_another_tab(visit: Visit) -> None:
     assert result["complaints"] == [] and result["dialogs"] == []
     for seen in result["seen"]:
         assert (seen["other"], seen["own"]) == ([], ["FAD_DecodeAndExport"]), seen["kind"]
+        assert seen["copy"][1] == ["FAD_DecodeAndExport"], seen
