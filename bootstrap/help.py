@@ -71,7 +71,8 @@ def usage_of(command: str) -> str:
     """The lines of USAGE on a command."""
     found = re.search(rf"^  {command} .*\n(?:   .*\n)*", USAGE, re.MULTILINE)
     assert found is not None  # a test asks for the help of every command
-    return f"usage: python3 dev.py {found[0].strip()}"
+    called, _, told = found[0].strip().partition("  ")
+    return f"usage: python3 dev.py {called}\n\n" + "\n".join(line.strip() for line in told.splitlines())
 
 
 def show_benchmark(name: str, *_: str) -> int:
