@@ -18,6 +18,7 @@ from pathlib import Path
 from bootstrap.browser_tools import browser_environment
 from bootstrap.checks import check_types, lint
 from bootstrap.convert_workflow import convert_workflow
+from bootstrap.help import USAGE, asks_for_help, show_help
 from bootstrap.host import BASE, find_host, link_into, link_into_base
 from bootstrap.packages import (
     ANY_TORCH,
@@ -46,26 +47,6 @@ from bootstrap.ray_environment import RAY_PACKAGES, RAY_PYTHON, make_ray_venv, r
 VENV_ADVICE = (
     "On Debian and Ubuntu: apt-get install python3-venv. Elsewhere: Python from python.org. Then run again."
 )
-USAGE = """usage: python3 dev.py COMMAND [arguments]
-
-  demo            a real video and a prompt become two mp4 files, through a real ComfyUI server and tiny models
-  ui              the ComfyUI page with this pack and the tiny models
-  serve           the endpoints with the tiny models; prints a call for curl, Python and JavaScript  [--port PORT]
-                  or in front of ComfyUIs that run elsewhere: --workers URL[,URL] [--port PORT] [--folder FOLDER]
-  render          a list of requests, or a folder of videos, into a folder: requests.jsonl --out DIR; --help says more
-  fleet           the endpoints in front of many machines: up, status, down; `fleet ray ...` is Ray's own command
-  test            ruff, mypy and the tests, but for those marked slow; test --all: with these. With other arguments
-                  only pytest, in one process, for example: test tests/video -k gif
-  types           mypy alone
-  convert FILE    rewrites a workflow or API prompt made for AnimateDiff-Evolved, VideoHelperSuite and the like to this
-                  pack's nodes and core's, says what it could not carry over, and writes it beside the file
-  models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
-                  --workflow TITLE, --only WORD: some of them
-  bench [NAME]    this pack beside its peers: --ade PATH, --help; --gpu: all of it on a card; --pack DIR: for a machine
-                  without network; or benchmarks/NAME.py: counted, directed, endpoints, fleet, less_work,
-                  long_clips, video, waiting
-
-The first call installs into .venv and .dev of this checkout; later calls start at once."""
 
 
 # ---- setting up
@@ -290,6 +271,8 @@ def main(arguments: list[str]) -> int:
             raise SetupError(
                 f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})."
             )
+        if asks_for_help(arguments):
+            return show_help(*arguments)
         return COMMANDS[arguments[0]](arguments[1:])
     except SetupError as error:
         print(error, file=sys.stderr)

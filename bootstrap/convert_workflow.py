@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from replacements.convert import Conversion, convert
 
@@ -22,7 +23,7 @@ def convert_workflow(arguments: list[str]) -> int:
 
 def convert_file(path: Path) -> int:
     try:
-        conversion = convert(json.loads(path.read_text(encoding="utf-8")))
+        conversion = convert(read_document(path))
     except (OSError, ValueError, AttributeError) as error:
         print(f"{path}: can't be read: {error}", file=sys.stderr)
         return 1
@@ -36,6 +37,17 @@ def convert_file(path: Path) -> int:
     target.write_text(json.dumps(conversion.document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"  written: {target}")
     return 0
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, as people's editors save it too. Errors: OSError; ValueError for anything else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError("It is not JSON. Save the workflow with Export in the page's menu.") from error
+    if not isinstance(document, dict):
+        raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
+    return document
 
 
 def report(path: Path, conversion: Conversion) -> None:

@@ -6,7 +6,6 @@ Run it as `python3 dev.py models`, or with the Python of a ComfyUI, which has hu
 
 from __future__ import annotations
 
-import argparse
 import errno
 import hashlib
 import json
@@ -22,7 +21,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
-from which_models import LIST, PACK, DownloadError, choose, own_checkpoint
+from which_models import PACK, DownloadError, choose, own_checkpoint, parser
 
 HUB = "https://huggingface.co/"
 AGAIN = "then run the same command again; it continues where it stopped."
@@ -264,27 +263,7 @@ def offer(missing: list[Weights], models: Path, yes: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="models", description=__doc__.splitlines()[0])
-    parser.add_argument("--comfyui", metavar="PATH", help="the ComfyUI whose models folder gets the files")
-    parser.add_argument("--yes", action="store_true", help="download without asking")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=[],
-        metavar="WORD",
-        help="only files with one of these words in their folder or name, such as turbo's: AnimateLCM",
-    )
-    parser.add_argument(
-        "--workflow",
-        nargs="+",
-        default=[],
-        metavar="TITLE",
-        help='only files that these workflows name, such as "Turbo Text to Video"',
-    )
-    parser.add_argument(
-        "--list", type=Path, default=LIST, metavar="FILE", help="another list, in the form of models.json"
-    )
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     models = find_models_folder(options.comfyui or os.environ.get("COMFYUI_PATH"))
     wanted = choose(read_list(options.list, models), options.only, options.workflow)
     if not any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -29,6 +30,34 @@ W = TypeVar("W", bound=Listed)
 
 class DownloadError(RuntimeError):
     """Why a file was not downloaded and what to do next, written for the console."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the download; here, so that their help needs nothing but the standard library."""
+    parser = argparse.ArgumentParser(
+        prog="dev.py models",
+        description="Shows, then downloads the weights that the workflows name into a ComfyUI's model folders: resumable and checked.",
+    )
+    parser.add_argument("--comfyui", metavar="PATH", help="the ComfyUI whose models folder gets the files")
+    parser.add_argument("--yes", action="store_true", help="download without asking")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="only files with one of these words in their folder or name, such as turbo's: AnimateLCM",
+    )
+    parser.add_argument(
+        "--workflow",
+        nargs="+",
+        default=[],
+        metavar="TITLE",
+        help='only files that these workflows name, such as "Turbo Text to Video"',
+    )
+    parser.add_argument(
+        "--list", type=Path, default=LIST, metavar="FILE", help="another list, in the form of models.json"
+    )
+    return parser
 
 
 def choose(wanted: list[W], words: list[str], workflows: list[str]) -> list[W]:

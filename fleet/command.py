@@ -1,9 +1,4 @@
-"""The endpoints in front of a Ray cluster: `python3 dev.py fleet up|status|down --ray ADDRESS`.
-
-up     serves the endpoints until Ctrl-C, with a worker on each GPU; the workers stay for the next `up`, or for `render`
-status shows the workers
-down   ends the workers, each after the request that it has; then `up` ends, too
-"""
+"""The endpoints in front of a Ray cluster: what `dev.py fleet` does."""
 
 from __future__ import annotations
 
@@ -16,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -24,7 +18,8 @@ from aiohttp import web
 from ..endpoints.protocol.schemas import ENDPOINTS
 from ..endpoints.serving import LANES, front
 from ..endpoints.settings import load
-from .options import WARM_ENDPOINT, BadOption, add_cluster_options, add_ray_options
+from .arguments import fleet_arguments
+from .options import WARM_ENDPOINT, BadOption
 from .progress import duration
 from .sources import first_ready, open_workers, ray_python
 from .workers import cluster_command, cluster_environment
@@ -34,35 +29,11 @@ SHOWN_ID = 8
 TOLD_SECONDS = 10.0  # since a front last said what a worker does: there is none any more
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dev.py fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="serve the endpoints with the workers of a cluster")
-    add_ray_options(up, required=True)
-    up.add_argument(
-        "--folder", type=Path, default=Path("fleet"), help="of the requests and results, and of the settings"
-    )
-    up.add_argument("--host", default="127.0.0.1", help="to listen on; default: 127.0.0.1. Others need keys")
-    up.add_argument("--port", type=int, default=8190)
-    up.add_argument("--warm", action="append", choices=list(ENDPOINTS), help=f"default: {WARM_ENDPOINT}")
-    status = commands.add_parser("status", help="show the workers")
-    add_cluster_options(status, required=True)
-    status.add_argument("--json", action="store_true")
-    down = commands.add_parser("down", help="end the workers, each after its request")
-    add_cluster_options(down, required=True)
-    down.add_argument(
-        "--worker", action="append", metavar="NAME", help="only this one; may be given several times"
-    )
-    down.add_argument(
-        "--now", action="store_true", help="without waiting for their requests, which others then get"
-    )
-    return parser
-
-
 async def up(options: argparse.Namespace) -> int:
     """Errors: BadOption, ValueError, OSError."""
+    for name in options.warm or ():
+        if name not in ENDPOINTS:
+            raise BadOption(f"--warm {name} is not an endpoint. Use one of: {', '.join(ENDPOINTS)}.")
     options.folder.mkdir(parents=True, exist_ok=True)
     settings = load(options.folder.resolve(), os.environ)
     if options.host not in ("127.0.0.1", "::1", "localhost") and not settings.keys:
@@ -193,7 +164,7 @@ def is_alone(report: dict[str, Any]) -> bool:
 
 
 def main() -> int:
-    options = arguments().parse_args()
+    options = fleet_arguments().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if options.command == "up":

@@ -1,4 +1,4 @@
-"""The arguments that `render` and `fleet` have in common: which ComfyUIs do the work, and how they are run."""
+"""What the arguments of `render` and `fleet` ask for: which ComfyUIs do the work, and how they are run."""
 
 from __future__ import annotations
 
@@ -17,47 +17,11 @@ from .worker import WARM_VIDEO, Comfy
 from .workers import Size
 
 CHILD = Path(__file__).resolve().parents[1] / "bootstrap" / "comfy_child.py"
-FLEET = "fast-animatediff"
 WARM_ENDPOINT = f"{APP}/turbo/text-to-video"
 
 
 class BadOption(ValueError):
     """An argument that can't be used, and why."""
-
-
-def add_cluster_options(parser: argparse._ActionsContainer, required: bool) -> None:
-    parser.add_argument(
-        "--ray", metavar="ADDRESS", required=required, help="a Ray cluster, such as 10.0.0.1:6379"
-    )
-    parser.add_argument("--fleet", metavar="NAME", default=FLEET, help="for more than one in a cluster")
-
-
-def add_ray_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    group = parser.add_argument_group("workers")
-    add_cluster_options(group, required)
-    group.add_argument(
-        "--workers", metavar="N|auto", default="auto", help="how many; auto: as the requests need"
-    )
-    group.add_argument("--least", type=int, default=1, help="of auto; default: 1")
-    group.add_argument("--most", type=int, help="of auto; default: as many as there is room for")
-    group.add_argument(
-        "--per-node", type=int, metavar="N", help="N workers on each node instead of one on each GPU"
-    )
-    group.add_argument(
-        "--comfyui",
-        metavar="PATH",
-        help="ComfyUI's folder, the same on every machine; for render without --ray also addresses of running ones",
-    )
-    group.add_argument(
-        "--python", metavar="PATH", help="its Python; default: of a .venv or venv in its folder"
-    )
-    group.add_argument(
-        "--shared", metavar="PATH", help="folder of its models and custom_nodes; default: its own"
-    )
-    group.add_argument("--options", default="", help="more of its arguments, in quotes")
-    group.add_argument(
-        "--hang-seconds", type=float, default=60.0, help="without an answer; then it is started again"
-    )
 
 
 def worker_size(options: argparse.Namespace) -> Size:

@@ -1,14 +1,9 @@
-"""Renders a list of requests, or a folder of videos, into a folder: `python3 dev.py render requests.jsonl --out DIR`.
-
-Run again, it goes on where it was: what is done is skipped, what has changed is rendered anew, what failed is tried
-again. Exit status: 0 when every clip is there, 1 when some failed, 2 when nothing was begun.
-"""
+"""Rendering a list of requests, or a folder of videos, into a folder: what `dev.py render` does."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import shutil
@@ -24,45 +19,17 @@ from ..endpoints.comfyui.filling import load_workflows
 from ..endpoints.protocol.settings import Settings
 from ..endpoints.serving import LANES, RESULTS, UPLOADS, front
 from ..endpoints.settings import load
+from .arguments import render_arguments
 from .digests import clip_digest, read_model_sizes
 from .driver import Driver, Work, place, plan
 from .ledger import Clip, Ledger, LedgerInUse
 from .manifest import BadManifest, Item, check, folder_items, read_manifest
-from .options import BadOption, add_ray_options
+from .options import BadOption
 from .progress import Display, Progress
 from .sources import Source, open_source
 
 REQUESTS = ".requests"  # the endpoints' own files, in the folder of the results
 KEEP_HOURS = 24.0 * 365 * 10
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dev.py render", description=__doc__)
-    what = parser.add_argument_group("what (one of the three)")
-    what.add_argument(
-        "manifest", nargs="?", type=Path, help='JSON lines: {"endpoint": ..., "input": {...}, "name": ...}'
-    )
-    what.add_argument(
-        "--videos", type=Path, metavar="FOLDER", help="each video in it, with --endpoint and --prompt"
-    )
-    what.add_argument("--one", type=Path, metavar="FILE", help="one request, into the file --out")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="of the results; a file with --one"
-    )
-    parser.add_argument("--endpoint", help="of --videos")
-    parser.add_argument("--prompt", help="of --videos")
-    parser.add_argument(
-        "--input", type=json.loads, default={}, metavar="JSON", help="more of the input of --videos"
-    )
-    parser.add_argument(
-        "--attempts", type=int, default=3, help="requests made for one clip, over all runs; default: 3"
-    )
-    parser.add_argument(
-        "--settings", type=Path, metavar="FOLDER", help="with an endpoints' settings file, for workflows"
-    )
-    parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
-    add_ray_options(parser, required=False)
-    return parser
 
 
 def read_items(options: argparse.Namespace) -> list[Item]:
@@ -153,7 +120,7 @@ def read_settings(options: argparse.Namespace, folder: Path) -> Settings:
 
 
 def main() -> int:
-    options = arguments().parse_args()
+    options = render_arguments().parse_args()
     display = Display(options.json)
     # The endpoints say much that the display says better.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -105,7 +105,7 @@ class DecodeAndExport(io.ComfyNode):
             images = collected(shape, chunks, half_of(progress, 0))
             path = write(images, progress=half_of(progress, 1))
             video = as_video(path, images, settings)
-        return io.NodeOutput(video, ui=result(path, subfolder))
+        return io.NodeOutput(video, ui=result(path, subfolder, cls.hidden))
 
 
 def pictured(samples: Mapping[str, Any]) -> Tensor:

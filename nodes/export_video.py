@@ -24,6 +24,7 @@ from ..video import (
     play_order,
     write_errors,
 )
+from .asking_page import workflow_id
 from .host_progress import host_progress
 
 CATEGORY = "Fast AnimateDiff/video"
@@ -75,7 +76,7 @@ class ExportVideo(io.ComfyNode):
         path = export_video(
             images, folder, name, counter, settings, audio=audio, tags=tags, progress=host_progress()
         )
-        return io.NodeOutput(as_video(path, images, settings), ui=result(path, subfolder))
+        return io.NodeOutput(as_video(path, images, settings), ui=result(path, subfolder, cls.hidden))
 
 
 def checked_prefix(filename_prefix: str) -> str:
@@ -132,9 +133,12 @@ def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
     )
 
 
-def result(path: Path, subfolder: str) -> dict[str, list[ui.SavedResult]]:
+def result(path: Path, subfolder: str, hidden: io.HiddenHolder | None) -> dict[str, list[ui.SavedResult]]:
     """What the node's own extension of the page shows. The host's `images` would go on showing a video after a GIF."""
-    return {"video": [ui.SavedResult(path.name, subfolder, io.FolderType.output)]}
+    saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
+    if workflow := workflow_id(hidden):
+        saved["workflow"] = workflow
+    return {"video": [saved]}
 
 
 def export_inputs() -> list[io.Input]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from typing import Any
 
 from comfy_execution.utils import get_executing_context
 from PIL import Image
-from server import PromptServer
 from torch import Tensor
 
 import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
+
+from .asking_page import send_event
 
 EVENT = "fast-animatediff.preview"  # for this pack's extension of the page
 MOST_FRAMES = 16
@@ -23,8 +23,11 @@ SECONDS_PER_FRAME = 1 / 8
 Callback = Callable[[int, Tensor, Tensor, int], None]
 
 
-def moving_preview(model: ModelPatcher) -> Callback:
-    """A sampler's callback: moves the node's bar and, as the user's preview method wants it, shows the frames so far."""
+def moving_preview(model: ModelPatcher, workflow: str | None) -> Callback:
+    """A sampler's callback: moves the node's bar and, as the user's preview method wants it, shows the frames so far.
+
+    workflow: the id of the one that runs.
+    """
     previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
     bar = comfy.utils.ProgressBar(1)
     context = get_executing_context()
@@ -34,9 +37,8 @@ def moving_preview(model: ModelPatcher) -> Callback:
         if previewer is not None and context is not None:
             stride = -(-len(denoised) // MOST_FRAMES)
             frames = [previewer.decode_latent_to_preview(frame[None]) for frame in denoised[::stride]]
-            server: Any = PromptServer  # its constructor sets `instance`
-            message = {"node": context.node_id, "picture": as_address(frames, stride * SECONDS_PER_FRAME)}
-            server.instance.send_sync(EVENT, message, server.instance.client_id)
+            picture = as_address(frames, stride * SECONDS_PER_FRAME)
+            send_event(EVENT, {"workflow": workflow, "node": context.node_id, "picture": picture})
 
     return callback
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from comfy_execution.utils import ExecutionContext, get_executing_context
-from server import PromptServer
 
 from .. import motion_modules, video
+from .asking_page import send_event, send_text
 
 EVENT = "fast-animatediff.text"  # for this pack's extension of the page, which makes room for it
 # The page takes what it shows on a node for HTML, and in Nodes 2.0 for Markdown: both leave these as they are.
@@ -17,9 +16,8 @@ MARKUP = {ord(character): f"&#{ord(character)};" for character in "&<>*_`[\\~"}
 
 def show_on_node(lines: list[str], node_id: str) -> None:
     """Shows lines of plain text on a node of the page."""
-    server: Any = PromptServer  # its constructor sets `instance`
-    server.instance.send_progress_text("  \n".join(lines).translate(MARKUP), node_id)
-    server.instance.send_sync(EVENT, {"node": node_id, "text": "\n".join(lines)}, server.instance.client_id)
+    send_text("  \n".join(lines).translate(MARKUP), node_id)
+    send_event(EVENT, {"node": node_id, "text": "\n".join(lines)})
 
 
 def show_log_on_nodes() -> None:

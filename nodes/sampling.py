@@ -10,6 +10,7 @@ from ..motion_modules.empty_latent import LATENT_PIXELS, empty_latent
 from ..motion_modules.sampler_settings import SamplerSettings
 from ..motion_modules.sampling import MODES, OWN_SCHEDULERS, sample
 from ..video import SIZES
+from .asking_page import workflow_id
 from .moving_preview import moving_preview
 
 CATEGORY = "Fast AnimateDiff/sampling"
@@ -172,6 +173,7 @@ class Sampler(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output("latent", tooltip="The sampled frames, for VAE Decode.")],
+            hidden=[io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -191,7 +193,8 @@ class Sampler(io.ComfyNode):
         cfg_until: float,
     ) -> io.NodeOutput:
         settings = SamplerSettings(seed, steps, cfg, strength, mode, sampler_name, scheduler, cfg_until)
-        return io.NodeOutput(sample(model, positive, negative, latent_image, settings, moving_preview(model)))
+        preview = moving_preview(model, workflow_id(cls.hidden))
+        return io.NodeOutput(sample(model, positive, negative, latent_image, settings, preview))
 
 
 NODES: list[type[io.ComfyNode]] = [EmptyVideoLatent, Sampler]

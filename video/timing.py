@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Generic, TypeVar
@@ -17,6 +17,11 @@ TOLERANCE = Fraction(1, 2000)
 def animation_delay(seconds: Fraction) -> Fraction:
     """How long a frame of an animated picture is shown: browsers turn up to 10 ms into 100 ms."""
     return seconds if seconds > Fraction(1, 100) else Fraction(1, 10)
+
+
+def mean_rate(delays: Sequence[Fraction]) -> Fraction:
+    """Frames per second of an animation whose frames are shown for so many seconds each."""
+    return (len(delays) / sum(delays, Fraction(0))).limit_denominator(1001)
 
 
 def exact_seconds(seconds: float) -> Fraction:
@@ -81,7 +86,12 @@ class Selection:
         span = max(duration - self.start, Fraction(0))
         if self.seconds:
             span = min(span, self.seconds)
-        frames = math.ceil(span * rate)
+        # Where every frame is taken, the first one is that on screen at the start.
+        frames = (
+            math.ceil(span * rate)
+            if self.fps
+            else math.ceil((self.start + span) * rate) - math.floor(self.start * rate)
+        )
         return min(frames, self.max_frames) if self.max_frames else frames
 
 
@@ -131,7 +141,7 @@ def _every_frame(
     end = selection.start + selection.seconds if selection.seconds else None
     done = 0
     for frame in _until_next(frames):
-        if end is not None and frame.pts_seconds + tolerance >= end:
+        if end is not None and frame.pts_seconds > selection.start and frame.pts_seconds + tolerance >= end:
             return
         if frame.pts_seconds >= selection.start or frame.end > selection.start + tolerance:
             yield frame, 1

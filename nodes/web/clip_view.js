@@ -13,13 +13,15 @@ const TYPE = 'fad_clip_'
 let made = 0
 
 export class ClipView {
-  constructor(node, name) {
+  // highest: the height by the width up to which a picture gets room by itself; a taller one is shown smaller.
+  constructor(node, name, highest = Infinity) {
     this.node = node
+    this.highest = highest
     this.frame = element('div', STYLE.frame)
     this.line = element('div', STYLE.line)
     this.frame.append(this.line)
     this.urls = []
-    this.ratio = 0 // height by width of the picture; 0 without one
+    this.ratio = 0 // height by width of the picture's room; 0 without one
     // A type of its own: of two with the same name and type on nodes with one id, Nodes 2.0 goes on showing the first.
     this.widget = node.addDOMWidget(name, `${TYPE}${made++}`, this.frame, {
       serialize: false,
@@ -53,7 +55,8 @@ export class ClipView {
   place(picture) {
     this.frame.querySelector('img, video')?.remove()
     if (picture) {
-      this.ratio = (picture.videoHeight || picture.naturalHeight) / (picture.videoWidth || picture.naturalWidth)
+      const ratio = (picture.videoHeight || picture.naturalHeight) / (picture.videoWidth || picture.naturalWidth)
+      this.ratio = Math.min(ratio, this.highest)
       picture.style.aspectRatio = String(1 / this.ratio)
       this.frame.prepend(picture)
     } else if (!this.urls.length) {
@@ -111,6 +114,10 @@ function loaded(url) {
 
 function withControls(video) {
   video.title = 'Click for sound'
+  // Browsers pause what leaves the page, as when Nodes 2.0 folds a node, and leave it so.
+  let left = false
+  video.addEventListener('pause', () => (left = !video.isConnected))
+  new ResizeObserver(() => left && video.isConnected && video.play()).observe(video)
   video.addEventListener('pointerenter', () => (video.controls = true))
   video.addEventListener('pointerleave', () => (video.controls = false))
   video.addEventListener('click', (event) => {

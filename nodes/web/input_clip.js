@@ -7,14 +7,24 @@ const SAMPLE = 'moving circle.mp4' // which the templates name; it lies in clips
 const WAIT = 150 // milliseconds without a change
 const SELECTION = ['first_n_seconds', 'fps', 'start_seconds', 'size', 'max_frames']
 
+const refreshes = new WeakMap() // by node
+let read = '' // when R was last pressed: files may have changed under their names
+
 app.registerExtension({
   name: 'FastAnimateDiff.InputClip',
+
+  refreshComboInNodes() {
+    read = String(Date.now())
+    for (const graph of [app.rootGraph, ...app.rootGraph.subgraphs.values()]) {
+      for (const node of graph.nodes) refreshes.get(node)?.()
+    }
+  },
 
   nodeCreated(node) {
     const extensions = node.constructor.nodeData?.input?.required?.file?.[1]?.clip_extensions
     if (!extensions) return
     addUpload(node, extensions)
-    const view = new ClipView(node, 'clip')
+    const view = new ClipView(node, 'clip', 1)
     let timer = 0
     const refresh = () => {
       clearTimeout(timer)
@@ -27,6 +37,7 @@ app.registerExtension({
         return before?.apply(this, values)
       }
     }
+    refreshes.set(node, refresh)
     refresh() // the values of a saved workflow come right after this
   }
 })
@@ -37,9 +48,11 @@ async function describe(node, view) {
   )
   const { file } = values
   if (file === SAMPLE && !widget(node, 'file').options.values.includes(file)) return upload(node, await sample())
-  view.show(file ? [api.apiURL(`/view?${place(file)}`), route('preview', { file })] : [])
-  if (!file) return view.say('')
-  const asked = (view.asked = route('description', values))
+  view.show(file ? [api.apiURL(`/view?${place(file)}`), route('preview', { file, read })] : [])
+  if (file !== view.file) view.say('') // the line of the clip before
+  view.file = file
+  const asked = (view.asked = file && route('description', values))
+  if (!asked) return
   const answer = await fetch(asked)
   const text = answer.ok ? await answer.text() : ''
   if (view.asked === asked) view.say(text)
@@ -58,7 +71,7 @@ function route(name, values) {
 function place(file) {
   const [, path, type = 'input'] = /^(.*?)(?: \[(input|output|temp)\])?$/s.exec(file)
   const cut = path.lastIndexOf('/') + 1
-  return new URLSearchParams({ filename: path.slice(cut), subfolder: path.slice(0, cut), type })
+  return new URLSearchParams({ filename: path.slice(cut), subfolder: path.slice(0, cut), type, read })
 }
 
 function widget(node, wanted) {
@@ -86,14 +99,17 @@ function addUpload(node, extensions) {
 async function upload(node, file) {
   const body = new FormData()
   body.append('image', file) // the host's name for any kind of file
-  const answer = await api.fetchApi('/upload/image', { method: 'POST', body })
+  const noAnswer = { status: 'ComfyUI', statusText: 'does not answer' }
+  const answer = await api.fetchApi('/upload/image', { method: 'POST', body }).catch(() => noAnswer)
   if (!answer.ok) return complain(file.name, answer)
   const { name, subfolder } = await answer.json()
   const combo = widget(node, 'file')
   const value = subfolder ? `${subfolder}/${name}` : name
   if (!combo.options.values.includes(value)) combo.options.values.push(value)
+  app.canvas.emitBeforeChange() // a step of its own to undo
   combo.value = value
   combo.callback(value)
+  app.canvas.emitAfterChange()
   node.graph?.setDirtyCanvas(true, true)
 }
 

@@ -2,12 +2,18 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { ClipView } from './clip_view.js'
+import { nodeOf } from './sampling.js'
 
 const KINDS = ['FAD_ExportVideo', 'FAD_DecodeAndExport']
 const views = new WeakMap()
+let cached = [] // paths of the nodes whose results the last run took from one before
 
 app.registerExtension({
   name: 'FastAnimateDiff.Results',
+
+  setup() {
+    api.addEventListener('execution_cached', ({ detail }) => (cached = detail.nodes))
+  },
 
   nodeCreated(node) {
     if (!KINDS.includes(node.comfyClass)) return
@@ -15,7 +21,9 @@ app.registerExtension({
     const before = node.onExecuted
     node.onExecuted = function (output) {
       before?.call(this, output)
-      show(view, output)
+      const workflow = output?.video?.[0]?.workflow
+      const isCached = cached.some((path) => nodeOf(path) === node) // and names the workflow that made it
+      if (!workflow || isCached || workflow === app.rootGraph.id) show(view, output) // else of another tab, with the same ids of nodes
     }
     views.set(node, view)
     const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')
@@ -36,5 +44,6 @@ app.registerExtension({
 })
 
 function show(view, output) {
-  view.show((output?.video ?? []).map((file) => api.apiURL(`/view?${new URLSearchParams(file)}`)))
+  const address = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
+  view.show((output?.video ?? []).map(address))
 }

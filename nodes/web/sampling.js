@@ -9,15 +9,17 @@ app.registerExtension({
   name: 'FastAnimateDiff.Sampling',
 
   setup() {
-    api.addEventListener('fast-animatediff.preview', ({ detail }) => views.get(nodeOf(detail.node))?.show([detail.picture]))
+    api.addEventListener('fast-animatediff.preview', ({ detail: { workflow, node, picture } }) => {
+      if (!workflow || workflow === app.rootGraph.id) views.get(nodeOf(node))?.show([picture]) // else another tab's
+    })
   },
 
   nodeCreated(node) {
-    if (node.comfyClass === 'FAD_Sampler') views.set(node, new ClipView(node, 'preview'))
+    if (node.comfyClass === 'FAD_Sampler') views.set(node, new ClipView(node, 'preview', 1))
   }
 })
 
-// A node by its path: `7`, or `3:7` for node 7 of the subgraph that node 3 is; none where another workflow is open.
+// A node by its path: `7`, or `3:7` for node 7 of the subgraph that node 3 is.
 export function nodeOf(path) {
   return String(path)
     .split(':')

@@ -288,7 +288,7 @@ def test_a_folder_that_is_no_comfyui_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_list_names_flat_files_with_hub_addresses() -> None:
-    wanted = download.read_list(download.LIST, Path("models"))
+    wanted = download.read_list(sys.modules["which_models"].LIST, Path("models"))
     assert len({weights.name for weights in wanted}) == len(wanted) == 14
     for weights in wanted:
         repo, path = weights.repo_and_path
@@ -302,4 +302,4 @@ def test_the_list_names_flat_files_with_hub_addresses() -> None:
 
 def test_the_list_is_not_offered_as_a_workflow_template() -> None:
     """The host shows every json file at the top of `workflows/` among its templates."""
-    assert download.LIST.parent != SCRIPT.parents[1] / "workflows"
+    assert sys.modules["which_models"].LIST.parent != SCRIPT.parents[1] / "workflows"

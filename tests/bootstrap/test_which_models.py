@@ -18,7 +18,7 @@ SCRIPTS = [ROOT / "bootstrap" / name for name in ("download_models.py", "which_m
 
 
 def test_a_workflow_names_its_files(tmp_path: Path) -> None:
-    wanted = download.read_list(download.LIST, tmp_path)
+    wanted = download.read_list(which_models.LIST, tmp_path)
     turbo = {weights.name for weights in download.choose(wanted, [], ["turbo text to video"])}
     assert {"mm_sd15_AnimateLCM.safetensors", "AnimateLCM_sd15_t2v_lora.safetensors"} <= turbo
     assert "mm_sd15_v2.safetensors" not in turbo and len(turbo) == 3
@@ -45,7 +45,7 @@ def test_an_sd15_checkpoint_that_is_there_is_offered_instead_of_the_download(
     models = tmp_path / "models"
     header_file(models / "checkpoints" / "mine" / "dream.safetensors", **{which_models.SD15_LAYER: shape})
     (models / "checkpoints" / "broken.safetensors").write_bytes(b"\xff" * 20)
-    wanted = download.read_list(download.LIST, models)
+    wanted = download.read_list(which_models.LIST, models)
     kept = [weights.folder for weights in download.without_checkpoint(wanted, models)]
     assert ("checkpoints" in kept) == (not is_sd15) and len(kept) == len(wanted) - is_sd15
     assert ("mine/dream.safetensors is an SD1.5 checkpoint" in capsys.readouterr().out) == is_sd15
@@ -62,7 +62,7 @@ def test_the_registrys_archive_holds_the_downloader_and_finds_its_comfyui(tmp_pa
     pack = tmp_path / "ComfyUI" / "custom_nodes" / "fast-animatediff"
     for file in (
         *SCRIPTS,
-        download.LIST,
+        which_models.LIST,
         *which_models.WORKFLOWS.glob("*.json"),
     ):
         place = pack / file.relative_to(ROOT)

@@ -98,8 +98,12 @@ def test_the_chosen_clip_is_shown_however_it_was_chosen(
     assert result["complaints"] == [] and result["dialogs"] == [] and result["pages"] == 1
     # An mp4 in any case: the clip itself, or what the server made of a mov for the browser.
     assert result["saved"] == 2 * [[f"{Path(listed[0]).stem}.mp4", "ftyp"]]
+    assert result["unanswered"] == ["", ""]  # not the line of the clip before
     states = result["states"]
-    assert len(states) == 2 * (len(listed) + 1 + 2 + 2 * len(dropped) + 1)
+    assert result["unfolded"] == [False, False]  # it plays on
+    for shown, name in zip(result["overwritten"], 2 * (listed[1], listed[0]), strict=True):
+        assert near(shown["colour"], colours[name]), name
+    assert len(states) == 2 * (len(listed) + 1 + 2 + 2 * len(dropped) + 3 + 1)
     for state in states:
         (shown,) = state["shown"]
         assert state["nodes"] == ["FAD_LoadVideoFrames"]
@@ -112,3 +116,25 @@ def test_the_chosen_clip_is_shown_however_it_was_chosen(
     for state in states:
         if state["way"] == "button":
             assert {f".{ending}" for ending in (*endings, *dropped)} <= set(state["accept"].split(","))
+
+
+SAMPLING = [
+    ["CheckpointLoaderSimple", {}],
+    ["FAD_EmptyVideoLatent", {"video_size": "custom", "width": 64, "height": 64, "num_frames": 8}],
+    ["CLIPTextEncode", {"text": "a red circle"}, {"clip": [0, 1]}],
+    [
+        "FAD_Sampler",
+        {"steps": 30, "cfg": 1, "control_after_generate": "fixed"},
+        {"model": [0, 0], "positive": [2, 0], "negative": [2, 0], "latent_image": [1, 0]},
+    ],
+    ["FAD_DecodeAndExport", {}, {"samples": [3, 0], "vae": [0, 2]}],
+]
+
+
+@pytest.mark.slow
+def test_a_run_shows_nothing_on_the_nodes_of_another_tab(visit: Visit) -> None:
+    result = visit("other_tab.js", json.dumps(SAMPLING), "latent2rgb")
+    assert result["complaints"] == [] and result["dialogs"] == []
+    for seen in result["seen"]:
+        assert (seen["other"], seen["own"]) == ([], ["FAD_DecodeAndExport"]), seen["kind"]
+        assert seen["copy"][1] == ["FAD_DecodeAndExport"], seen

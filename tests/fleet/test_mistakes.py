@@ -13,6 +13,7 @@ from aiohttp import web
 
 from fast_animatediff.benchmarks.cluster.sleeper import VIDEO, line, write_manifest
 from fast_animatediff.fleet import render
+from fast_animatediff.fleet.arguments import render_arguments
 from fast_animatediff.fleet.digests import read_model_sizes
 from fast_animatediff.fleet.ledger import FILE_NAME
 from fast_animatediff.fleet.options import BadOption, comfy, worker_size
@@ -58,7 +59,7 @@ TCPServer(("127.0.0.1", port), Answer).serve_forever()
 )
 def test_an_argument_that_makes_no_sense_is_named(tmp_path: Path, more: list[str], words: str) -> None:
     what = ["--videos", str(tmp_path), "--endpoint", VIDEO, "--prompt", "a", "--out", str(tmp_path / "out")]
-    options = render.arguments().parse_args([*what, *more])
+    options = render_arguments().parse_args([*what, *more])
     (tmp_path / "a.mp4").write_bytes(b"")
     with pytest.raises(BadOption, match=words):
         render.read_items(options)

@@ -117,12 +117,13 @@ def test_a_clip_that_memory_can_not_hold_is_refused_with_what_fits(monkeypatch):
 
 
 def shown_on_node(execute):
-    """The last text that the page gets for node 7 while it runs."""
+    """The last text that the page which asked for the run gets for node 7 meanwhile."""
     from comfy_execution.utils import CurrentNodeContext
     from server import BinaryEventTypes, PromptServer
 
     loop = asyncio.new_event_loop()
     server, logger = PromptServer(loop), logging.getLogger("fast_animatediff")
+    server.client_id = "page"
     level = logger.level
     logger.setLevel(logging.INFO)
     try:
@@ -134,8 +135,8 @@ def shown_on_node(execute):
     sent = [server.messages.get_nowait() for _ in range(server.messages.qsize())]
     texts = [
         data[5:].decode()
-        for event, data, _ in sent
-        if event == BinaryEventTypes.TEXT and data[:5] == b"\0\0\0\x017"
+        for event, data, client in sent
+        if event == BinaryEventTypes.TEXT and data[:5] == b"\0\0\0\x017" and client == "page"
     ]
     return texts[-1]
 

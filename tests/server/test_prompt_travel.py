@@ -152,12 +152,20 @@ def test_core_ksampler_takes_a_schedule_as_positive_and_negative(comfy: ComfySer
 # ---- what the node says
 
 
-async def texts_on_nodes(comfy: ComfyServer, prompt: Prompt) -> dict[str, str]:
-    """By node id, what the server told the page to show on it, while a prompt ran."""
-    shown, client = {}, uuid.uuid4().hex
+async def texts_on_nodes(comfy: ComfyServer, prompt: Prompt, asks: bool = True) -> dict[str, str]:
+    """By node id, what the server told a page to show on it, while a prompt ran that it asked for, or another one."""
+    shown, client, asking = {}, uuid.uuid4().hex, uuid.uuid4().hex
     async with aiohttp.ClientSession(comfy.base_url) as session:
-        async with session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket:
-            await session.post("/prompt", json={"prompt": prompt, "client_id": client})
+        async with (
+            session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket,
+            session.ws_connect(f"/ws?clientId={asking}", max_msg_size=0) as other,
+        ):
+            await session.post("/prompt", json={"prompt": prompt, "client_id": client if asks else asking})
+            if not asks:
+                async for message in other:
+                    if message.type == aiohttp.WSMsgType.TEXT and "execution_success" in message.data:
+                        break
+                await session.post("/prompt", json={"prompt": prompt, "client_id": client})  # to end below
             async for message in socket:
                 if message.type == aiohttp.WSMsgType.BINARY:
                     kind, length = struct.unpack_from(">II", message.data)
@@ -223,3 +231,12 @@ def test_unusual_schedules_are_encoded(comfy: ComfyServer, schedule: str) -> Non
 def test_other_subjects_turn_where_the_prompt_does(make: WorkflowMaker, number: int) -> None:
     is_right, frame = turn(make, number)
     assert is_right and abs(frame - TURN) <= 4, frame
+
+
+def test_what_a_node_says_reaches_only_the_page_that_asked_for_the_run(comfy: ComfyServer) -> None:
+    prompt = travel("0: a circle\n7: a square", frames=8, steps=1)
+    assert (
+        asyncio.run(texts_on_nodes(comfy, prompt, asks=False)) == {}
+    )  # the second run takes all from the first
+    prompt = travel("0: a circle\n7: a star", frames=8, steps=1)
+    assert node_id(prompt, "Prompt Schedule") in asyncio.run(texts_on_nodes(comfy, prompt))

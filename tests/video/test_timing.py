@@ -125,6 +125,13 @@ def test_fps_zero_takes_frames_however_short_they_are_shown(gaps) -> None:
     assert taken(frames, Selection(Fraction(0), start=middle)) == later
 
 
+def test_fps_zero_takes_the_frame_on_screen_however_few_seconds_are_asked_for() -> None:
+    frames = timeline([Fraction(1, 12)] * 4)
+    assert taken(frames, Selection(Fraction(0), Fraction(1, 10_000))) == [0]
+    assert taken(frames, Selection(Fraction(0), Fraction(1, 10_000), start=Fraction(1, 8))) == [1]
+    assert taken(frames, Selection(Fraction(0), Fraction(1, 10_000), start=Fraction(1, 6))) == [2]
+
+
 def test_seconds_are_the_decimal_that_was_typed() -> None:
     assert Selection(exact_rate(10.0), exact_seconds(1.1)).count() == 11
     assert exact_rate(24000 / 1001) == Fraction(24000, 1001)

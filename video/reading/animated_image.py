@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..timing import TimedFrame, animation_delay
+from ..timing import TimedFrame, animation_delay, mean_rate
 from .apng import MOST_FRAMES, SIGNATURE, apng_delays, apng_frames, is_animated_png, png_size
 from .container import HEAD, File, Limits
 from .source import Source
@@ -68,8 +68,8 @@ class AnimatedImageSource(Source):
         except BaseException:
             self._file.close()
             raise
-        self.frame_count = len(delays)
-        self.duration = sum(map(animation_delay, delays), Fraction(0))
+        shown = [animation_delay(delay) for delay in delays]
+        self.frame_count, self.duration, self.rate = len(shown), sum(shown, Fraction(0)), mean_rate(shown)
 
     def close(self) -> None:
         """Closes the file."""

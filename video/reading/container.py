@@ -104,9 +104,13 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
 
 
 def moving_pictures(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The default picture stream that is no cover image, else the first one, else None."""
+    """The default picture stream that is no cover image, else the first one, else None.
+
+    The still of an animated AVIF, a stream of one frame without a length, comes after those that move.
+    """
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    streams = [stream for stream in streams if stream.frames != 1 or stream.duration] or streams
     default = (s for s in streams if s.disposition & av.stream.Disposition.default)
     return next(default, streams[0] if streams else None)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
+
+from ..timing import animation_delay
+from .apng import MOST_FRAMES
+from .container import File, open_container, pts_seconds
+from .packets import packets
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 SCREEN = 13  # bytes: signature, size, flags, background colour, aspect
@@ -12,14 +19,24 @@ EXTENSION, IMAGE = 0x21, 0x2C
 HAS_PALETTE, PALETTE_BITS = 0x80, 0x07
 
 
-def with_local_palettes(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+def gif_delays(file: File, name: str) -> list[Fraction]:
+    """How long each frame is shown (seconds), by the heads of the frames; FFmpeg's own sum has the file's delays."""
+    with open_container(file, name) as container:
+        found = (packet for packet in packets(container, container.streams.video[0]) if packet.size)
+        return [
+            animation_delay(pts_seconds(packet.duration, packet) or Fraction(0))
+            for packet in itertools.islice(found, MOST_FRAMES)
+        ]
+
+
+def with_local_palettes(found: Iterable[av.Packet]) -> Iterator[av.Packet]:
     """The packets of a GIF with the palette of the file moved into each frame that has none of its own.
 
     FFmpeg paints uncovered areas in the file's background colour, which is an entry of the palette of the file.
     Without that palette it leaves them transparent, as browsers do.
     """
     palette, bits = b"", 0
-    for packet in packets:
+    for packet in found:
         data = bytes(packet) if packet.size else b""
         head = b""
         if data.startswith(SIGNATURES) and len(data) > SCREEN and data[10] & HAS_PALETTE:

@@ -11,9 +11,10 @@ import av.error
 import numpy as np
 
 from ..colour import ToRgb, has_alpha, is_opaque, premultiplied, warn_about_hdr
-from ..timing import TimedFrame, animation_delay
+from ..timing import TimedFrame, animation_delay, mean_rate
 from .audio import SourceAudio, audio_stream
 from .container import File, Limits
+from .gif import gif_delays
 from .interlacing import deinterlaced
 from .orientation import Orientation
 from .source import Source
@@ -87,8 +88,6 @@ class VideoSource(Source):
         # Whose fourth byte is unused in most files, and 0.
         self._is_bitmap = self._codec == "rawvideo" and stream.container.format.name == "avi"
         self._has_sound = audio_stream(stream.container) is not None
-        if self._is_gif:
-            self.tolerance = GIF_TICK / 2
         aspect = stream.stream.sample_aspect_ratio or Fraction(1)
         self.width, self.height = max(1, round(frame.width * aspect)), frame.height
         self._orientation = Orientation.of(frame)
@@ -98,6 +97,11 @@ class VideoSource(Source):
         self.frame_count = stream.stream.frames or None
         self.duration = stream.duration()
         self.duration_is_rough = stream.duration_is_rough()
+        if self._is_gif:
+            delays = gif_delays(self._file, self.name)
+            self.tolerance = GIF_TICK / 2
+            self.frame_count, self.duration = len(delays), sum(delays, Fraction(0))
+            self.rate = mean_rate(delays)
 
     def _scaled(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
         if not has_alpha(frame) or is_opaque(frame):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from fractions import Fraction
+
+log = logging.getLogger(__name__)
 
 
 def display_times(frames: int, fps: Fraction, ticks_per_second: int, shortest: int) -> list[int]:
@@ -19,6 +22,14 @@ def display_times(frames: int, fps: Fraction, ticks_per_second: int, shortest: i
     return times
 
 
-def shown(times: list[int]) -> list[int]:
-    """The positions of the frames that are shown at all."""
-    return [position for position, (time, then) in enumerate(itertools.pairwise(times)) if then > time]
+def shown(times: list[int], fastest: str) -> list[int]:
+    """The positions of the frames that are shown at all; logs a warning where some are not.
+
+    fastest: what the format can do, such as `A gif shows at most 50 frames per second`.
+    """
+    positions = [position for position, (time, then) in enumerate(itertools.pairwise(times)) if then > time]
+    frames = len(times) - 1
+    if len(positions) < frames:
+        left_out = frames - len(positions)
+        log.warning("%s: %d of %d are left out. Lower fps, or use mp4.", fastest, left_out, frames)
+    return positions

@@ -50,7 +50,7 @@ def write_gif(
     Above 50 frames per second, frames are left out, since a GIF can't play faster. `loop_count` 0 plays for ever.
     """
     times = display_times(len(order), fps, 100, SHORTEST)
-    positions = shown(times)
+    positions = shown(times, "A gif shows at most 50 frames per second")
     order = [order[position] for position in positions]
     options = {"loop": str(_muxer_loop(loop_count)), "final_delay": str(times[-1] - times[positions[-1]])}
     with av.open(str(path), "w", format="gif", options=options) as container:

@@ -47,7 +47,7 @@ def write_webp(
             "Scale them down or choose webm."
         )
     times = display_times(len(order), fps, 1000, SHORTEST)
-    positions = shown(times)
+    positions = shown(times, "A webp shows at most 90 frames per second")
     order = [order[position] for position in positions]
     transparent = channels == 4
     pictures = uint8_frames(images, order, alpha=transparent, progress=progress)

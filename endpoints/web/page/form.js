@@ -19,6 +19,11 @@ function words(name) {
   return text[0].toUpperCase() + text.slice(1);
 }
 
+// As the hosted service's page writes them: `Square HD`, `Portrait 4:3`.
+function sizeWords(preset) {
+  return words(preset).replace(/ hd$/, " HD").replace(/ (\d+) (\d+)$/, " $1:$2");
+}
+
 // A control is { element, read(), write(value) }, and input if that is only a part of the element.
 // read() gives undefined for the service's default.
 function textControl(id, name) {
@@ -54,7 +59,7 @@ function choicesControl(id, schema) {
 
 function sizeControl(id, schema) {
   const presets = schema.anyOf.find((choice) => choice.enum).enum;
-  const select = make("select", { id }, ...presets.map((name) => make("option", { value: name }, words(name))), make("option", { value: "" }, "Custom"));
+  const select = make("select", { id }, ...presets.map((name) => make("option", { value: name }, sizeWords(name))), make("option", { value: "" }, "Custom"));
   const [width, height] = ["width", "height"].map((name) => make("input", { type: "number", min: 64, max: 4096, step: 8, value: 512, ariaLabel: words(name) }));
   const pair = make("div", { className: "pair" }, width, "x", height);
   const show = () => { pair.hidden = select.value !== ""; };

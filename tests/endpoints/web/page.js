@@ -170,7 +170,8 @@ const tasks = {
         found.push(await page.evaluate(() => {
           const controls = [...document.querySelectorAll('main :is(input, textarea, select, button)')].filter((control) => !control.hidden)
           const hasName = (control) => control.ariaLabel || control.textContent.trim() || [...control.labels].some((label) => label.textContent.trim())
-          return { controls: controls.length, nameless: controls.filter((control) => !hasName(control)).map((control) => control.outerHTML), overflow: document.documentElement.scrollWidth - innerWidth }
+          const sizes = [...document.querySelectorAll('#field-video_size option')].map((option) => option.textContent)
+          return { controls: controls.length, sizes, nameless: controls.filter((control) => !hasName(control)).map((control) => control.outerHTML), overflow: document.documentElement.scrollWidth - innerWidth }
         }))
       }
     }

@@ -15,6 +15,7 @@ from fast_animatediff.tests.endpoints.served import Served
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 SCRIPT = Path(__file__).with_name("page.js")
 TIMEOUT = 400
+SIZES = ["Square HD", "Square", "Portrait 4:3", "Portrait 16:9", "Landscape 4:3", "Landscape 16:9", "Custom"]
 Visit = Callable[..., dict]
 
 
@@ -93,5 +94,7 @@ def test_a_chosen_file_is_shown_named_in_problems_and_found_again_and_a_new_choi
 
 
 def test_every_control_has_a_name_and_nothing_is_wider_than_a_telephone(visit: Visit) -> None:
-    for form in visit("forms")["found"]:
+    found = visit("forms")["found"]
+    assert sum(form["sizes"] == SIZES for form in found) == 4  # text to video, and turbo, on both screens
+    for form in found:
         assert form["controls"] > 8 and form["nameless"] == [] and form["overflow"] <= 0

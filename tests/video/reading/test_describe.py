@@ -17,6 +17,7 @@ SELECTIONS = [
     Selection(Fraction(0)),
     Selection(Fraction(30), Fraction(1), start=Fraction(1, 2)),
     Selection(Fraction(12), max_frames=5),
+    Selection(Fraction(0), Fraction(1, 5), start=Fraction(1, 4)),  # from the middle of a frame
 ]
 
 
@@ -44,6 +45,22 @@ def test_the_frames_that_are_announced_are_those_that_are_loaded(tmp_path, suffi
     assert (told.frame_height, told.frame_width, told.fps) == (*clip.images.shape[1:3], clip.fps)
     untold = not selection.fps and suffix in (".mkv", ".webm")  # Matroska does not say how many frames it has
     assert told.frames == (None if untold else len(clip.images))
+
+
+@pytest.mark.parametrize("delays", [[0] * 8, [10] * 8, [10, 10, 10, 40, 200, 10, 20, 20], [500]])
+@pytest.mark.parametrize("selection", SELECTIONS[:3])
+def test_a_gif_with_delays_that_browsers_make_longer_is_announced_as_it_plays(
+    tmp_path, delays, selection
+) -> None:
+    path = tmp_path / "clip.gif"
+    first, *rest = (Image.new("RGB", (80, 16), (k * 9, 0, 0)) for k in range(len(delays)))
+    first.save(path, save_all=True, append_images=rest, duration=delays)
+    with open_source(str(path), "clip") as source:
+        told = describe_clip(source, selection, FIT)
+    with open_source(str(path), "clip") as source:
+        clip = load_clip(source, selection, FIT)
+    assert (told.frames, told.fps) == (len(clip.images), clip.fps)
+    assert told.duration == Fraction(sum(delay if delay > 10 else 100 for delay in delays), 1000)
 
 
 def test_a_description_decodes_no_more_than_the_first_frame(tmp_path, monkeypatch) -> None:

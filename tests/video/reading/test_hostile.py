@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from clips import barcode, constant, numbers, without_rights, write_video, write_webp
-from PIL import Image
+from PIL import Image, features
 
 from fast_animatediff.video import Clip, Limits, Selection, load_clip, open_source
 
@@ -206,6 +206,14 @@ def test_a_cover_picture_is_not_taken_for_the_video(tmp_path) -> None:
         container.mux(cover.encode(None))
     with pytest.raises(ValueError, match=r"song\.mp4 has no moving pictures"):
         load(str(path), "song.mp4")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="This Pillow writes no AVIF")
+def test_an_animated_avif_of_another_name_moves(tmp_path) -> None:
+    first, *rest = (Image.fromarray(barcode(number)) for number in range(8))
+    first.save(tmp_path / "clip.avif", save_all=True, append_images=rest, duration=125)
+    path = (tmp_path / "clip.avif").rename(tmp_path / "clip.mp4")
+    assert numbers(load(str(path)).images) == list(range(8))
 
 
 def test_a_video_without_a_single_frame_is_refused(tmp_path) -> None:

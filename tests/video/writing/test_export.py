@@ -189,6 +189,15 @@ def test_gif_delays_add_up_to_the_rate(tmp_path, fps, total) -> None:
     assert max(delays) - min(delays) <= 1
 
 
+@pytest.mark.parametrize("kind, fps", [("gif", 60), ("webp", 120)])
+def test_frames_that_are_left_out_are_counted_in_a_warning(tmp_path, caplog, kind, fps) -> None:
+    path = save(bars(60), tmp_path, Export(Fraction(fps), kind))
+    with Image.open(path) as picture:
+        left_out = 60 - picture.n_frames
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert 0 < left_out and f": {left_out} of 60 are left out. Lower fps" in warning
+
+
 def test_a_gif_above_fifty_fps_keeps_its_speed_by_leaving_frames_out(tmp_path) -> None:
     delays = gif_delays(save(bars(60), tmp_path, Export(Fraction(60), "gif")))
     assert 98 <= sum(delays) <= 102 and min(delays) == 2
