@@ -19,7 +19,8 @@ const RULES = {
 }
 // Widgets in whose place a connected input is used.
 const REPLACED = {
-  FAD_ApplyMotionModule: { strength: 'strength_per_frame', motion_scale: 'motion_scale_per_frame' }
+  FAD_ApplyMotionModule: { strength: 'strength_per_frame', motion_scale: 'motion_scale_per_frame' },
+  FAD_ControlNetStrength: { strength: 'strength_per_frame' }
 }
 
 app.registerExtension({

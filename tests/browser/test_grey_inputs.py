@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 pytestmark = pytest.mark.browser
-LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY = (
+LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL = (
     *("FAD_EmptyVideoLatent", "FAD_ExportVideo", "FAD_Sampler"),
-    *("FAD_ContextWindows", "FAD_ValueSchedule", "FAD_ApplyMotionModule"),
+    *("FAD_ContextWindows", "FAD_ValueSchedule", "FAD_ApplyMotionModule", "FAD_ControlNetStrength"),
 )
-NODES = [LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY]
+NODES = [LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL]
 # What a person does, node by number, and what then is grey on that node. A number connects that node, None disconnects.
 CHOICES = {
     (1, "video_size", "custom"): [],
@@ -24,6 +24,7 @@ CHOICES = {
     (6, "motion_scale_per_frame", 5): ["motion_scale"],
     (6, "strength_per_frame", 5): ["strength", "motion_scale"],
     (6, "motion_scale_per_frame", None): ["strength"],
+    (7, "strength_per_frame", 5): ["strength"],
 }
 
 
