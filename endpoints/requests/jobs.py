@@ -146,6 +146,16 @@ class Jobs(Store):
         text = await self.transaction(lambda db: db.execute(statement, [request_id]).fetchone()[0])
         return await asyncio.to_thread(json.loads, text)
 
+    async def client_id(self) -> str:
+        """The name under which prompts are sent. ComfyUIs tell of a prompt to nobody else, so it outlives a restart."""
+
+        def read(db: sqlite3.Connection) -> str:
+            statement = "INSERT INTO sender SELECT ? WHERE NOT EXISTS (SELECT * FROM sender)"
+            db.execute(statement, [uuid.uuid4().hex])
+            return str(db.execute("SELECT client_id FROM sender").fetchone()[0])
+
+        return await self.transaction(read)
+
     async def open_jobs(self) -> list[Job]:
         """All that have not ended: those that a restart has to continue."""
         jobs = await self.transaction(lambda db: read(db, "WHERE state != 'ended' ORDER BY low, seq"))

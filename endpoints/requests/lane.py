@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -144,8 +143,7 @@ class Lane:
         if job.worker:
             filled = await self.shop.preparation.fill(job)
             if identity(job.worker) == self.key and await self.comfyui.job(job.prompt_id) is not None:
-                # Its events go to the process that queued it, so silence means nothing here.
-                return await self._follow(request, filled, silence=math.inf)
+                return await self._follow(request, filled)
             if written := await find_written(filled, self.comfyui):
                 return await self._keep(request, written)
         if job.attempts >= MOST_ATTEMPTS:
@@ -172,26 +170,26 @@ class Lane:
         request.is_counted = True
         await self._change(request, leave, state="sent", attempts=job.attempts + 1, **begun)
         try:
-            return await self._follow(request, prepared.filled, self.shop.silence, is_new=True)
+            return await self._follow(request, prepared.filled, is_new=True)
         except PromptRefused as error:
             raise refuse(500, f"ComfyUI can't run this workflow: {error}", "runner_server_error") from error
 
-    async def _follow(self, request: Request, filled: Filled, silence: float, is_new: bool = False) -> Video:
+    async def _follow(self, request: Request, filled: Filled, is_new: bool = False) -> Video:
         async with self.comfyui.watch(request.job.prompt_id) as events:
             if is_new:
                 await self.comfyui.submit(filled.prompt, request.job.prompt_id)
             else:
                 events.put_nowait(Event(None))
             request.failures = 0
-            job = await unless_stopped(request, self._until_ended(request, filled, silence, events))
+            job = await unless_stopped(request, self._until_ended(request, filled, events))
         self._is_over = True
         return await self._keep(request, await read_result(job, filled, self.comfyui))
 
     async def _until_ended(
-        self, request: Request, filled: Filled, silence: float, events: asyncio.Queue[Event]
+        self, request: Request, filled: Filled, events: asyncio.Queue[Event]
     ) -> dict[str, Any]:
         """The ended job as the ComfyUI describes it. Errors: ComfyUIGone, PromptLost, Refused."""
-        heard = time.monotonic()
+        silence, heard = self.shop.silence, time.monotonic()
         while True:
             event, has_waited = Event(None), False
             try:

@@ -14,6 +14,7 @@ from ..comfyui.client import ComfyUI, ComfyUIGone
 from ..protocol.spelling import identity, is_address
 from .lane import SETTLE_SECONDS, Lane, Shop
 from .queue import Queue
+from .store import keep_trying
 
 CONNECT_SECONDS = 1.0  # after a start, for all lanes to come: the least busy, not the first, gets what waits
 RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
@@ -52,7 +53,7 @@ class Lanes:
         self._shop, self._host, self._connect = shop, host, connect
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[Lane, asyncio.Task[None]] = {}
-        self._is_started = False
+        self._client_id = ""  # until the lanes are started
         shop.queue.has_lanes = self.is_serving
 
     @property
@@ -95,7 +96,7 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(self.named(address) or self._connect(address), self._shop)
-            if self._is_started:
+            if self._client_id:
                 self._start(lane)
         elif lane in self._tasks and self._tasks[lane].done():  # drained by a caller who did not wait for it
             self._tasks[lane] = self.queue.spawn(lane.run())
@@ -132,9 +133,9 @@ class Lanes:
 
     async def run(self) -> None:
         """Begins with what an earlier process left."""
+        self._client_id = await keep_trying(self._shop.jobs.client_id)
         if self._host:
-            self._host.start()
-        self._is_started = True
+            self._host.start(self._client_id)
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
@@ -158,7 +159,7 @@ class Lanes:
 
     def _start(self, lane: Lane) -> None:
         if lane.comfyui is not self._host:
-            lane.comfyui.start()
+            lane.comfyui.start(self._client_id)
         self._tasks[lane] = self.queue.spawn(lane.run())
         logging.info("Fast AnimateDiff endpoints: lane_added worker=%s", lane.comfyui.url)
 

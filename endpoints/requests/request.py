@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from ..comfyui.client import unless
 from ..protocol.answers import Log
 from ..protocol.failure import CANCELLED, Failure, Refused
 from .jobs import Job
@@ -78,13 +79,4 @@ class Taker(Protocol):
 
 async def unless_stopped(request: Request, work: Awaitable[Answer]) -> Answer:
     """The result of the work; when the request is stopped, the work is cancelled and Refused raised."""
-    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(request.stop.wait())
-    try:
-        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Refused(request.stopped_by)
-        return task.result()
-    finally:
-        task.cancel()
-        stop.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)
+    return await unless(request.stop, work, lambda: Refused(request.stopped_by))

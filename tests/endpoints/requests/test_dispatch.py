@@ -32,7 +32,7 @@ class Answering(ComfyUI):
         self.answers, self.comes_back = answers, comes_back
         self.unreachable, self.submitted, self.cancelled = 0, [], []
 
-    def start(self) -> None:
+    def start(self, client_id: str) -> None:
         self._turn(True)
 
     def mark_unreachable(self) -> None:
@@ -137,7 +137,7 @@ def test_after_a_restart_what_waits_goes_to_an_idle_comfyui_though_a_busy_one_co
 ) -> None:
     busy, idle = Answering("http://busy", answers=9), Answering("http://idle", answers=9)
     busy.queued = 1
-    idle.start = lambda: asyncio.get_running_loop().call_later(0.2, idle._turn, True)
+    idle.start = lambda _: asyncio.get_running_loop().call_later(0.2, idle._turn, True)
 
     async def scenario(lanes: Lanes) -> None:
         await lanes.queue.recovered()
@@ -160,7 +160,7 @@ def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_pa
 
 def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_later(tmp_path: Path) -> None:
     away = Answering("http://away", answers=1)
-    away.start = lambda: None
+    away.start = lambda _: None
 
     async def scenario(lanes: Lanes) -> None:
         await lanes.queue.recovered()

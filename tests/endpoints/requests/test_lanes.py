@@ -27,6 +27,13 @@ from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Fro
 
 pytestmark = pytest.mark.server
 STEPS = LONG | {"num_inference_steps": 12}
+TO_VIDEO = f"{APP}/turbo/video-to-video"
+FAST = {"prompt": "x", "strength": 0, "first_n_seconds": 2, "fps": 1}
+FREE = 40 << 20  # bytes at the end of a video, more than what the sockets' buffers take
+
+
+def clip(served: Served) -> Path:
+    return next(path for path in clips(served.base) if path.suffix == ".mp4")
 
 
 def videos(served: Served, request_id: str) -> list[Path]:
@@ -61,6 +68,42 @@ def test_a_comfyui_that_hangs_loses_its_request_to_another_one(
         eventually(lambda: served.http.get(f"{other.base_url}/queue").json()["queue_running"] == [])
         assert front.run(SMALL | {"seed": 63}).status_code == 200
     assert [len(videos(served, each)) for each in both] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_hangs_with_what_it_had_before_a_restart_loses_it_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    settings = {"comfyui": [other.base_url], "answer_seconds": 3}
+    with Front(tmp_path / "front", served.address, settings) as front:
+        request_id = front.submitted(STEPS | {"seed": 69})
+        front.until(request_id, "IN_PROGRESS", "Sampling: step")
+    both = {"comfyui": [other.base_url, served.address], "answer_seconds": 3}
+    with Front(tmp_path / "front", served.address, both) as front:
+        front.until(request_id, "IN_PROGRESS")
+        with stopped(other):
+            front.until(request_id, "COMPLETED", seconds=60)
+        assert front.result(request_id).json()["seed"] == 69
+    assert len(videos(served, request_id)) == 1
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_hangs_while_a_video_is_carried_to_it_loses_its_request_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    large = clip(served).read_bytes() + (FREE + 8).to_bytes(4, "big") + b"free" + bytes(FREE)
+    with Front(
+        tmp_path / "front", served.address, {"comfyui": [other.base_url], "answer_seconds": 3}
+    ) as front:
+        place = f"{front.address}/fal/storage/upload/initiate"
+        url = front.http.post(place, json={"file_name": "a.mp4"}).json()["file_url"]
+        front.http.put(url, content=large).raise_for_status()
+        eventually(lambda: front.http.get(f"{front.address}/fal/health/ready").status_code == 200)
+        with stopped(other):
+            request_id = front.submitted(FAST | {"video_url": url}, TO_VIDEO)
+            front.until(request_id, "IN_QUEUE", "ComfyUI went away", seconds=20)
+        front.until(request_id, "COMPLETED", seconds=60)
+        assert front.result(request_id).status_code == 200
 
 
 @pytest.mark.slow
@@ -105,10 +148,9 @@ def test_a_call_that_waits_ends_when_its_only_comfyui_hangs(
 
 def test_a_video_that_was_lent_is_taken_back_after_a_restart(served: Served, tmp_path: Path) -> None:
     front = Front(tmp_path / "front", served.address)
-    clip = next(path for path in clips(served.base) if path.suffix == ".mp4")
     request_id = was_sent(front, served.address, 1, lent="fast-animatediff/lent/a.mp4")
     form = {"type": "temp", "subfolder": "fast-animatediff/lent", "overwrite": "true"}
-    with clip.open("rb") as file:
+    with clip(served).open("rb") as file:
         served.http.post(
             f"{served.address}/upload/image", data=form, files={"image": ("a.mp4", file)}
         ).raise_for_status()
