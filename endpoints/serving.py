@@ -11,7 +11,7 @@ from aiohttp import web
 
 from .comfyui.client import ComfyUI
 from .comfyui.filling import load_workflows
-from .inputs.addresses import check_aiohttp
+from .inputs.addresses import Names, check_aiohttp
 from .inputs.uploads import Uploads
 from .protocol.answers import ROOT
 from .protocol.settings import Settings
@@ -53,13 +53,14 @@ def add_endpoints(
     jobs, results = Jobs(settings.database), Results(data / "results", host)
     uploads = Uploads(data / "uploads", settings.max_upload_mb << 20, keep)
     connect = partial(ComfyUI, answer_seconds=settings.answer_seconds)
+    names = Names()
     preparation = Preparation(
-        settings, workflows, jobs, uploads, results, lambda url: lanes.named(url), data / "incoming"
+        settings, workflows, jobs, uploads, results, names, lambda url: lanes.named(url), data / "incoming"
     )
     queue = Queue(jobs, preparation, settings.max_queued)
     lanes = Lanes(Shop(queue, jobs, preparation, results, settings.silence_seconds), host, connect)
     signer = Signer(data / "webhook-key")
-    webhooks = Webhooks(settings, jobs, signer)
+    webhooks = Webhooks(settings, jobs, signer, names)
     service = Service(settings, lanes, jobs, uploads, results, signer)
     for address in [*settings.comfyui, *workers] or ([host.url] if host else []):
         lanes.add(address)
@@ -72,6 +73,7 @@ def add_endpoints(
         yield
         await runner.cleanup()
         await lanes.close()
+        await names.close()
         await jobs.close()
 
     async def closing(_: web.Application) -> None:

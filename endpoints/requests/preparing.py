@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from aiohttp.abc import AbstractResolver
+
 from ..comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused, lent_name
 from ..comfyui.filling import Filled, fill
 from ..inputs.files import new_file
@@ -96,7 +98,7 @@ class Prepared:
 class Preparation:
     """Prepares requests with these workflows.
 
-    named: finds the ComfyUI that has an earlier result, by URL. results: those that lie here. folder: for fetched files.
+    names: looks hosts up. named: finds the ComfyUI that has an earlier result, by URL. results: those that lie here. folder: for fetched files.
     """
 
     def __init__(
@@ -106,11 +108,13 @@ class Preparation:
         jobs: Jobs,
         uploads: Uploads,
         results: Results,
+        names: AbstractResolver,
         named: Callable[[str], ComfyUI | None],
         folder: Path,
     ) -> None:
         self.settings, self.workflows, self.jobs, self.uploads = settings, workflows, jobs, uploads
-        self.results, self.host, self.named, self.folder = results, results.host, named, folder
+        self.results, self.host, self.names = results, results.host, names
+        self.named, self.folder = named, folder
 
     def takes_video(self, job: Job) -> bool:
         return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
@@ -162,7 +166,8 @@ class Preparation:
         while True:
             try:
                 await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
-                return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
+                path = await fetch(url, self.folder, self.settings, self.names)
+                return LocalVideo(path, is_fetched=True)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise

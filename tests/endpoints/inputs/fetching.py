@@ -30,7 +30,7 @@ def fetch_now(url: str, folder: Path, wanted: Settings = STRANGER, names: Names 
 def fetch_from(handler: Handler, folder: Path, wanted: Settings = HERE, path: str = "/clip") -> Path:
     async def run() -> Path:
         async with serving(handler) as port:
-            return await fetch(f"http://127.0.0.1:{port}{path}", folder, wanted)
+            return await fetch(f"http://127.0.0.1:{port}{path}", folder, wanted, Names())
 
     return asyncio.run(run())
 

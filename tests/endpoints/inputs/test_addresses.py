@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_allowed, is_public
 from fast_animatediff.endpoints.inputs.videos import VideoError, fetch
 from fast_animatediff.tests.endpoints.inputs.fetching import STRANGER, fetch_now, refusal
@@ -129,7 +130,8 @@ def test_names_that_nobody_answers_for_hold_up_no_other_work(
 
     async def scenario() -> float:
         urls = [f"http://a{number}.example/a.mp4" for number in range(32)]
-        asking = [asyncio.create_task(fetch(url, tmp_path, STRANGER)) for url in urls]
+        names = SystemNames()
+        asking = [asyncio.create_task(fetch(url, tmp_path, STRANGER, names)) for url in urls]
         await asyncio.sleep(0.2)
         began = time.monotonic()
         await asyncio.wait_for(asyncio.to_thread(list, tmp_path.iterdir()), 5)
@@ -138,12 +140,14 @@ def test_names_that_nobody_answers_for_hold_up_no_other_work(
         assert all(
             isinstance(each, VideoError) for each in await asyncio.gather(*asking, return_exceptions=True)
         )
+        await names.close()
         return seconds
 
     try:
         assert asyncio.run(scenario()) < 1
     finally:
         answered.set()
+    assert not [each for each in threading.enumerate() if each.name.startswith("endpoints")]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_public
 from fast_animatediff.endpoints.inputs.videos import VideoError, _redirected, fetch
 from fast_animatediff.tests.endpoints.inputs.fetching import (
@@ -24,7 +25,7 @@ from fast_animatediff.tests.endpoints.inputs.fetching import (
     fetch_now,
     refusal,
 )
-from fast_animatediff.tests.endpoints.network import Recorder, serving
+from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
 
 def test_a_video_is_downloaded_whatever_the_server_calls_it(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
             return response
 
         async with serving(stalling) as port:
-            task = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/clip", tmp_path, HERE))
+            task = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/clip", tmp_path, HERE, Names()))
             await begun.wait()
             assert list(tmp_path.iterdir())
             task.cancel()
@@ -206,7 +207,7 @@ def test_what_is_no_web_address_is_refused(tmp_path: Path, recorder: Recorder, u
 
 def test_a_name_that_no_resolver_takes_is_refused(tmp_path: Path, recorder: Recorder) -> None:
     async def run() -> Path:
-        return await fetch(f"http://{'a' * 80}.example/a", tmp_path, STRANGER)  # the system's own resolver
+        return await fetch(f"http://{'a' * 80}.example/a", tmp_path, STRANGER, SystemNames())
 
     assert refusal(lambda: asyncio.run(run()), tmp_path)[0] == "file_download_error"
 
