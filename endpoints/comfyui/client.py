@@ -37,6 +37,10 @@ class PromptRefused(RuntimeError):
     """The ComfyUI found the prompt invalid; nothing was run. The message names nodes and values."""
 
 
+class NoSpace(PromptRefused):
+    """The ComfyUI can't store a file: its disk is full, or its folder can't be written."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Progress of a prompt: a node began (total 0) or finished a step of total; node_id None: it may have ended."""
@@ -132,11 +136,9 @@ class ComfyUI:
         """Copies a file into its temp folder, under a name from `lent_name`; returns it as nodes that load files take it."""
         with await asyncio.to_thread(path.open, "rb") as file:
             # aiohttp sets no limit while it sends; that nobody reads any more is seen by the websocket.
-            stored = await unless(self._lost, self._store(file, lent, "temp"), self._went_away)
+            gone = f"{self.url} went away while it was sent a video."
+            stored = await unless(self._lost, self._store(file, lent, "temp"), lambda: ComfyUIGone(gone))
         return f"{stored} [temp]"
-
-    def _went_away(self) -> ComfyUIGone:
-        return ComfyUIGone(f"{self.url} went away while it was sent a video.")
 
     async def empty(self, file: str, kind: str = "temp") -> None:
         """Empties a file in its temp or output folder. It can't be deleted; the host does that to temp when it starts."""
@@ -150,6 +152,8 @@ class ComfyUI:
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=self._seconds)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
+            if answer.status >= 500:
+                raise NoSpace("ComfyUI can't store the video, perhaps because its disk is full")
             if answer.status != 200:
                 raise PromptRefused(f"ComfyUI refused the video: {answer.status} {answer.reason}")
             stored = await read_json(answer, "subfolder", "name")

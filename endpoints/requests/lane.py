@@ -6,20 +6,18 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
-from ..comfyui.client import ComfyUI, ComfyUIGone, Event, PromptLost, PromptRefused
+from ..comfyui.client import ComfyUI, ComfyUIGone, Event, NoSpace, PromptLost, PromptRefused
 from ..comfyui.filling import Filled
 from ..comfyui.outcome import files_of, find_written, read_result
 from ..protocol.answers import Video
-from ..protocol.failure import MACHINE_LOST, STALLED, Refused, refuse
+from ..protocol.failure import MACHINE_LOST, NO_SPACE, STALLED, Refused, refuse
 from ..protocol.spelling import identity
-from .jobs import Jobs, Leftover, attempt_id, output_name
-from .preparing import FULL_SECONDS, Preparation
+from .jobs import Leftover, attempt_id, output_name
+from .preparing import FULL_SECONDS
 from .queue import Queue
 from .request import Request, unless_stopped
-from .results import Results
 from .store import keep_trying
 
 MOST_ATTEMPTS = 10  # as the service does: a request that crashes its ComfyUI each time must end, too
@@ -30,28 +28,21 @@ SETTLE_SECONDS = 5.0  # for a ComfyUI to connect, before what it had goes to oth
 UNDER_WAY = ("pending", "in_progress")
 
 
-@dataclass(frozen=True)
-class Shop:
-    """What all lanes share. silence: seconds without progress after which a running prompt is given up."""
-
-    queue: Queue
-    jobs: Jobs
-    preparation: Preparation
-    results: Results
-    silence: float
-
-
 class Lane:
-    """Works through the queue with one ComfyUI until it is drained or its task is cancelled. is_stuck: the ComfyUI has
-    a prompt that does not stop. Counts the requests that it ended, by whether there was a video."""
+    """Works through the queue with one ComfyUI until it is drained or its task is cancelled.
 
-    def __init__(self, comfyui: ComfyUI, shop: Shop) -> None:
-        self.comfyui, self.shop, self.key = comfyui, shop, identity(comfyui.url)
-        self.queue, self.jobs = shop.queue, shop.jobs
+    silence: seconds without progress after which a running prompt is given up. is_stuck: the ComfyUI has a prompt that
+    does not stop. Counts the requests that it ended, by whether there was a video.
+    """
+
+    def __init__(self, comfyui: ComfyUI, queue: Queue, silence: float) -> None:
+        self.comfyui, self.queue, self.key = comfyui, queue, identity(comfyui.url)
+        self.jobs, self.preparation, self.silence = queue.jobs, queue.preparation, silence
         self.request: Request | None = None
         self.is_draining = self.is_stuck = False
         self.done = self.failed = 0
         self._is_over = False  # its prompt has ended
+        self._full_until = 0.0  # its disk is taken to be full until then
         self._poked = asyncio.Event()
         comfyui.on_change = self.poke
 
@@ -120,6 +111,14 @@ class Lane:
                 logging.warning("Fast AnimateDiff endpoints: %s", error)
             reason = error if isinstance(error, PromptLost) else "ComfyUI went away while it worked on this"
             await self.queue.put_back(request, reason)
+        except NoSpace as error:
+            self._full_until = time.monotonic() + FULL_SECONDS
+            request.failures += 1
+            if request.failures < MOST_ATTEMPTS:
+                await self.queue.put_back(request, error)
+            else:
+                self.failed += 1
+                await self.queue.end(request, None, NO_SPACE, request.job.leftover)
         except Exception as error:
             self.failed += not request.stop.is_set()
             is_silent = isinstance(error, Refused) and error.failure is STALLED
@@ -141,7 +140,7 @@ class Lane:
         if request.failures >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
         if job.worker:
-            filled = await self.shop.preparation.fill(job)
+            filled = await self.preparation.fill(job)
             if identity(job.worker) == self.key and await self.comfyui.job(job.prompt_id) is not None:
                 return await self._follow(request, filled)
             if written := await find_written(filled, self.comfyui):
@@ -152,7 +151,7 @@ class Lane:
             request.needs_video = True
             raise PromptLost("ComfyUI no longer has this request")
         if request.prepared is None:
-            request.prepared = await self.shop.preparation.prepare(job, request.log)
+            request.prepared = await self.preparation.prepare(job, request.log)
         return await self._send(request)
 
     async def _send(self, request: Request) -> Video:
@@ -189,11 +188,11 @@ class Lane:
         self, request: Request, filled: Filled, events: asyncio.Queue[Event]
     ) -> dict[str, Any]:
         """The ended job as the ComfyUI describes it. Errors: ComfyUIGone, PromptLost, Refused."""
-        silence, heard = self.shop.silence, time.monotonic()
+        heard = time.monotonic()
         while True:
             event, has_waited = Event(None), False
             try:
-                event = await asyncio.wait_for(events.get(), min(ASK_SECONDS, silence))
+                event = await asyncio.wait_for(events.get(), min(ASK_SECONDS, self.silence))
             except asyncio.TimeoutError:
                 has_waited = True
             if event.node_id is not None:
@@ -214,7 +213,7 @@ class Lane:
                 await self._waits_there(request)
             if job["status"] not in UNDER_WAY:
                 return job
-            if time.monotonic() - heard > silence or not self.comfyui.runs_prompts():
+            if time.monotonic() - heard > self.silence or not self.comfyui.runs_prompts():
                 raise Refused(STALLED)
 
     async def _begins(self, request: Request) -> None:
@@ -241,7 +240,7 @@ class Lane:
         while True:
             try:
                 video = await unless_stopped(
-                    request, self.shop.results.fetch(video, self.comfyui, request.id)
+                    request, self.preparation.results.fetch(video, self.comfyui, request.id)
                 )
                 break
             except ConnectionError:
@@ -291,9 +290,12 @@ class Lane:
         for left in await keep_trying(self.jobs.leftovers):
             if identity(left.worker) == self.key:
                 await self._remove(left)
-        while not self.comfyui.runs_prompts() and not self.is_draining:
+        while not self.is_draining and not self._can_run():
             await asyncio.sleep(LOOK_SECONDS)
         self.is_stuck = False
+
+    def _can_run(self) -> bool:
+        return self.comfyui.runs_prompts() and time.monotonic() >= self._full_until
 
     async def _remove(self, left: Leftover) -> None:
         while await self._is_under_way(left):

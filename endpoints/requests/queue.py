@@ -70,10 +70,11 @@ class Queue:
 
     @property
     def waiting(self) -> int:
+        """How many wait for a lane."""
         return len(self._waiting)
 
     @property
-    def under_way(self) -> int:
+    def running(self) -> int:
         """How many are with a ComfyUI."""
         return len(self._open) - len(self._waiting)
 

@@ -135,9 +135,7 @@ class Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
             db.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
-            [[found]] = db.execute(
-                "PRAGMA quick_check(1)"
-            )  # damage must not be found when a request has to end
+            [[found]] = db.execute("PRAGMA quick_check(1)")  # before a request has to end
             if found != "ok":
                 raise Unreadable(found)
             migrate(db)

@@ -10,14 +10,11 @@ from typing import TypeVar
 from aiohttp import web
 
 from ..comfyui.client import ComfyUIGone
-from ..inputs.uploads import Uploads
 from ..protocol.answers import Video
 from ..protocol.failure import Failure, Refused, refuse, wrong_field
 from ..protocol.schemas import InvalidRequest
 from ..protocol.settings import Settings
-from ..requests.jobs import Jobs
 from ..requests.lanes import Lanes
-from ..requests.results import Results
 from .access import check_key
 from .answers import address_of
 from .bodies import decode, pieces, read_body
@@ -34,11 +31,9 @@ UNSHOWN = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachme
 class Files:
     """The handlers for files. No key is needed: the addresses of results and uploads can't be guessed."""
 
-    def __init__(
-        self, settings: Settings, lanes: Lanes, jobs: Jobs, uploads: Uploads, results: Results
-    ) -> None:
-        self.settings, self.lanes, self.jobs = settings, lanes, jobs
-        self.uploads, self.results = uploads, results
+    def __init__(self, settings: Settings, lanes: Lanes) -> None:
+        self.settings, self.lanes, self.jobs = settings, lanes, lanes.queue.jobs
+        self.uploads, self.results = lanes.queue.preparation.uploads, lanes.queue.preparation.results
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/files/{id}/{name}", self.result)

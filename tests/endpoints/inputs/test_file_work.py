@@ -84,9 +84,9 @@ def test_a_file_is_gone_where_whoever_wrote_it_is_stopped_while_it_gets_its_name
     begun, going_on, replace = threading.Event(), threading.Event(), os.replace
 
     def slow(*paths: Path) -> None:
+        replace(*paths)
         begun.set()
         going_on.wait(5)
-        replace(*paths)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield MADE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import shutil
 import signal
 import threading
 import time
@@ -175,6 +177,29 @@ def test_a_result_waits_on_its_comfyui_while_the_disk_is_full(served: Served, tm
 
 
 @pytest.mark.slow
+def test_a_comfyui_that_has_no_space_for_a_video_leaves_it_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    lent = served.base / "temp-of-the-other" / "temp" / "fast-animatediff"
+    shutil.rmtree(lent, ignore_errors=True)
+    lent.parent.mkdir(exist_ok=True)
+    lent.write_bytes(b"")  # no folder can be made in its place
+    data = f"data:video/mp4;base64,{base64.b64encode(clip(served).read_bytes()).decode()}"
+    with Front(tmp_path / "front", served.address, {"comfyui": [other.base_url]}) as front:
+        waits = front.submitted(FAST | {"video_url": data}, TO_VIDEO)
+        front.until(waits, "IN_QUEUE", "ComfyUI can't store the video")
+    both = {"comfyui": [other.base_url, served.address]}
+    with Front(tmp_path / "front", served.address, both) as front:
+        for each in [
+            waits,
+            *(front.submitted(FAST | {"video_url": data, "seed": n}, TO_VIDEO) for n in (1, 2)),
+        ]:
+            front.until(each, "COMPLETED", seconds=60)
+            assert front.result(each).status_code == 200
+    lent.unlink()
+
+
+@pytest.mark.slow
 def test_after_a_restart_what_waited_goes_to_the_comfyui_that_is_idle(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
@@ -206,7 +231,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
 
             drained = await submit(STEPS | {"seed": 71})
             await asyncio.sleep(0.5)
-            assert (await status(drained), lanes.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
+            assert (await status(drained), lanes.queue.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
             lanes.add(served.address)
             lanes.add(served.address.replace("127.0.0.1", "LOCALHOST") + "/")
             [lane] = lanes.states()
@@ -214,7 +239,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
             await until(drained, "IN_PROGRESS")
             waits = await submit(STEPS | {"seed": 72})
             [lane] = lanes.states()
-            assert (lane.state, lane.request_id, lanes.waiting) == ("busy", drained, 1)
+            assert (lane.state, lane.request_id, lanes.queue.waiting) == ("busy", drained, 1)
             await lanes.drain(served.address)
             assert (await status(drained), await status(waits)) == ("COMPLETED", "IN_QUEUE")
             assert lanes.states() == []
@@ -222,7 +247,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
             lanes.add(served.address)
             await until(waits, "IN_PROGRESS")
             await lanes.remove(served.address)
-            assert (await status(waits), lanes.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
+            assert (await status(waits), lanes.queue.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
             async with http.get(f"{base}/queue/{APP}/requests/{drained}") as answer:
                 video = (await answer.json())["video"]
             async with http.get(video["url"]) as answer:
