@@ -8,34 +8,25 @@ import binascii
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from ..protocol.schemas import problem
+from ..protocol.schemas import InvalidRequest, problem
 from ..protocol.settings import Settings
 from ..protocol.spelling import origin, parsed
 from .addresses import READ_SECONDS, AddressRefused, guarded_session
 from .files import new_file, rename
 
-FIELD = "video_url"
 FILE_TYPES = ("input", "output", "temp")
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
 PIECE = 1 << 16  # bytes
 HEAD = 1 << 18  # bytes in which a PNG or WebP must show that it is animated
 KINDS = "mp4, mov, webm, mkv, avi, ts, gif, animated webp or png"
-
-
-class VideoError(ValueError):
-    """Why there is no video; `detail` is the list of problems that the service's clients read (HTTP 422)."""
-
-    def __init__(self, kind: str, message: str, **context: Any) -> None:
-        super().__init__(message)
-        self.detail = [problem(kind, message, FIELD, **context)]
 
 
 class HostFile(NamedTuple):
@@ -86,7 +77,7 @@ def host_file(video_url: str, own_addresses: Collection[str]) -> HostFile | None
 async def fetch(video_url: str, folder: Path, settings: Settings, resolver: AbstractResolver) -> Path:
     """Downloads or decodes the video to a new file in `folder`, its suffix chosen by content; the caller deletes it.
 
-    Raises VideoError, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
+    Raises InvalidRequest, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
     """
     async with new_file(folder, "video-") as file:
         if video_url[:5].lower() == "data:":
@@ -96,7 +87,7 @@ async def fetch(video_url: str, folder: Path, settings: Settings, resolver: Abst
         await asyncio.to_thread(file.seek, 0)
         suffix = suffix_of(await asyncio.to_thread(file.read, HEAD))
         if suffix is None:
-            raise VideoError("unsupported_video_format", f"This is not a video. Use {KINDS}.")
+            raise _wrong("unsupported_video_format", f"This is not a video. Use {KINDS}.")
         video = Path(file.name + suffix)
         await rename(file, video)
         return video
@@ -230,9 +221,13 @@ def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield base64.b64decode(rest, validate=True)
 
 
-def _not_fetched(message: str) -> VideoError:
-    return VideoError("file_download_error", message)
+def _not_fetched(message: str) -> InvalidRequest:
+    return _wrong("file_download_error", message)
 
 
-def _too_large(max_mb: int) -> VideoError:
-    return VideoError("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+def _too_large(max_mb: int) -> InvalidRequest:
+    return _wrong("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+
+
+def _wrong(kind: str, message: str, **context: int) -> InvalidRequest:
+    return InvalidRequest([problem(kind, message, "video_url", **context)])

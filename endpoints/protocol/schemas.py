@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from .failure import Failure, Refused
+
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
 PANDA = "panda playing a guitar, on a boat, in the ocean, high quality, high quality, ultra HD, realistic"
 BLOSSOMS = (
@@ -232,11 +234,11 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 }
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(Refused):
     """A body that is not a valid request; `detail` lists the problems as the service's clients read them."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
-        super().__init__("; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail))
+        super().__init__(Failure(422, detail))
         self.detail = detail
 
 

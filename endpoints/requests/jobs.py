@@ -16,6 +16,7 @@ from pydantic import Json, TypeAdapter, ValidationError
 
 from ..protocol.answers import Line, Video
 from ..protocol.failure import DAMAGED, Failure
+from ..protocol.schemas import ENDPOINTS
 from .store import Store
 
 
@@ -86,6 +87,10 @@ class Job:
     def __post_init__(self) -> None:
         if self.state == "ended" and self.result is None and self.failure is None:
             raise ValueError("it has ended with neither a result nor a failure")
+
+    @property
+    def takes_video(self) -> bool:
+        return self.endpoint in ENDPOINTS and ENDPOINTS[self.endpoint].takes_video
 
     @property
     def prompt_id(self) -> str:

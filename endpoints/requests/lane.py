@@ -147,7 +147,7 @@ class Lane:
                 return await self._keep(request, written)
         if job.attempts >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
-        if request.takes_video and request.prepared is None:
+        if job.takes_video and request.prepared is None:
             request.needs_video = True
             raise PromptLost("ComfyUI no longer has this request")
         if request.prepared is None:

@@ -18,10 +18,10 @@ from ..comfyui.client import ComfyUI, ComfyUIGone, NoSpace, Prompt, PromptRefuse
 from ..comfyui.filling import Filled, fill
 from ..inputs.files import new_file
 from ..inputs.uploads import Uploads
-from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
+from ..inputs.videos import HostFile, fetch, host_file, own_path
 from ..protocol.answers import ROOT, Log
-from ..protocol.failure import VIDEO_AWAY, Failure, Refused, refuse, wrong_field
-from ..protocol.schemas import ENDPOINTS, InvalidRequest, validate
+from ..protocol.failure import VIDEO_AWAY, Refused, refuse, wrong_field
+from ..protocol.schemas import ENDPOINTS, validate
 from ..protocol.settings import Settings
 from .jobs import Job, Jobs
 from .results import Results
@@ -112,9 +112,6 @@ class Preparation:
     named: Callable[[str], ComfyUI | None]
     folder: Path
 
-    def takes_video(self, job: Job) -> bool:
-        return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
-
     async def prepare(self, job: Job, log: Log) -> Prepared:
         """Fetches the video and fills in the prompt. Errors: Refused."""
         request = await keep_trying(lambda: self.jobs.request(job.id))
@@ -123,9 +120,7 @@ class Preparation:
         for note in filled.notes:
             log.say(note)
         try:
-            video = await self._find(job, url, log) if self.takes_video(job) else None
-        except VideoError as error:
-            raise Refused(Failure(422, error.detail)) from error
+            video = await self._find(job, url, log) if job.takes_video else None
         except OSError as error:
             raise cant_store(error) from error
         return Prepared(filled, video, self.folder)
@@ -138,11 +133,8 @@ class Preparation:
 
     def _fill(self, job: Job, request: dict[str, Any]) -> Filled:
         endpoint = ENDPOINTS[job.endpoint]
-        try:
-            # Without the URL, which may be a large data URI: the file is set later.
-            model = validate(endpoint, request | {"video_url": ""})
-        except InvalidRequest as error:  # accepted by another version of this pack
-            raise Refused(Failure(422, error.detail)) from error
+        # Without the URL, which may be a large data URI: the file is set later.
+        model = validate(endpoint, request | {"video_url": ""})
         return fill(endpoint, self.workflows[job.endpoint], model, self.settings)
 
     async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:

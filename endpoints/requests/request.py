@@ -29,7 +29,6 @@ class Request:
     """
 
     job: Job
-    takes_video: bool
     needs_video: bool
     log: Log = field(default_factory=Log)
     began: float | None = None

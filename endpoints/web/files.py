@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ..comfyui.client import ComfyUIGone
 from ..protocol.answers import Video
-from ..protocol.failure import Failure, Refused, refuse, wrong_field
+from ..protocol.failure import Refused, refuse, wrong_field
 from ..protocol.schemas import InvalidRequest
 from ..protocol.settings import Settings
 from ..requests.lanes import Lanes
@@ -122,10 +122,7 @@ class Files:
 
 async def read_field(request: web.Request, name: str, kind: type[Value]) -> Value:
     """A field of a body that holds no more than a description of a file. Errors: Refused with 413 or 422."""
-    try:
-        body = decode(await read_body(request, MOST_DESCRIPTION))
-    except InvalidRequest as error:
-        raise Refused(Failure(422, error.detail)) from error
+    body = decode(await read_body(request, MOST_DESCRIPTION))
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, kind):
         raise Refused(wrong_field(name, "Field required", "missing"))
@@ -138,7 +135,7 @@ def read_lifetime(request: web.Request) -> float | None:
     try:
         wanted = decode(given).get("expiration_duration_seconds")
         seconds = None if wanted is None else float(wanted)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (InvalidRequest, ValueError, TypeError, AttributeError, OverflowError):
         seconds = -1.0
     if seconds is not None and not seconds > 0:
         message = f"{LIFECYCLE[0]} must be JSON with expiration_duration_seconds above 0."

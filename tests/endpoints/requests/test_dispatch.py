@@ -21,8 +21,10 @@ from fast_animatediff.endpoints.requests.lanes import Lanes
 from fast_animatediff.endpoints.requests.queue import VIDEOS_AHEAD, Queue
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.tests.endpoints.requests.test_store import new
+from fast_animatediff.tests.endpoints.served import APP
 
 SECONDS = 10.0
+TO_VIDEO = f"{APP}/video-to-video"
 
 
 class Answering(ComfyUI):
@@ -61,9 +63,6 @@ class Unprepared:
     """Requests without a video and with an empty prompt: what prepares them, and what is prepared."""
 
     filled = Filled({"1": {"class_type": "Export", "inputs": {}}}, "1", {}, (), seed=1)
-
-    def takes_video(self, job: Job) -> bool:
-        return False
 
     async def prepare(self, job: Job, log: Log) -> Unprepared:
         return self
@@ -245,9 +244,6 @@ def test_videos_that_do_not_come_hold_up_no_other_one(
     idle, asked = Answering("http://idle", answers=0), []
 
     class Videos(Unprepared):
-        def takes_video(self, job: Job) -> bool:
-            return True
-
         async def prepare(self, job: Job, log: Log) -> Unprepared:
             asked.append(job.id)
             if job.id != "last":
@@ -260,9 +256,9 @@ def test_videos_that_do_not_come_hold_up_no_other_one(
             await asyncio.sleep(0.01)
         lanes.queue.preparation = Videos()
         for number in range(20):
-            await lanes.queue.accept(new(str(number)))
+            await lanes.queue.accept(new(str(number), TO_VIDEO))
         assert len(asked) == VIDEOS_AHEAD
-        await lanes.queue.accept(new("last"))
+        await lanes.queue.accept(new("last", TO_VIDEO))
         while "last" not in idle.submitted:
             await asyncio.sleep(0.01)
 
