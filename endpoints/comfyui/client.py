@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 import aiohttp
 
 from ..protocol.failure import without_paths
+from ..protocol.spelling import identity
 
 Answer = TypeVar("Answer")
 Prompt = dict[str, dict[str, Any]]
@@ -75,9 +77,10 @@ class ComfyUI:
         self._session: aiohttp.ClientSession | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def start(self, client_id: str) -> None:
-        """client_id: the sender of its prompts. Whoever has that name is told of their progress, and nobody else."""
-        self._client_id = client_id
+    def start(self, sender: str) -> None:
+        """sender: whose prompts these are. The same one hears of their progress, also after a restart; nobody else does."""
+        # One for each name, in case two of them lead to the same ComfyUI: it talks to one connection of a client.
+        self._client_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{sender} {identity(self.url)}").hex
         timeout = aiohttp.ClientTimeout(total=self._seconds, connect=min(5.0, self._seconds))
         connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)

@@ -151,13 +151,13 @@ class Jobs(Store):
         text = await self.transaction(lambda db: db.execute(statement, [request_id]).fetchone()[0])
         return await asyncio.to_thread(json.loads, text)
 
-    async def client_id(self) -> str:
-        """The name under which prompts are sent. ComfyUIs tell of a prompt to nobody else, so it outlives a restart."""
+    async def sender(self) -> str:
+        """The name under which the requests are sent to ComfyUIs, which tell of them to nobody else: it outlives a restart."""
 
         def read(db: sqlite3.Connection) -> str:
             statement = "INSERT INTO sender SELECT ? WHERE NOT EXISTS (SELECT * FROM sender)"
             db.execute(statement, [uuid.uuid4().hex])
-            return str(db.execute("SELECT client_id FROM sender").fetchone()[0])
+            return str(db.execute("SELECT name FROM sender").fetchone()[0])
 
         return await self.transaction(read)
 

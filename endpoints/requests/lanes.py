@@ -59,7 +59,7 @@ class Lanes:
         self.queue, self._silence, self._host, self._connect = queue, silence, host, connect
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[Lane, asyncio.Task[None]] = {}
-        self._client_id = ""  # until the lanes are started
+        self._sender = ""  # until the lanes are started
         queue.has_lanes = self.is_serving
 
     def states(self) -> list[LaneState]:
@@ -85,7 +85,7 @@ class Lanes:
         if lane is None:
             comfyui = self.named(address) or self._connect(address)
             lane = self._lanes[key] = Lane(comfyui, self.queue, self._silence)
-            if self._client_id:
+            if self._sender:
                 self._start(lane)
         elif lane in self._tasks and self._tasks[lane].done():  # drained by a caller who did not wait for it
             self._tasks[lane] = self.queue.spawn(lane.run())
@@ -122,9 +122,9 @@ class Lanes:
 
     async def run(self) -> None:
         """Begins with what an earlier process left."""
-        self._client_id = await keep_trying(self.queue.jobs.client_id)
+        self._sender = await keep_trying(self.queue.jobs.sender)
         if self._host:
-            self._host.start(self._client_id)
+            self._host.start(self._sender)
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
@@ -148,7 +148,7 @@ class Lanes:
 
     def _start(self, lane: Lane) -> None:
         if lane.comfyui is not self._host:
-            lane.comfyui.start(self._client_id)
+            lane.comfyui.start(self._sender)
         self._tasks[lane] = self.queue.spawn(lane.run())
         logging.info("Fast AnimateDiff endpoints: lane_added worker=%s", lane.comfyui.url)
 

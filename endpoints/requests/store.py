@@ -26,7 +26,7 @@ NOTES = """
 CREATE TABLE IF NOT EXISTS leftovers (
     prompt_id TEXT PRIMARY KEY, worker TEXT NOT NULL, output TEXT, lent TEXT, created REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS sender (client_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sender (name TEXT NOT NULL);
 """
 # seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
 SCHEMA = """

@@ -35,7 +35,7 @@ class Answering(ComfyUI):
         self.answers, self.comes_back = answers, comes_back
         self.unreachable, self.submitted, self.cancelled = 0, [], []
 
-    def start(self, client_id: str) -> None:
+    def start(self, sender: str) -> None:
         self._turn(True)
 
     def mark_unreachable(self) -> None:
