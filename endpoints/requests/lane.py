@@ -101,16 +101,16 @@ class Lane:
     # ---- the way of a request
 
     async def _see_through(self, request: Request) -> None:
-        """Ends the request, or puts it back if the ComfyUI went away."""
+        """Ends the request, or puts it back if the ComfyUI went away, lost it, or has no space for its video."""
         try:
             video = await self._attempt(request)
-        except (ComfyUIGone, PromptLost) as error:
-            if isinstance(error, ComfyUIGone):
-                self.comfyui.mark_unreachable()
-                request.failures += 1
-                logging.warning("Fast AnimateDiff endpoints: %s", error)
-            reason = error if isinstance(error, PromptLost) else "ComfyUI went away while it worked on this"
-            await self.queue.put_back(request, reason)
+        except ComfyUIGone as error:
+            self.comfyui.mark_unreachable()
+            request.failures += 1
+            logging.warning("Fast AnimateDiff endpoints: %s", error)
+            await self.queue.put_back(request, "ComfyUI went away while it worked on this")
+        except PromptLost as error:
+            await self.queue.put_back(request, error)
         except NoSpace as error:
             self._full_until = time.monotonic() + FULL_SECONDS
             request.failures += 1
@@ -131,8 +131,8 @@ class Lane:
             await self.queue.end(request, video, None, leave)
 
     async def _attempt(self, request: Request) -> Video:
-        """What the ComfyUI made, or had made already. Errors: Refused; ComfyUIGone and PromptLost, after which the
-        request may run again."""
+        """What the ComfyUI made, or had made already. Errors: Refused; ComfyUIGone, PromptLost and NoSpace, after
+        which the request may run again."""
         self._is_over = False
         job = request.job
         if request.stop.is_set():

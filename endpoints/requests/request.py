@@ -8,15 +8,13 @@ import shlex
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from ..comfyui.client import unless
+from ..comfyui.client import Answer, unless
 from ..protocol.answers import Log
 from ..protocol.failure import CANCELLED, Failure, Refused
 from .jobs import Job
 from .preparing import Prepared
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
