@@ -97,7 +97,8 @@ def test_requests_that_two_comfyuis_run_when_the_endpoints_are_killed_are_not_ru
 ) -> None:
     comfyuis = [other.base_url, "http://127.0.0.1:9", served.address]
     with Front(tmp_path / "front", served.address, {"comfyui": comfyuis}) as front:
-        both = [front.submitted(STEPS | {"seed": seed}) for seed in (16, 17)]
+        long = LONG | {"num_inference_steps": 30}
+        both = [front.submitted(long | {"seed": seed}) for seed in (16, 17)]
         for each in both:
             front.until(each, "IN_PROGRESS", "Sampling: step")
         front.kill()
