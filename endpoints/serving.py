@@ -11,20 +11,19 @@ from aiohttp import web
 
 from .comfyui.client import ComfyUI
 from .comfyui.filling import load_workflows
-from .inputs.addresses import check_aiohttp
+from .inputs.addresses import Names, check_aiohttp
 from .inputs.uploads import Uploads
 from .protocol.answers import ROOT
 from .protocol.settings import Settings
 from .requests.expiry import expire
 from .requests.jobs import Jobs
-from .requests.lane import Shop
 from .requests.lanes import Lanes
 from .requests.preparing import Preparation
 from .requests.queue import Queue
 from .requests.results import Results
 from .requests.signing import Signer
 from .requests.webhooks import Webhooks
-from .web.routes import Routes, Service
+from .web.routes import Routes
 
 # What a process that embeds the endpoints may use, in the event loop of their application.
 LANES, QUEUE = web.AppKey("lanes", Lanes), web.AppKey("queue", Queue)
@@ -53,14 +52,14 @@ def add_endpoints(
     jobs, results = Jobs(settings.database), Results(data / "results", host)
     uploads = Uploads(data / "uploads", settings.max_upload_mb << 20, keep)
     connect = partial(ComfyUI, answer_seconds=settings.answer_seconds)
+    names = Names()
     preparation = Preparation(
-        settings, workflows, jobs, uploads, results, lambda url: lanes.named(url), data / "incoming"
+        settings, workflows, jobs, uploads, results, names, lambda url: lanes.named(url), data / "incoming"
     )
     queue = Queue(jobs, preparation, settings.max_queued)
-    lanes = Lanes(Shop(queue, jobs, preparation, results, settings.silence_seconds), host, connect)
+    lanes = Lanes(queue, settings.silence_seconds, host, connect)
     signer = Signer(data / "webhook-key")
-    webhooks = Webhooks(settings, jobs, signer)
-    service = Service(settings, lanes, jobs, uploads, results, signer)
+    webhooks = Webhooks(settings, jobs, signer, names)
     for address in [*settings.comfyui, *workers] or ([host.url] if host else []):
         lanes.add(address)
 
@@ -68,16 +67,17 @@ def add_endpoints(
         queue.spawn(lanes.run())
         queue.spawn(webhooks.run(queue.ready))
         queue.spawn(expire(jobs, results, keep, queue.ready))
-        runner = await listen(service)
+        runner = await listen(settings, lanes, signer)
         yield
         await runner.cleanup()
         await lanes.close()
+        await names.close()
         await jobs.close()
 
     async def closing(_: web.Application) -> None:
         queue.is_closing = True
 
-    endpoints = Routes(service, has_view=host is not None).app()
+    endpoints = Routes(settings, lanes, signer, has_view=host is not None).app()
     endpoints.on_shutdown.append(closing)
     endpoints.cleanup_ctx.append(running)
     app[LANES], app[QUEUE], app[RESULTS], app[UPLOADS] = lanes, queue, results, uploads
@@ -85,12 +85,11 @@ def add_endpoints(
     logging.info("Fast AnimateDiff: the endpoints are on, at %s/ of this server", ROOT)
 
 
-async def listen(service: Service) -> web.AppRunner:
+async def listen(settings: Settings, lanes: Lanes, signer: Signer) -> web.AppRunner:
     """A server on a port of its own, if the settings name one: the host's refuses pages of other origins. A failure is
     only logged, because the host works without that port."""
-    context, settings = None, service.settings
-    app = web.Application()
-    app.add_subapp(ROOT, Routes(service, has_view=False).app())
+    app, context = web.Application(), None
+    app.add_subapp(ROOT, Routes(settings, lanes, signer, has_view=False).app())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     if settings.listen is None:

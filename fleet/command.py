@@ -44,7 +44,7 @@ async def up(options: argparse.Namespace) -> int:
     lanes = None
 
     def demand() -> int:
-        return lanes.waiting + lanes.running if lanes else 0
+        return lanes.queue.waiting + lanes.queue.running if lanes else 0
 
     async with open_workers(options, settings, options.warm or [WARM_ENDPOINT], demand) as ray:
         app = front(settings, ray.ready())

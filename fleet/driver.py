@@ -93,7 +93,7 @@ class Driver:
                     task.result()
                 while len(self.ended) > progress.done + progress.failed:
                     progress.ended(self.ended[progress.done + progress.failed].state == "done")
-                progress.running, progress.workers = self._lanes.running, len(self._lanes.states())
+                progress.running, progress.workers = self._queue.running, len(self._lanes.states())
                 self._display.show(progress)
         finally:
             for task in self._tasks:

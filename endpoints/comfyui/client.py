@@ -6,16 +6,18 @@ import asyncio
 import io
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 
 from ..protocol.failure import without_paths
+from ..protocol.spelling import identity
 
+Answer = TypeVar("Answer")
 Prompt = dict[str, dict[str, Any]]
 ANSWER_SECONDS = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # between attempts to reach one that is away
@@ -35,6 +37,10 @@ class PromptLost(RuntimeError):
 
 class PromptRefused(RuntimeError):
     """The ComfyUI found the prompt invalid; nothing was run. The message names nodes and values."""
+
+
+class NoSpace(PromptRefused):
+    """The ComfyUI can't store a file: its disk is full, or its folder can't be written."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,19 @@ class ComfyUI:
     ) -> None:
         self.url = url.rstrip("/")
         self.queued = 0  # prompts in its queue, whoever sent them
-        self.up = asyncio.Event()
+        self.up, self._lost = asyncio.Event(), asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None  # called on every change of `up`
         self.runs_prompts = runs_prompts
         self._ssl, self._seconds = ssl, answer_seconds
-        self._client_id = uuid.uuid4().hex
+        self._client_id = ""
         self._watched: dict[str, asyncio.Queue[Event]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self, sender: str) -> None:
+        """sender: whose prompts these are. The same one hears of their progress, also after a restart; nobody else does."""
+        # One for each name, in case two of them lead to the same ComfyUI: it talks to one connection of a client.
+        self._client_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{sender} {identity(self.url)}").hex
         timeout = aiohttp.ClientTimeout(total=self._seconds, connect=min(5.0, self._seconds))
         connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
@@ -129,7 +138,10 @@ class ComfyUI:
     async def lend(self, path: Path, lent: str) -> str:
         """Copies a file into its temp folder, under a name from `lent_name`; returns it as nodes that load files take it."""
         with await asyncio.to_thread(path.open, "rb") as file:
-            return f"{await self._store(file, lent, 'temp')} [temp]"
+            # aiohttp sets no limit while it sends; that nobody reads any more is seen by the websocket.
+            gone = f"{self.url} went away while it was sent a video."
+            stored = await unless(self._lost, self._store(file, lent, "temp"), lambda: ComfyUIGone(gone))
+        return f"{stored} [temp]"
 
     async def empty(self, file: str, kind: str = "temp") -> None:
         """Empties a file in its temp or output folder. It can't be deleted; the host does that to temp when it starts."""
@@ -143,6 +155,8 @@ class ComfyUI:
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=self._seconds)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
+            if answer.status >= 500:
+                raise NoSpace("ComfyUI can't store the video, perhaps because its disk is full")
             if answer.status != 200:
                 raise PromptRefused(f"ComfyUI refused the video: {answer.status} {answer.reason}")
             stored = await read_json(answer, "subfolder", "name")
@@ -200,6 +214,7 @@ class ComfyUI:
         """Wakes everybody who watches a prompt: what happened without a connection has to be asked for."""
         if up != self.up.is_set():
             self.up.set() if up else self.up.clear()
+            self._lost.clear() if up else self._lost.set()
             self.on_change()
             for events in self._watched.values():
                 events.put_nowait(Event(None))
@@ -217,6 +232,20 @@ class ComfyUI:
             events.put_nowait(Event(data["node"], data["value"], data["max"]))
         elif kind == "executing":  # with no node, unlike execution_success: after the job can be asked for
             events.put_nowait(Event(data["node"]))
+
+
+async def unless(event: asyncio.Event, work: Awaitable[Answer], error: Callable[[], Exception]) -> Answer:
+    """The result of the work; if the event comes first, the work is cancelled and the error raised."""
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise error()
+        return task.result()
+    finally:
+        task.cancel()
+        waiting.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
 
 
 def lent_name(prompt_id: str, path: Path) -> str:

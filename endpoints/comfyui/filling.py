@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..protocol.schemas import ENDPOINTS, Endpoint, ImageSize, Request, TurboVideoToVideo, VideoToVideo
+from ..protocol.schemas import ENDPOINTS, Endpoint, FromVideo, ImageSize, Request
 from ..protocol.settings import Settings
 from .client import Event, Prompt
 
@@ -143,7 +143,7 @@ def fill(endpoint: Endpoint, workflow: Prompt, request: Request, settings: Setti
     # Below 1 the host would follow the negative prompt; diffusers, which the service uses, only guides above 1.
     values["guidance_scale"] = (max(1.0, request.guidance_scale),)
     values["fps"] = (request.fps,)
-    if isinstance(request, VideoToVideo | TurboVideoToVideo):
+    if isinstance(request, FromVideo):
         notes.append(_steps_note(request.num_inference_steps, request.strength))
     else:
         width, height = frame_size(request.video_size, settings.max_pixels)

@@ -29,7 +29,6 @@ NOT_PUBLIC = tuple(
     )
 )
 CONNECT_SECONDS, READ_SECONDS = 10.0, 20.0
-LOOKUPS = ThreadPoolExecutor(32, thread_name_prefix="endpoints-names")
 NEEDED_AIOHTTP = (3, 12)  # TCPConnector(socket_factory=...)
 
 
@@ -40,11 +39,14 @@ class AddressRefused(PermissionError):
 class Names(AbstractResolver):
     """Looks names up in threads of their own: names that nobody answers for must not hold up those that write files."""
 
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(32, thread_name_prefix="endpoints-names")
+
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
-        found = await asyncio.get_running_loop().run_in_executor(LOOKUPS, ask)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         return [
             ResolveResult(
                 hostname=host,
@@ -58,7 +60,7 @@ class Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        pass
+        self._threads.shutdown(wait=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def guarded_session(
     url: URL | str,
     allowed_hosts: Collection[str],
     seconds: float,
-    resolver: AbstractResolver | None = None,
+    resolver: AbstractResolver,
 ) -> aiohttp.ClientSession:
     """A session for one request to one URL, without redirects: `session.get(url, allow_redirects=False)`.
 
@@ -116,7 +118,7 @@ def guarded_session(
     url = URL(url)
     connector = aiohttp.TCPConnector(
         socket_factory=Guard(url.host or "", is_allowed(url, allowed_hosts)),
-        resolver=resolver or Names(),
+        resolver=resolver,
         use_dns_cache=False,
         force_close=True,
     )

@@ -21,8 +21,22 @@ async def new_file(folder: Path, prefix: str = ".new") -> AsyncIterator[IO[bytes
         await asyncio.shield(asyncio.to_thread(_discard, await opening))
 
 
-def rename(file: IO[bytes], target: Path) -> None:
-    """Closes a new file and gives it its name, or that of another one; both outlive a power cut once this returns."""
+async def rename(file: IO[bytes], target: Path) -> None:
+    """Closes a new file and gives it its name, or that of another one; both outlive a power cut once this returns.
+
+    If the caller is cancelled meanwhile, no file is left.
+    """
+    renaming = asyncio.ensure_future(asyncio.to_thread(_rename, file, target))
+    try:
+        await asyncio.shield(renaming)
+    except asyncio.CancelledError:  # while the thread goes on
+        with suppress(OSError):
+            await renaming
+            await asyncio.to_thread(target.unlink, missing_ok=True)
+        raise
+
+
+def _rename(file: IO[bytes], target: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()

@@ -32,11 +32,12 @@ class Uploads:
 
     def __init__(self, folder: Path, most: int, keep: float) -> None:
         self.folder, self.most, self.keep = folder, most, keep
+        self._ahead = time.time() - time.monotonic()
 
     def new(self, file_name: str, keep: float | None = None) -> str:
         """The path to PUT a new file to, and to GET it from. keep: seconds, if fewer. Deletes expired files."""
         self._expire()
-        expires = min(time.time() + min(self.keep, keep or self.keep), LATEST)
+        expires = min(self._now() + min(self.keep, keep or self.keep), LATEST)
         token = f"{int(expires):08x}{secrets.token_hex(12)}"
         (self.folder / token).mkdir(parents=True)
         name = UNSAFE.sub("_", file_name)[-LONGEST_NAME:].lstrip(".") or "upload"
@@ -57,19 +58,22 @@ class Uploads:
                 if size > self.most:
                     raise self._too_large()
                 await asyncio.to_thread(file.write, piece)
-            await asyncio.to_thread(rename, file, target if part is None else target.with_name(f".{part}"))
+            await rename(file, target if part is None else target.with_name(f".{part}"))
 
     async def join(self, path: str, parts: Sequence[int]) -> None:
         """Makes the file of its parts. Errors: Refused with 400, 404 or 413; OSError."""
         target = await asyncio.to_thread(self._place, path)
-        async with new_file(target.parent) as whole:
-            await asyncio.to_thread(self._join, target, parts, whole)
-
-    def _join(self, target: Path, parts: Sequence[int], whole: IO[bytes]) -> None:
         files = [target.with_name(f".{part}") for part in parts]
-        uploaded = set(target.parent.iterdir())
+        async with new_file(target.parent) as whole:
+            await asyncio.to_thread(self._join, files, whole)
+            await rename(whole, target)
+        for file in files:
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    def _join(self, files: Sequence[Path], whole: IO[bytes]) -> None:
+        uploaded = set(Path(whole.name).parent.iterdir())
         missing = [file.name[1:] for file in files if file not in uploaded]
-        if missing or not parts:
+        if missing or not files:
             raise refuse(
                 400, f"These parts were not uploaded: {', '.join(missing[:10]) or 'all'}.", "bad_request"
             )
@@ -78,9 +82,6 @@ class Uploads:
         for file in files:
             with file.open("rb") as part:
                 shutil.copyfileobj(part, whole, 1 << 20)
-        rename(whole, target)
-        for file in files:
-            file.unlink(missing_ok=True)
 
     def find(self, path: str) -> Path | None:
         """The uploaded file at a path, which may have a query; None if there is none."""
@@ -95,7 +96,7 @@ class Uploads:
     def _place(self, path: str) -> Path:
         """Where the file lies that a path from `new` names. Errors: Refused."""
         found = re.fullmatch(rf"{PREFIX}({TOKEN.pattern})/([\w-][\w.-]{{0,{LONGEST_NAME - 1}}})", path)
-        if found is None or has_expired(found[1]) or not (self.folder / found[1]).is_dir():
+        if found is None or self._has_expired(found[1]) or not (self.folder / found[1]).is_dir():
             raise Refused(NOT_INITIATED)
         return self.folder / found[1] / found[2]
 
@@ -103,16 +104,16 @@ class Uploads:
         if not self.folder.is_dir():
             return
         for entry in self.folder.iterdir():
-            if not TOKEN.fullmatch(entry.name):
-                continue
-            with suppress(FileNotFoundError):  # another call has deleted it
-                if has_expired(entry.name) or entry.stat().st_mtime < time.time() - self.keep:
-                    shutil.rmtree(entry, ignore_errors=True)
+            if TOKEN.fullmatch(entry.name) and self._has_expired(entry.name):
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def _has_expired(self, token: str) -> bool:
+        return int(token[:8], 16) < self._now()
+
+    def _now(self) -> float:
+        """The time, as if nobody had set the clock since the start."""
+        return self._ahead + time.monotonic()
 
 
 def size_of_parts(folder: Path, without: int) -> int:
     return sum(part.stat().st_size for part in folder.glob(".[0-9]*") if part.name != f".{without}")
-
-
-def has_expired(token: str) -> bool:
-    return int(token[:8], 16) < time.time()

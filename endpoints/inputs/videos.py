@@ -7,36 +7,26 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from ..protocol.schemas import problem
+from ..protocol.schemas import InvalidRequest, problem
 from ..protocol.settings import Settings
 from ..protocol.spelling import origin, parsed
 from .addresses import READ_SECONDS, AddressRefused, guarded_session
-from .files import new_file
+from .files import new_file, rename
 
-FIELD = "video_url"
 FILE_TYPES = ("input", "output", "temp")
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
 PIECE = 1 << 16  # bytes
 HEAD = 1 << 18  # bytes in which a PNG or WebP must show that it is animated
 KINDS = "mp4, mov, webm, mkv, avi, ts, gif, animated webp or png"
-
-
-class VideoError(ValueError):
-    """Why there is no video; `detail` is the list of problems that the service's clients read (HTTP 422)."""
-
-    def __init__(self, kind: str, message: str, **context: Any) -> None:
-        super().__init__(message)
-        self.detail = [problem(kind, message, FIELD, **context)]
 
 
 class HostFile(NamedTuple):
@@ -84,34 +74,23 @@ def host_file(video_url: str, own_addresses: Collection[str]) -> HostFile | None
     return HostFile(name, subfolder, kind)
 
 
-async def fetch(
-    video_url: str, folder: Path, settings: Settings, resolver: AbstractResolver | None = None
-) -> Path:
+async def fetch(video_url: str, folder: Path, settings: Settings, resolver: AbstractResolver) -> Path:
     """Downloads or decodes the video to a new file in `folder`, its suffix chosen by content; the caller deletes it.
 
-    Raises VideoError, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
+    Raises InvalidRequest, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
     """
     async with new_file(folder, "video-") as file:
         if video_url[:5].lower() == "data:":
             await asyncio.to_thread(_decode, video_url, file, settings.max_video_mb)
         else:
             await _download_in_time(video_url, file, settings, resolver)
-        naming = asyncio.ensure_future(asyncio.to_thread(_with_suffix, file))
-        try:
-            return await asyncio.shield(naming)
-        except asyncio.CancelledError:  # while the thread goes on
-            with suppress(VideoError, OSError):
-                await asyncio.to_thread((await naming).unlink, missing_ok=True)
-            raise
-
-
-def _with_suffix(file: IO[bytes]) -> Path:
-    file.seek(0)
-    suffix = suffix_of(file.read(HEAD))
-    file.close()
-    if suffix is None:
-        raise VideoError("unsupported_video_format", f"This is not a video. Use {KINDS}.")
-    return Path(file.name).replace(file.name + suffix)
+        await asyncio.to_thread(file.seek, 0)
+        suffix = suffix_of(await asyncio.to_thread(file.read, HEAD))
+        if suffix is None:
+            raise _wrong("unsupported_video_format", f"This is not a video. Use {KINDS}.")
+        video = Path(file.name + suffix)
+        await rename(file, video)
+        return video
 
 
 def suffix_of(head: bytes) -> str | None:
@@ -134,7 +113,7 @@ def suffix_of(head: bytes) -> str | None:
 
 
 async def _download_in_time(
-    url: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver | None
+    url: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver
 ) -> None:
     try:
         await asyncio.wait_for(_download(url, file, settings, resolver), settings.fetch_seconds)
@@ -153,9 +132,7 @@ async def _download_in_time(
         raise _not_fetched("The video could not be downloaded: the connection failed.") from None
 
 
-async def _download(
-    address: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver | None
-) -> None:
+async def _download(address: str, file: IO[bytes], settings: Settings, resolver: AbstractResolver) -> None:
     url = _checked(address)
     for _ in range(MOST_REDIRECTS + 1):
         session = guarded_session(url, settings.allowed_hosts, settings.fetch_seconds, resolver)
@@ -244,9 +221,13 @@ def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield base64.b64decode(rest, validate=True)
 
 
-def _not_fetched(message: str) -> VideoError:
-    return VideoError("file_download_error", message)
+def _not_fetched(message: str) -> InvalidRequest:
+    return _wrong("file_download_error", message)
 
 
-def _too_large(max_mb: int) -> VideoError:
-    return VideoError("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+def _too_large(max_mb: int) -> InvalidRequest:
+    return _wrong("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+
+
+def _wrong(kind: str, message: str, **context: int) -> InvalidRequest:
+    return InvalidRequest([problem(kind, message, "video_url", **context)])

@@ -77,6 +77,7 @@ INTERRUPTED = Failure(500, "The run was interrupted in ComfyUI.", "runner_server
 DAMAGED = Failure(500, "What was stored of this request is damaged. Send it again.", "internal_error")
 NOBODY_ANSWERS = Failure(503, "No ComfyUI answers at the moment. Try again later.", "runner_connection_error")
 CLOSING = Failure(503, "The endpoints are shutting down. Try again later.", "runner_connection_error")
+NO_SPACE = Failure(503, "ComfyUI can't store the video. Try again later.", "runner_server_error")
 STALLED = Failure(503, "ComfyUI stopped working on this request and gave no reason.", "runner_disconnected")
 VIDEO_AWAY = Failure(
     503, "The ComfyUI that has this video does not answer. Try again later.", "runner_connection_error"

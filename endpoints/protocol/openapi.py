@@ -34,14 +34,6 @@ MOST_WAITING = _parameter(
 )
 ANYWHERE = (401, 403, 503)  # no key, a page of another origin, requests can't be stored
 FAILED = (422, 499, 500, 503, 504)  # how a request may fail: see failure.py
-CANCELLED = {
-    "type": "object",
-    "properties": {
-        "status": {"type": "string", "enum": ["CANCELLATION_REQUESTED"]},
-        "request_id": {"type": "string", "description": "Request ID"},
-    },
-    "required": ["status", "request_id"],
-}
 
 
 def document(endpoints: Iterable[Endpoint], address: str) -> Schema:
@@ -102,12 +94,14 @@ def _queue_paths(endpoints: list[Endpoint], prefix: str) -> Schema:
     results = [_reference(f"{model_name(endpoint)}Output") for endpoint in endpoints]
     result = results[0] if len(results) == 1 else {"anyOf": results}
     status = _reference("QueueStatus")
+    cancelling = {**TEXT, "enum": ["CANCELLATION_REQUESTED"]}
+    cancelled = _object(status=cancelling, request_id={**TEXT, "description": "Request ID"})
     paths = {
         f"{requests}/status": {
             "get": _operation([REQUEST_ID, LOGS], {200: ("The request status.", status)}, 202, 404)
         },
         f"{requests}/cancel": {
-            "put": _operation([REQUEST_ID], {202: ("The request is being cancelled.", CANCELLED)}, 400, 404)
+            "put": _operation([REQUEST_ID], {202: ("The request is being cancelled.", cancelled)}, 400, 404)
         },
         requests: {
             "get": _operation([REQUEST_ID], {200: ("Result of the request.", result)}, 400, 404, *FAILED)

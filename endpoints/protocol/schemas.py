@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from .failure import Failure, Refused
+
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
 PANDA = "panda playing a guitar, on a boat, in the ocean, high quality, high quality, ultra HD, realistic"
 BLOSSOMS = (
@@ -80,20 +82,6 @@ class ImageSize(Fields):
 
 
 Text = Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_enough)]
-VideoPrompt = Annotated[
-    Text,
-    Field(
-        description="The prompt to use for generating the video. Be as descriptive as possible for best results.",
-        examples=[BLOSSOMS, PANDA],
-    ),
-]
-ImagePrompt = Annotated[
-    Text,
-    Field(
-        description="The prompt to use for generating the image. Be as descriptive as possible for best results.",
-        examples=[PANDA],
-    ),
-]
 NegativePrompt = Annotated[
     Text,
     Field(
@@ -102,17 +90,6 @@ NegativePrompt = Annotated[
         "(e.g. moustache, blurry, low resolution)."
     ),
 ]
-VideoUrl = Annotated[
-    str,
-    AfterValidator(_is_unicode),
-    AfterValidator(_short_url),
-    Field(
-        description="URL of the video.",
-        examples=[f"{CLIPS}animatediff-vid2vid-input-2.gif", f"{CLIPS}animatediff-vid2vid-input-1.gif"],
-    ),
-]
-Seconds = Annotated[int, Field(ge=2, le=4, description="The first N number of seconds of video to animate.")]
-Frames = Annotated[int, Field(ge=1, le=32, description="The number of frames to generate for the video.")]
 Steps = Annotated[int, Field(ge=1, le=50, description="The number of inference steps to perform.")]
 TurboSteps = Annotated[
     int,
@@ -120,12 +97,6 @@ TurboSteps = Annotated[
         ge=1,
         le=50,
         description="The number of inference steps to perform. 4-12 is recommended for turbo mode.",
-    ),
-]
-Strength = Annotated[
-    float,
-    Field(
-        ge=0, le=1, allow_inf_nan=False, description="The strength of the input video in the final output."
     ),
 ]
 Guidance = Annotated[
@@ -155,52 +126,71 @@ Motions = Annotated[
 VideoSize = Annotated[ImageSize | Preset, Field(description="The size of the video to generate.")]
 
 
-class TextToVideo(Fields):
-    prompt: VideoPrompt
+class FromText(Fields):
+    """What both endpoints have that make a clip of a text."""
+
+    prompt: Text = Field(
+        description="The prompt to use for generating the video. Be as descriptive as possible for best results.",
+        examples=[BLOSSOMS, PANDA],
+    )
     negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    num_frames: Frames = 16
-    num_inference_steps: Steps = 25
-    guidance_scale: Guidance = 7.5
+    num_frames: int = Field(16, ge=1, le=32, description="The number of frames to generate for the video.")
+    num_inference_steps: Steps
+    guidance_scale: Guidance
     seed: Seed = None
     fps: Fps = 8
+
+
+class TextToVideo(FromText):
+    num_inference_steps: Steps = 25
+    guidance_scale: Guidance = 7.5
     motions: Motions = []
     video_size: VideoSize = "square"
 
 
-class VideoToVideo(Fields):
-    video_url: VideoUrl
-    first_n_seconds: Seconds = 3
-    prompt: ImagePrompt
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    num_inference_steps: Steps = 25
-    strength: Strength = 0.7
-    guidance_scale: Guidance = 7.5
-    seed: Seed = None
-    fps: Fps = 8
-    motions: Motions = []
-
-
-class TurboTextToVideo(Fields):
-    prompt: VideoPrompt
-    negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    num_frames: Frames = 16
+class TurboTextToVideo(FromText):
     num_inference_steps: TurboSteps = 8
     guidance_scale: Guidance = 2.0
-    seed: Seed = None
-    fps: Fps = 8
     video_size: VideoSize = "square"
 
 
-class TurboVideoToVideo(Fields):
-    video_url: VideoUrl
-    first_n_seconds: Seconds = 3
-    prompt: ImagePrompt
+class FromVideo(Fields):
+    """What both endpoints have that draw a video anew."""
+
+    video_url: Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_url)] = Field(
+        description="URL of the video.",
+        examples=[f"{CLIPS}animatediff-vid2vid-input-2.gif", f"{CLIPS}animatediff-vid2vid-input-1.gif"],
+    )
+    first_n_seconds: int = Field(
+        3, ge=2, le=4, description="The first N number of seconds of video to animate."
+    )
+    prompt: Text = Field(
+        description="The prompt to use for generating the image. Be as descriptive as possible for best results.",
+        examples=[PANDA],
+    )
     negative_prompt: NegativePrompt = NEGATIVE_PROMPT
-    num_inference_steps: TurboSteps = 12
-    strength: Strength = 0.7
-    guidance_scale: Guidance = 2.0
+    num_inference_steps: Steps
+    strength: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The strength of the input video in the final output.",
+    )
+    guidance_scale: Guidance
     seed: Seed = None
     fps: Fps = 8
+
+
+class VideoToVideo(FromVideo):
+    num_inference_steps: Steps = 25
+    guidance_scale: Guidance = 7.5
+    motions: Motions = []
+
+
+class TurboVideoToVideo(FromVideo):
+    num_inference_steps: TurboSteps = 12
+    guidance_scale: Guidance = 2.0
 
 
 Request = TextToVideo | VideoToVideo | TurboTextToVideo | TurboVideoToVideo
@@ -244,11 +234,11 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 }
 
 
-class InvalidRequest(ValueError):
+class InvalidRequest(Refused):
     """A body that is not a valid request; `detail` lists the problems as the service's clients read them."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
-        super().__init__("; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail))
+        super().__init__(Failure(422, detail))
         self.detail = detail
 
 

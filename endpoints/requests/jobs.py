@@ -16,6 +16,7 @@ from pydantic import Json, TypeAdapter, ValidationError
 
 from ..protocol.answers import Line, Video
 from ..protocol.failure import DAMAGED, Failure
+from ..protocol.schemas import ENDPOINTS
 from .store import Store
 
 
@@ -88,6 +89,10 @@ class Job:
             raise ValueError("it has ended with neither a result nor a failure")
 
     @property
+    def takes_video(self) -> bool:
+        return self.endpoint in ENDPOINTS and ENDPOINTS[self.endpoint].takes_video
+
+    @property
     def prompt_id(self) -> str:
         """Of the last attempt. Every attempt has its own, so that an answer which comes late is not taken for another."""
         return attempt_id(self.id, self.attempt)
@@ -145,6 +150,16 @@ class Jobs(Store):
         statement = "SELECT request FROM requests WHERE id = ?"
         text = await self.transaction(lambda db: db.execute(statement, [request_id]).fetchone()[0])
         return await asyncio.to_thread(json.loads, text)
+
+    async def sender(self) -> str:
+        """The name under which the requests are sent to ComfyUIs, which tell of them to nobody else: it outlives a restart."""
+
+        def read(db: sqlite3.Connection) -> str:
+            statement = "INSERT INTO sender SELECT ? WHERE NOT EXISTS (SELECT * FROM sender)"
+            db.execute(statement, [uuid.uuid4().hex])
+            return str(db.execute("SELECT name FROM sender").fetchone()[0])
+
+        return await self.transaction(read)
 
     async def open_jobs(self) -> list[Job]:
         """All that have not ended: those that a restart has to continue."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
-from ..comfyui.client import ComfyUI, ComfyUIGone, Event, PromptLost, PromptRefused
+from ..comfyui.client import ComfyUI, ComfyUIGone, Event, NoSpace, PromptLost, PromptRefused
 from ..comfyui.filling import Filled
 from ..comfyui.outcome import files_of, find_written, read_result
 from ..protocol.answers import Video
-from ..protocol.failure import MACHINE_LOST, STALLED, Refused, refuse
+from ..protocol.failure import MACHINE_LOST, NO_SPACE, STALLED, Refused, refuse
 from ..protocol.spelling import identity
-from .jobs import Jobs, Leftover, attempt_id, output_name
-from .preparing import FULL_SECONDS, Preparation
+from .jobs import Leftover, attempt_id, output_name
+from .preparing import FULL_SECONDS
 from .queue import Queue
 from .request import Request, unless_stopped
-from .results import Results
 from .store import keep_trying
 
 MOST_ATTEMPTS = 10  # as the service does: a request that crashes its ComfyUI each time must end, too
@@ -31,28 +28,21 @@ SETTLE_SECONDS = 5.0  # for a ComfyUI to connect, before what it had goes to oth
 UNDER_WAY = ("pending", "in_progress")
 
 
-@dataclass(frozen=True)
-class Shop:
-    """What all lanes share. silence: seconds without progress after which a running prompt is given up."""
-
-    queue: Queue
-    jobs: Jobs
-    preparation: Preparation
-    results: Results
-    silence: float
-
-
 class Lane:
-    """Works through the queue with one ComfyUI until it is drained or its task is cancelled. is_stuck: the ComfyUI has
-    a prompt that does not stop. Counts the requests that it ended, by whether there was a video."""
+    """Works through the queue with one ComfyUI until it is drained or its task is cancelled.
 
-    def __init__(self, comfyui: ComfyUI, shop: Shop) -> None:
-        self.comfyui, self.shop, self.key = comfyui, shop, identity(comfyui.url)
-        self.queue, self.jobs = shop.queue, shop.jobs
+    silence: seconds without progress after which a running prompt is given up. is_stuck: the ComfyUI has a prompt that
+    does not stop. Counts the requests that it ended, by whether there was a video.
+    """
+
+    def __init__(self, comfyui: ComfyUI, queue: Queue, silence: float) -> None:
+        self.comfyui, self.queue, self.key = comfyui, queue, identity(comfyui.url)
+        self.jobs, self.preparation, self.silence = queue.jobs, queue.preparation, silence
         self.request: Request | None = None
         self.is_draining = self.is_stuck = False
         self.done = self.failed = 0
         self._is_over = False  # its prompt has ended
+        self._full_until = 0.0  # its disk is taken to be full until then
         self._poked = asyncio.Event()
         comfyui.on_change = self.poke
 
@@ -111,16 +101,24 @@ class Lane:
     # ---- the way of a request
 
     async def _see_through(self, request: Request) -> None:
-        """Ends the request, or puts it back if the ComfyUI went away."""
+        """Ends the request, or puts it back if the ComfyUI went away, lost it, or has no space for its video."""
         try:
             video = await self._attempt(request)
-        except (ComfyUIGone, PromptLost) as error:
-            if isinstance(error, ComfyUIGone):
-                self.comfyui.mark_unreachable()
-                request.failures += 1
-                logging.warning("Fast AnimateDiff endpoints: %s", error)
-            reason = error if isinstance(error, PromptLost) else "ComfyUI went away while it worked on this"
-            await self.queue.put_back(request, reason)
+        except ComfyUIGone as error:
+            self.comfyui.mark_unreachable()
+            request.failures += 1
+            logging.warning("Fast AnimateDiff endpoints: %s", error)
+            await self.queue.put_back(request, "ComfyUI went away while it worked on this")
+        except PromptLost as error:
+            await self.queue.put_back(request, error)
+        except NoSpace as error:
+            self._full_until = time.monotonic() + FULL_SECONDS
+            request.failures += 1
+            if request.failures < MOST_ATTEMPTS:
+                await self.queue.put_back(request, error)
+            else:
+                self.failed += 1
+                await self.queue.end(request, None, NO_SPACE, request.job.leftover)
         except Exception as error:
             self.failed += not request.stop.is_set()
             is_silent = isinstance(error, Refused) and error.failure is STALLED
@@ -133,8 +131,8 @@ class Lane:
             await self.queue.end(request, video, None, leave)
 
     async def _attempt(self, request: Request) -> Video:
-        """What the ComfyUI made, or had made already. Errors: Refused; ComfyUIGone and PromptLost, after which the
-        request may run again."""
+        """What the ComfyUI made, or had made already. Errors: Refused; ComfyUIGone, PromptLost and NoSpace, after
+        which the request may run again."""
         self._is_over = False
         job = request.job
         if request.stop.is_set():
@@ -142,19 +140,18 @@ class Lane:
         if request.failures >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
         if job.worker:
-            filled = await self.shop.preparation.fill(job)
+            filled = await self.preparation.fill(job)
             if identity(job.worker) == self.key and await self.comfyui.job(job.prompt_id) is not None:
-                # Its events go to the process that queued it, so silence means nothing here.
-                return await self._follow(request, filled, silence=math.inf)
+                return await self._follow(request, filled)
             if written := await find_written(filled, self.comfyui):
                 return await self._keep(request, written)
         if job.attempts >= MOST_ATTEMPTS:
             raise Refused(MACHINE_LOST)
-        if request.takes_video and request.prepared is None:
+        if job.takes_video and request.prepared is None:
             request.needs_video = True
             raise PromptLost("ComfyUI no longer has this request")
         if request.prepared is None:
-            request.prepared = await self.shop.preparation.prepare(job, request.log)
+            request.prepared = await self.preparation.prepare(job, request.log)
         return await self._send(request)
 
     async def _send(self, request: Request) -> Video:
@@ -172,30 +169,30 @@ class Lane:
         request.is_counted = True
         await self._change(request, leave, state="sent", attempts=job.attempts + 1, **begun)
         try:
-            return await self._follow(request, prepared.filled, self.shop.silence, is_new=True)
+            return await self._follow(request, prepared.filled, is_new=True)
         except PromptRefused as error:
             raise refuse(500, f"ComfyUI can't run this workflow: {error}", "runner_server_error") from error
 
-    async def _follow(self, request: Request, filled: Filled, silence: float, is_new: bool = False) -> Video:
+    async def _follow(self, request: Request, filled: Filled, is_new: bool = False) -> Video:
         async with self.comfyui.watch(request.job.prompt_id) as events:
             if is_new:
                 await self.comfyui.submit(filled.prompt, request.job.prompt_id)
             else:
                 events.put_nowait(Event(None))
             request.failures = 0
-            job = await unless_stopped(request, self._until_ended(request, filled, silence, events))
+            job = await unless_stopped(request, self._until_ended(request, filled, events))
         self._is_over = True
         return await self._keep(request, await read_result(job, filled, self.comfyui))
 
     async def _until_ended(
-        self, request: Request, filled: Filled, silence: float, events: asyncio.Queue[Event]
+        self, request: Request, filled: Filled, events: asyncio.Queue[Event]
     ) -> dict[str, Any]:
         """The ended job as the ComfyUI describes it. Errors: ComfyUIGone, PromptLost, Refused."""
         heard = time.monotonic()
         while True:
             event, has_waited = Event(None), False
             try:
-                event = await asyncio.wait_for(events.get(), min(ASK_SECONDS, silence))
+                event = await asyncio.wait_for(events.get(), min(ASK_SECONDS, self.silence))
             except asyncio.TimeoutError:
                 has_waited = True
             if event.node_id is not None:
@@ -216,7 +213,7 @@ class Lane:
                 await self._waits_there(request)
             if job["status"] not in UNDER_WAY:
                 return job
-            if time.monotonic() - heard > silence or not self.comfyui.runs_prompts():
+            if time.monotonic() - heard > self.silence or not self.comfyui.runs_prompts():
                 raise Refused(STALLED)
 
     async def _begins(self, request: Request) -> None:
@@ -243,7 +240,7 @@ class Lane:
         while True:
             try:
                 video = await unless_stopped(
-                    request, self.shop.results.fetch(video, self.comfyui, request.id)
+                    request, self.preparation.results.fetch(video, self.comfyui, request.id)
                 )
                 break
             except ConnectionError:
@@ -293,9 +290,12 @@ class Lane:
         for left in await keep_trying(self.jobs.leftovers):
             if identity(left.worker) == self.key:
                 await self._remove(left)
-        while not self.comfyui.runs_prompts() and not self.is_draining:
+        while not self.is_draining and not self._can_run():
             await asyncio.sleep(LOOK_SECONDS)
         self.is_stuck = False
+
+    def _can_run(self) -> bool:
+        return self.comfyui.runs_prompts() and time.monotonic() >= self._full_until
 
     async def _remove(self, left: Leftover) -> None:
         while await self._is_under_way(left):

@@ -12,11 +12,15 @@ from typing import Literal
 
 from ..comfyui.client import ComfyUI, ComfyUIGone
 from ..protocol.spelling import identity, is_address
-from .lane import SETTLE_SECONDS, Lane, Shop
+from .lane import SETTLE_SECONDS, Lane
 from .queue import Queue
+from .store import keep_trying
 
 CONNECT_SECONDS = 1.0  # after a start, for all lanes to come: the least busy, not the first, gets what waits
 RETURN_SECONDS = 20.0  # after a start, for the lane of a ComfyUI that had a request to be added again
+
+
+State = Literal["away", "stuck", "idle", "busy", "draining"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class LaneState:
     sampler. done, failed: how many requests it has ended since it was added."""
 
     address: str
-    state: Literal["away", "stuck", "idle", "busy", "draining"]
+    state: State
     request_id: str | None
     endpoint: str | None
     step: int
@@ -45,29 +49,18 @@ class Lanes:
         await lanes.drain("http://10.0.0.7:8188")   # finishes the request it has, then leaves
         await lanes.remove("http://10.0.0.7:8188")  # leaves at once; its request goes to another lane
 
-    host: the ComfyUI around us, which is a lane only if it is added. connect: makes the client for another address.
+    silence: as a lane takes it. host: the ComfyUI around us, which is a lane only if it is added. connect: makes the
+    client for another address.
     """
 
-    def __init__(self, shop: Shop, host: ComfyUI | None, connect: Callable[[str], ComfyUI]) -> None:
-        self._shop, self._host, self._connect = shop, host, connect
+    def __init__(
+        self, queue: Queue, silence: float, host: ComfyUI | None, connect: Callable[[str], ComfyUI]
+    ) -> None:
+        self.queue, self._silence, self._host, self._connect = queue, silence, host, connect
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[Lane, asyncio.Task[None]] = {}
-        self._is_started = False
-        shop.queue.has_lanes = self.is_serving
-
-    @property
-    def queue(self) -> Queue:
-        return self._shop.queue
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for a lane."""
-        return self.queue.waiting
-
-    @property
-    def running(self) -> int:
-        """How many requests a ComfyUI has."""
-        return self.queue.under_way
+        self._sender = ""  # until the lanes are started
+        queue.has_lanes = self.is_serving
 
     def states(self) -> list[LaneState]:
         return [state_of(lane) for lane in self._lanes.values()]
@@ -75,10 +68,6 @@ class Lanes:
     def is_serving(self) -> bool:
         """Whether any ComfyUI takes requests."""
         return any(lane.is_serving for lane in self._lanes.values())
-
-    def is_ready(self) -> bool:
-        """Whether requests are accepted, and there is a ComfyUI for them."""
-        return self.queue.ready.is_set() and self.is_serving()
 
     def named(self, url: str) -> ComfyUI | None:
         """The ComfyUI at an address, if it is one of ours."""
@@ -94,8 +83,9 @@ class Lanes:
         key = identity(address)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(self.named(address) or self._connect(address), self._shop)
-            if self._is_started:
+            comfyui = self.named(address) or self._connect(address)
+            lane = self._lanes[key] = Lane(comfyui, self.queue, self._silence)
+            if self._sender:
                 self._start(lane)
         elif lane in self._tasks and self._tasks[lane].done():  # drained by a caller who did not wait for it
             self._tasks[lane] = self.queue.spawn(lane.run())
@@ -132,9 +122,9 @@ class Lanes:
 
     async def run(self) -> None:
         """Begins with what an earlier process left."""
+        self._sender = await keep_trying(self.queue.jobs.sender)
         if self._host:
-            self._host.start()
-        self._is_started = True
+            self._host.start(self._sender)
         for lane in self._lanes.values():
             self._start(lane)
         await self.queue.recover()
@@ -158,7 +148,7 @@ class Lanes:
 
     def _start(self, lane: Lane) -> None:
         if lane.comfyui is not self._host:
-            lane.comfyui.start()
+            lane.comfyui.start(self._sender)
         self._tasks[lane] = self.queue.spawn(lane.run())
         logging.info("Fast AnimateDiff endpoints: lane_added worker=%s", lane.comfyui.url)
 
@@ -171,7 +161,7 @@ class Lanes:
 def state_of(lane: Lane) -> LaneState:
     request = lane.request
     if not lane.comfyui.up.is_set():
-        state: Literal["away", "stuck", "idle", "busy", "draining"] = "away"
+        state: State = "away"
     elif lane.is_draining:
         state = "draining"
     elif not lane.is_serving:

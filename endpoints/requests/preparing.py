@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused, lent_name
+from aiohttp.abc import AbstractResolver
+
+from ..comfyui.client import ComfyUI, ComfyUIGone, NoSpace, Prompt, PromptRefused, lent_name
 from ..comfyui.filling import Filled, fill
 from ..inputs.files import new_file
 from ..inputs.uploads import Uploads
-from ..inputs.videos import HostFile, VideoError, fetch, host_file, own_path
+from ..inputs.videos import HostFile, fetch, host_file, own_path
 from ..protocol.answers import ROOT, Log
-from ..protocol.failure import VIDEO_AWAY, Failure, Refused, refuse, wrong_field
-from ..protocol.schemas import ENDPOINTS, InvalidRequest, validate
+from ..protocol.failure import VIDEO_AWAY, Refused, refuse, wrong_field
+from ..protocol.schemas import ENDPOINTS, validate
 from ..protocol.settings import Settings
 from .jobs import Job, Jobs
 from .results import Results
@@ -62,15 +64,16 @@ class Prepared:
         return lent_name(prompt_id, path)  # messages of nodes repeat the file's name
 
     async def bring_to(self, comfyui: ComfyUI, lent: str | None) -> None:
-        """Copies the video to the ComfyUI where it has to be, and names it in the prompt. Errors: Refused, ComfyUIGone."""
+        """Copies the video to the ComfyUI where it has to be, and names it in the prompt. Errors: Refused, ComfyUIGone,
+        NoSpace."""
         if self.video is None:
             return
         try:
             name = await self._bring(self.video, comfyui, lent)
+        except (ComfyUIGone, NoSpace):
+            raise
         except PromptRefused as error:
             raise refuse(500, str(error), "runner_server_error") from error
-        except ComfyUIGone:
-            raise
         except OSError as error:
             raise cant_store(error) from error
         self.filled.set_video(name)
@@ -93,27 +96,21 @@ class Prepared:
             await asyncio.to_thread(self.video.path.unlink, missing_ok=True)
 
 
+@dataclass(frozen=True)
 class Preparation:
     """Prepares requests with these workflows.
 
-    named: finds the ComfyUI that has an earlier result, by URL. results: those that lie here. folder: for fetched files.
+    results: earlier ones that lie here. names: looks hosts up. named: finds the ComfyUI at a URL. folder: for fetched files.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        workflows: Mapping[str, Prompt],
-        jobs: Jobs,
-        uploads: Uploads,
-        results: Results,
-        named: Callable[[str], ComfyUI | None],
-        folder: Path,
-    ) -> None:
-        self.settings, self.workflows, self.jobs, self.uploads = settings, workflows, jobs, uploads
-        self.results, self.host, self.named, self.folder = results, results.host, named, folder
-
-    def takes_video(self, job: Job) -> bool:
-        return job.endpoint in ENDPOINTS and ENDPOINTS[job.endpoint].takes_video
+    settings: Settings
+    workflows: Mapping[str, Prompt]
+    jobs: Jobs
+    uploads: Uploads
+    results: Results
+    names: AbstractResolver
+    named: Callable[[str], ComfyUI | None]
+    folder: Path
 
     async def prepare(self, job: Job, log: Log) -> Prepared:
         """Fetches the video and fills in the prompt. Errors: Refused."""
@@ -123,9 +120,7 @@ class Preparation:
         for note in filled.notes:
             log.say(note)
         try:
-            video = await self._find(job, url, log) if self.takes_video(job) else None
-        except VideoError as error:
-            raise Refused(Failure(422, error.detail)) from error
+            video = await self._find(job, url, log) if job.takes_video else None
         except OSError as error:
             raise cant_store(error) from error
         return Prepared(filled, video, self.folder)
@@ -138,22 +133,20 @@ class Preparation:
 
     def _fill(self, job: Job, request: dict[str, Any]) -> Filled:
         endpoint = ENDPOINTS[job.endpoint]
-        try:
-            # Without the URL, which may be a large data URI: the file is set later.
-            model = validate(endpoint, request | {"video_url": ""})
-        except InvalidRequest as error:  # accepted by another version of this pack
-            raise Refused(Failure(422, error.detail)) from error
+        # Without the URL, which may be a large data URI: the file is set later.
+        model = validate(endpoint, request | {"video_url": ""})
         return fill(endpoint, self.workflows[job.endpoint], model, self.settings)
 
     async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:
-        own = (job.address, self.host.url) if self.host else (job.address,)
+        host = self.results.host
+        own = (job.address, host.url) if host else (job.address,)
         is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
         if path := None if is_data else own_path(url, own):
             if found := RESULT.match(path):
                 if video := await self._result(found[1]):
                     return video
-            elif self.host and job.has_view and (shown := host_file(url, own)):
-                return HostVideo(self.host, shown)
+            elif host and job.has_view and (shown := host_file(url, own)):
+                return HostVideo(host, shown)
             elif uploaded := await asyncio.to_thread(self.uploads.find, path):
                 return LocalVideo(uploaded, is_fetched=False)
             if path.startswith(f"{ROOT}/"):
@@ -162,7 +155,8 @@ class Preparation:
         while True:
             try:
                 await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
-                return LocalVideo(await fetch(url, self.folder, self.settings), is_fetched=True)
+                fetched = await fetch(url, self.folder, self.settings, self.names)
+                return LocalVideo(fetched, is_fetched=True)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise

@@ -70,10 +70,11 @@ class Queue:
 
     @property
     def waiting(self) -> int:
+        """How many wait for a lane."""
         return len(self._waiting)
 
     @property
-    def under_way(self) -> int:
+    def running(self) -> int:
         """How many are with a ComfyUI."""
         return len(self._open) - len(self._waiting)
 
@@ -218,9 +219,8 @@ class Queue:
         self.match()
 
     def _add(self, job: Job) -> Request:
-        takes_video = self.preparation.takes_video(job)
         # One that a ComfyUI may have needs its video only if it has to run again.
-        request = Request(job, takes_video, needs_video=takes_video and not job.worker)
+        request = Request(job, needs_video=job.takes_video and not job.worker)
         self._open[job.id] = request
         if job.state in ("waiting", "preparing"):
             self.set_timer(request)

@@ -8,14 +8,13 @@ import shlex
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+from ..comfyui.client import Answer, unless
 from ..protocol.answers import Log
 from ..protocol.failure import CANCELLED, Failure, Refused
 from .jobs import Job
 from .preparing import Prepared
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
@@ -28,7 +27,6 @@ class Request:
     """
 
     job: Job
-    takes_video: bool
     needs_video: bool
     log: Log = field(default_factory=Log)
     began: float | None = None
@@ -78,13 +76,4 @@ class Taker(Protocol):
 
 async def unless_stopped(request: Request, work: Awaitable[Answer]) -> Answer:
     """The result of the work; when the request is stopped, the work is cancelled and Refused raised."""
-    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(request.stop.wait())
-    try:
-        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Refused(request.stopped_by)
-        return task.result()
-    finally:
-        task.cancel()
-        stop.cancel()
-        await asyncio.gather(task, stop, return_exceptions=True)
+    return await unless(request.stop, work, lambda: Refused(request.stopped_by))

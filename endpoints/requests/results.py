@@ -40,7 +40,7 @@ class Results:
                 size += await asyncio.to_thread(file.write, piece)
             if size != (answer.content_length or size):
                 raise ComfyUIGone(f"{comfyui.url} sent only a part of the video.")
-            await asyncio.to_thread(rename, file, target)
+            await rename(file, target)
         return Video(
             **{**video, "filename": name, "file_size": size, "worker": "", "subfolder": "", "type": ""}
         )

@@ -22,12 +22,13 @@ Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Any]
 BUSY_SECONDS = 5.0
 JOURNAL_BYTES = 16 << 20  # of the write-ahead log that remain after large requests
-# seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
-LEFTOVERS = """
+NOTES = """
 CREATE TABLE IF NOT EXISTS leftovers (
     prompt_id TEXT PRIMARY KEY, worker TEXT NOT NULL, output TEXT, lent TEXT, created REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS sender (name TEXT NOT NULL);
 """
+# seq keeps the order. The request is dropped at the end (a data URI may be large); its digest stays.
 SCHEMA = """
 CREATE TABLE requests (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, endpoint TEXT NOT NULL, digest TEXT NOT NULL,
@@ -134,9 +135,7 @@ class Store:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
             db.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
-            [[found]] = db.execute(
-                "PRAGMA quick_check(1)"
-            )  # damage must not be found when a request has to end
+            [[found]] = db.execute("PRAGMA quick_check(1)")  # before a request has to end
             if found != "ok":
                 raise Unreadable(found)
             migrate(db)
@@ -180,7 +179,7 @@ def migrate(db: sqlite3.Connection) -> None:
     if version > VERSION:
         raise Unreadable(f"its version is {version}, and this pack knows versions up to {VERSION}")
     steps = MIGRATIONS[version:] if columns(db) else [SCHEMA]
-    db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} {LEFTOVERS} PRAGMA user_version = {VERSION}; COMMIT")
+    db.executescript(f"BEGIN IMMEDIATE; {''.join(steps)} {NOTES} PRAGMA user_version = {VERSION}; COMMIT")
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(SCHEMA)
         if missing := columns(fresh) - columns(db):

@@ -11,6 +11,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from ..inputs.addresses import guarded_session
@@ -33,9 +34,15 @@ class Webhooks:
     """
 
     def __init__(
-        self, settings: Settings, jobs: Jobs, signer: Signer, pauses: Sequence[float] = PAUSES
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        signer: Signer,
+        names: AbstractResolver,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
-        self.settings, self.jobs, self.signer, self.pauses = settings, jobs, signer, pauses
+        self.settings, self.jobs, self.signer = settings, jobs, signer
+        self.names, self.pauses = names, pauses
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._receivers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._all = asyncio.Semaphore(AT_ONCE)
@@ -87,7 +94,8 @@ class Webhooks:
     async def _post(self, job: Job, url: str) -> str | None:
         """None if the receiver accepted it, else what was wrong."""
         try:
-            async with guarded_session(URL(url), self.settings.allowed_hosts, SECONDS) as session:
+            hosts = self.settings.allowed_hosts
+            async with guarded_session(URL(url), hosts, SECONDS, self.names) as session:
                 message = webhook_body(job.id, Address(job.address), job.result, job.failure)
                 body = json.dumps(message).encode()
                 signature = await asyncio.to_thread(self.signer.headers, job.id, body)

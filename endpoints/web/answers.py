@@ -15,7 +15,7 @@ from aiohttp import web
 from ..protocol.answers import Address, Body, completed_body, queued_body, result_body, status_body
 from ..protocol.failure import Failure, refuse
 from ..protocol.settings import Settings
-from ..requests.jobs import Job, Jobs
+from ..requests.jobs import Job
 from ..requests.queue import Queue
 from ..requests.request import Request
 from ..requests.store import keep_trying
@@ -55,7 +55,7 @@ def status_answer(job: Job, queue: Queue, address: Address, logs: bool) -> web.R
 
 
 async def stream_status(
-    request: web.Request, job: Job, queue: Queue, jobs: Jobs, address: Address, logs: bool
+    request: web.Request, job: Job, queue: Queue, address: Address, logs: bool
 ) -> web.StreamResponse:
     """Server-sent events: the status whenever it changes, each with the log lines that are new."""
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -68,7 +68,7 @@ async def stream_status(
     while True:
         running = queue.find(job.id)
         if running is None:  # an answer that has begun can't become an error, so wait for the database
-            stored = await keep_trying(partial(jobs.get, job.id))
+            stored = await keep_trying(partial(queue.jobs.get, job.id))
             job = stored or job
         state = describe(job, queue, address, logs)
         lines = state.pop("logs")

@@ -77,9 +77,5 @@ def decode(body: bytes | str) -> Any:
     """The JSON value of a body. Errors: InvalidRequest."""
     try:
         return json.loads(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: the body is not UTF-8")]) from None
-    except RecursionError:
-        raise InvalidRequest([problem("json_invalid", "JSON decode error: nested too deeply")]) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, not UTF-8, or nested too deeply
         raise InvalidRequest([problem("json_invalid", f"JSON decode error: {error}")]) from None

@@ -10,14 +10,11 @@ from typing import TypeVar
 from aiohttp import web
 
 from ..comfyui.client import ComfyUIGone
-from ..inputs.uploads import Uploads
 from ..protocol.answers import Video
-from ..protocol.failure import Failure, Refused, refuse, wrong_field
+from ..protocol.failure import Refused, refuse, wrong_field
 from ..protocol.schemas import InvalidRequest
 from ..protocol.settings import Settings
-from ..requests.jobs import Jobs
 from ..requests.lanes import Lanes
-from ..requests.results import Results
 from .access import check_key
 from .answers import address_of
 from .bodies import decode, pieces, read_body
@@ -34,11 +31,9 @@ UNSHOWN = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachme
 class Files:
     """The handlers for files. No key is needed: the addresses of results and uploads can't be guessed."""
 
-    def __init__(
-        self, settings: Settings, lanes: Lanes, jobs: Jobs, uploads: Uploads, results: Results
-    ) -> None:
-        self.settings, self.lanes, self.jobs = settings, lanes, jobs
-        self.uploads, self.results = uploads, results
+    def __init__(self, settings: Settings, lanes: Lanes) -> None:
+        self.settings, self.lanes, self.jobs = settings, lanes, lanes.queue.jobs
+        self.uploads, self.results = lanes.queue.preparation.uploads, lanes.queue.preparation.results
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/files/{id}/{name}", self.result)
@@ -127,10 +122,7 @@ class Files:
 
 async def read_field(request: web.Request, name: str, kind: type[Value]) -> Value:
     """A field of a body that holds no more than a description of a file. Errors: Refused with 413 or 422."""
-    try:
-        body = decode(await read_body(request, MOST_DESCRIPTION))
-    except InvalidRequest as error:
-        raise Refused(Failure(422, error.detail)) from error
+    body = decode(await read_body(request, MOST_DESCRIPTION))
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, kind):
         raise Refused(wrong_field(name, "Field required", "missing"))
@@ -143,7 +135,7 @@ def read_lifetime(request: web.Request) -> float | None:
     try:
         wanted = decode(given).get("expiration_duration_seconds")
         seconds = None if wanted is None else float(wanted)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (InvalidRequest, ValueError, TypeError, AttributeError, OverflowError):
         seconds = -1.0
     if seconds is not None and not seconds > 0:
         message = f"{LIFECYCLE[0]} must be JSON with expiration_duration_seconds above 0."

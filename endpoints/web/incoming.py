@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from ..protocol.answers import Address
-from ..protocol.failure import Failure, Refused, refuse, wrong_field
-from ..protocol.schemas import ENDPOINTS, Endpoint, InvalidRequest, validate, with_seed
+from ..protocol.failure import Refused, refuse, wrong_field
+from ..protocol.schemas import ENDPOINTS, Endpoint, validate, with_seed
 from ..protocol.settings import Settings
 from ..protocol.spelling import host_of, parsed
 from ..requests.jobs import NewJob
@@ -62,12 +62,9 @@ async def read_request(request: web.Request, call: Call, settings: Settings, add
 def read_input(endpoint: Endpoint, body: bytes) -> tuple[str, str]:
     """A digest of what was asked, and the input as JSON with its seed drawn: a restart gives the same video.
 
-    Errors: Refused with 422.
+    Errors: InvalidRequest.
     """
-    try:
-        model = validate(endpoint, decode(body))
-    except InvalidRequest as error:
-        raise Refused(Failure(422, error.detail)) from error
+    model = validate(endpoint, decode(body))
     digest = hashlib.sha256(model.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()
     return digest, with_seed(model).model_dump_json()
 

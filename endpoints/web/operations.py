@@ -19,7 +19,7 @@ def add_operations(router: web.UrlDispatcher, lanes: Lanes, signer: Signer) -> N
     """Handlers that need no key. They tell numbers, and nothing of any request."""
 
     async def health(request: web.Request) -> web.Response:
-        is_ready = lanes.is_ready()
+        is_ready = lanes.queue.ready.is_set() and lanes.is_serving()
         status = 503 if request.path.endswith("/ready") and not is_ready else 200
         return web.json_response({"alive": True, "ready": is_ready}, status=status)
 
@@ -39,8 +39,8 @@ def lines(lanes: Lanes) -> Iterator[str]:
     """Of what there is now, and of what has ended since the process started."""
     queue = lanes.queue
     yield from about("requests", "gauge", "Requests that have not ended.")
-    yield sample("requests", lanes.waiting, state="waiting")
-    yield sample("requests", lanes.running, state="running")
+    yield sample("requests", queue.waiting, state="waiting")
+    yield sample("requests", queue.running, state="running")
     yield from about("workers", "gauge", "ComfyUIs by what they are doing.")
     for state, number in sorted(Counter(lane.state for lane in lanes.states()).items()):
         yield sample("workers", number, state=state)

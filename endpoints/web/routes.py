@@ -7,19 +7,17 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from aiohttp import web
 
-from ..inputs.uploads import Uploads
 from ..protocol.answers import Address
 from ..protocol.failure import CLIENT_GONE, CLOSING, NOBODY_ANSWERS, Failure, Refused, refuse, wrong_field
 from ..protocol.schemas import ENDPOINTS
 from ..protocol.settings import Settings
 from ..protocol.spelling import host_of, parsed
-from ..requests.jobs import Jobs, NewJob
+from ..requests.jobs import NewJob
 from ..requests.lanes import Lanes
-from ..requests.results import Results
 from ..requests.signing import Signer
 from ..requests.store import StoreUnavailable
 from .access import allow_origin, check_client, check_key, is_local_name, preflight
@@ -41,26 +39,13 @@ NOT_STORED = Failure(503, "Requests can't be stored at the moment. Try again lat
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True)
-class Service:
-    """What the routes answer from."""
-
-    settings: Settings
-    lanes: Lanes
-    jobs: Jobs
-    uploads: Uploads
-    results: Results
-    signer: Signer
-
-
 class Routes:
     """Answers the clients. has_view: a ComfyUI's /view is on the same server."""
 
-    def __init__(self, service: Service, has_view: bool) -> None:
-        settings, lanes, jobs = service.settings, service.lanes, service.jobs
-        self.settings, self.lanes, self.queue, self.jobs = settings, lanes, lanes.queue, jobs
-        self.files = Files(settings, lanes, jobs, service.uploads, service.results)
-        self.signer, self.has_view = service.signer, has_view
+    def __init__(self, settings: Settings, lanes: Lanes, signer: Signer, has_view: bool) -> None:
+        self.settings, self.lanes, self.signer, self.has_view = settings, lanes, signer, has_view
+        self.queue, self.jobs = lanes.queue, lanes.queue.jobs
+        self.files = Files(settings, lanes)
 
     def app(self) -> web.Application:
         """The application that serves /fal."""
@@ -186,7 +171,7 @@ class Routes:
         if verb == "/status":
             return status_answer(job, self.queue, address, logs)
         if verb == "/status/stream":
-            return await stream_status(request, job, self.queue, self.jobs, address, logs)
+            return await stream_status(request, job, self.queue, address, logs)
         if job.state != "ended":
             raise refuse(400, "Request is still in progress")
         return result_answer(job, address)

@@ -31,7 +31,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def second_server(served: Served) -> Iterator[ComfyServer]:
     """A second ComfyUI, with nodes that do it harm, and endpoints of its own that use one. A test may lose it."""
     shutil.copy(Path(__file__).with_name("harmful_nodes.py"), served.base / "custom_nodes")
-    user = served.base / "user-of-the-other"
+    user, temp = served.base / "user-of-the-other", served.base / "temp-of-the-other"
+    temp.mkdir()
     workflow = json.loads((FOLDER / "turbo-text-to-video.json").read_text(encoding="utf-8"))
     [sampler] = [node for node in workflow.values() if node["class_type"] == "FAD_Sampler"]
     for number, kind in enumerate(("EndThread", "Sleep"), 100):
@@ -39,7 +40,12 @@ def second_server(served: Served) -> Iterator[ComfyServer]:
         (served.base / f"{kind}.json").write_text(json.dumps(workflow | {str(number): harmful}))
     own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'EndThread.json'))}\n"
     write_settings(user, {"enabled": True, "max_pixels": 64 * 64}, own)
-    other = ComfyServer(host_folder(), served.base, free_port(), ["--user-directory", str(user)])
+    other = ComfyServer(
+        host_folder(),
+        served.base,
+        free_port(),
+        ["--user-directory", str(user), "--temp-directory", str(temp)],
+    )
     other.log_path = served.base / "other.log"
     with other:
         yield other

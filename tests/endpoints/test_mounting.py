@@ -24,14 +24,9 @@ from comfy.cli_args import args
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.host import ROOT, host_folder
 from fast_animatediff.endpoints import FILE_NAME, PREFIX
-from fast_animatediff.endpoints.comfyui.client import ComfyUI
 from fast_animatediff.endpoints.mounting import mount, this_host
-from fast_animatediff.endpoints.requests.lane import Shop
-from fast_animatediff.endpoints.requests.lanes import Lanes
-from fast_animatediff.endpoints.requests.queue import Queue
-from fast_animatediff.endpoints.serving import listen
+from fast_animatediff.endpoints.serving import front
 from fast_animatediff.endpoints.settings import Settings
-from fast_animatediff.endpoints.web.routes import Service
 from fast_animatediff.fleet.worker import free_port
 
 
@@ -126,14 +121,15 @@ def test_a_second_port_that_cannot_be_had_is_said_in_the_log_only(
     secret = BestAvailableEncryption(b"secret") if wrong == "key" else NoEncryption()
     certificate.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
     settings = Settings(
+        database=tmp_path / "requests.sqlite3",
         listen="my..host:8190" if wrong == "listen" else f"127.0.0.1:{free_port()}",
         tls_certfile=certificate.certificate,
         tls_keyfile=certificate.key,
     )
 
     async def start_and_stop() -> None:
-        lanes = Lanes(Shop(Queue(None, None, 1), None, None, None, 1.0), None, ComfyUI)
-        runner = await listen(Service(settings, lanes, None, None, None, None))  # nobody asks it anything
+        runner = web.AppRunner(front(settings))
+        await runner.setup()
         await runner.cleanup()
 
     asyncio.run(start_and_stop())

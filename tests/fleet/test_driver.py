@@ -56,7 +56,7 @@ def test_a_video_that_was_deleted_meanwhile_is_one_failed_clip_and_not_the_end(t
 def test_nothing_of_a_video_is_kept_once_its_request_has_ended(tmp_path: Path) -> None:
     async def cancel(app: web.Application) -> None:
         lanes: Lanes = app[LANES]
-        while not lanes.waiting:
+        while not lanes.queue.waiting:
             await asyncio.sleep(0.01)
         assert list(app[UPLOADS].folder.rglob("*.mp4"))
         [request] = await lanes.queue.jobs.open_jobs()

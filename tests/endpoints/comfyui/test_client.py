@@ -23,7 +23,7 @@ def test_a_proxy_before_a_comfyui_that_is_away_says_nothing_of_prompts_and_files
     async def scenario() -> None:
         async with serving(proxy) as port:
             comfyui = ComfyUI(f"http://127.0.0.1:{port}")
-            comfyui.start()
+            comfyui.start("us")
             for work in (
                 comfyui.describe(FILE),
                 comfyui.submit({}, "a"),
@@ -45,7 +45,7 @@ def test_something_else_at_the_address_is_no_comfyui(tmp_path: Path, body: str) 
     async def scenario() -> None:
         async with serving(other) as port:
             comfyui = ComfyUI(f"http://127.0.0.1:{port}")
-            comfyui.start()
+            comfyui.start("us")
             for work in (comfyui.job("a"), comfyui.empty("a/b.mp4")):
                 with pytest.raises(ComfyUIGone, match="ComfyUI does not say"):
                     await work

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from fast_animatediff.endpoints.inputs.videos import VideoError, fetch
+from fast_animatediff.endpoints.inputs.videos import fetch
+from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
 from fast_animatediff.endpoints.settings import Settings
 from fast_animatediff.tests.endpoints.network import Names, serving
 
@@ -30,14 +31,14 @@ def fetch_now(url: str, folder: Path, wanted: Settings = STRANGER, names: Names 
 def fetch_from(handler: Handler, folder: Path, wanted: Settings = HERE, path: str = "/clip") -> Path:
     async def run() -> Path:
         async with serving(handler) as port:
-            return await fetch(f"http://127.0.0.1:{port}{path}", folder, wanted)
+            return await fetch(f"http://127.0.0.1:{port}{path}", folder, wanted, Names())
 
     return asyncio.run(run())
 
 
 def refusal(action: Callable[[], object], folder: Path) -> tuple[str, str]:
     """Type and message of the problem, as the client gets them; the folder has to be empty afterwards."""
-    with pytest.raises(VideoError) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         action()
     (problem,) = caught.value.detail
     assert problem["loc"] == ["body", "video_url"] and problem["msg"] == str(caught.value)

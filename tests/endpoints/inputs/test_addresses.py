@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_allowed, is_public
-from fast_animatediff.endpoints.inputs.videos import VideoError, fetch
+from fast_animatediff.endpoints.inputs.videos import fetch
+from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
 from fast_animatediff.tests.endpoints.inputs.fetching import STRANGER, fetch_now, refusal
 from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
@@ -129,21 +131,27 @@ def test_names_that_nobody_answers_for_hold_up_no_other_work(
 
     async def scenario() -> float:
         urls = [f"http://a{number}.example/a.mp4" for number in range(32)]
-        asking = [asyncio.create_task(fetch(url, tmp_path, STRANGER)) for url in urls]
+        names = SystemNames()
+        asking = [asyncio.create_task(fetch(url, tmp_path, STRANGER, names)) for url in urls]
         await asyncio.sleep(0.2)
         began = time.monotonic()
         await asyncio.wait_for(asyncio.to_thread(list, tmp_path.iterdir()), 5)
         seconds = time.monotonic() - began
         answered.set()
         assert all(
-            isinstance(each, VideoError) for each in await asyncio.gather(*asking, return_exceptions=True)
+            isinstance(each, InvalidRequest) for each in await asyncio.gather(*asking, return_exceptions=True)
         )
+        await names.close()
         return seconds
 
     try:
         assert asyncio.run(scenario()) < 1
     finally:
         answered.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("endpoints-names"):
+            thread.join(5)
+            assert not thread.is_alive(), "its threads end with the names"
     assert list(tmp_path.iterdir()) == []
 
 

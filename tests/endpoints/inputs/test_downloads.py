@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_public
-from fast_animatediff.endpoints.inputs.videos import VideoError, _redirected, fetch
+from fast_animatediff.endpoints.inputs.videos import _redirected, fetch
+from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
 from fast_animatediff.tests.endpoints.inputs.fetching import (
     GIF,
     HERE,
@@ -24,7 +26,7 @@ from fast_animatediff.tests.endpoints.inputs.fetching import (
     fetch_now,
     refusal,
 )
-from fast_animatediff.tests.endpoints.network import Recorder, serving
+from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
 
 def test_a_video_is_downloaded_whatever_the_server_calls_it(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
             return response
 
         async with serving(stalling) as port:
-            task = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/clip", tmp_path, HERE))
+            task = asyncio.create_task(fetch(f"http://127.0.0.1:{port}/clip", tmp_path, HERE, Names()))
             await begun.wait()
             assert list(tmp_path.iterdir())
             task.cancel()
@@ -206,13 +208,13 @@ def test_what_is_no_web_address_is_refused(tmp_path: Path, recorder: Recorder, u
 
 def test_a_name_that_no_resolver_takes_is_refused(tmp_path: Path, recorder: Recorder) -> None:
     async def run() -> Path:
-        return await fetch(f"http://{'a' * 80}.example/a", tmp_path, STRANGER)  # the system's own resolver
+        return await fetch(f"http://{'a' * 80}.example/a", tmp_path, STRANGER, SystemNames())
 
     assert refusal(lambda: asyncio.run(run()), tmp_path)[0] == "file_download_error"
 
 
 def test_a_redirect_from_https_to_http_is_not_followed() -> None:
-    with pytest.raises(VideoError, match="from https to http"):
+    with pytest.raises(InvalidRequest, match="from https to http"):
         _redirected(URL("https://example.com/a"), "http://example.com/b")
     assert str(_redirected(URL("https://example.com/a/b"), "c")) == "https://example.com/a/c"
 
@@ -231,7 +233,7 @@ def test_any_text_gives_a_problem_and_no_connection(
     with hook.watch():
         try:
             fetch_now(url, folder).unlink()
-        except VideoError as error:
+        except InvalidRequest as error:
             assert error.detail
     assert hook.looked_up == [] and list(folder.iterdir()) == []
     assert all(is_public(address) for address, _ in hook.tried)

@@ -19,12 +19,14 @@ import pytest
 from aiohttp import web
 
 from fast_animatediff.endpoints.comfyui.client import ComfyUI
+from fast_animatediff.endpoints.inputs.uploads import Uploads
 from fast_animatediff.endpoints.inputs.videos import fetch
 from fast_animatediff.endpoints.protocol.answers import Video
 from fast_animatediff.endpoints.protocol.settings import Settings
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.endpoints.requests.signing import Signer
 from fast_animatediff.endpoints.serving import front
+from fast_animatediff.tests.endpoints.network import Names
 from fast_animatediff.tests.endpoints.served import new_id
 
 MADE = b"\0\0\0\x18ftypisom" + bytes(3_000_000)
@@ -73,6 +75,42 @@ def test_a_result_and_its_folder_are_on_the_disk_before_anyone_is_told(
     path = asyncio.run(fetched(tmp_path))
     assert path.read_bytes() == MADE
     assert synced == [len(MADE), ["a.mp4"], [path.parent.name]]
+
+
+@pytest.mark.parametrize("kind", ["result", "upload", "video"])
+def test_a_file_is_gone_where_whoever_wrote_it_is_stopped_while_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    begun, going_on, replace = threading.Event(), threading.Event(), os.replace
+
+    def slow(*paths: Path) -> None:
+        replace(*paths)
+        begun.set()
+        going_on.wait(5)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield MADE
+
+    async def scenario() -> None:
+        uri = f"data:video/mp4;base64,{base64.b64encode(MADE).decode()}"
+        uploads = Uploads(tmp_path, len(MADE), keep=60)
+        if kind == "video":
+            writing = asyncio.create_task(fetch(uri, tmp_path, Settings(), Names()))
+        elif kind == "result":
+            writing = asyncio.create_task(fetched(tmp_path))
+        else:
+            writing = asyncio.create_task(uploads.write(uploads.new("a.mp4"), pieces()))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        writing.cancel()
+        await asyncio.sleep(0.1)
+        going_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    monkeypatch.setattr(os, "replace", slow)
+    asyncio.run(scenario())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.listdir", "os.scandir", "sqlite3.connect")
@@ -134,7 +172,7 @@ def test_no_disk_is_waited_for_on_the_event_loop(tmp_path: Path, file_work: list
         await runner.cleanup()
         uri = f"data:video/mp4;base64,{base64.b64encode(MADE).decode()}"
         await asyncio.to_thread((tmp_path / "incoming").mkdir)
-        await fetch(uri, tmp_path / "incoming", Settings())
+        await fetch(uri, tmp_path / "incoming", Settings(), Names())
         await fetched(tmp_path / "results")
 
     asyncio.run(scenario())

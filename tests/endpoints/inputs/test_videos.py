@@ -15,6 +15,7 @@ from PIL import Image
 
 from fast_animatediff.endpoints.inputs.videos import PIECE, HostFile, fetch, host_file, own_path, suffix_of
 from fast_animatediff.tests.endpoints.inputs.fetching import GIF, STRANGER, fetch_now, refusal
+from fast_animatediff.tests.endpoints.network import Names
 from fast_animatediff.tests.video.clips import write_video
 
 # ---- what a video is
@@ -121,7 +122,7 @@ def test_a_large_data_uri_keeps_nothing_else_waiting(tmp_path: Path, form: str) 
     pauses = []
 
     async def run() -> Path:
-        fetching = asyncio.ensure_future(fetch(uri, tmp_path, wanted))
+        fetching = asyncio.ensure_future(fetch(uri, tmp_path, wanted, Names()))
         before = time.monotonic()
         while not fetching.done():
             await asyncio.sleep(0.001)

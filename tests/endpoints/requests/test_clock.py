@@ -10,9 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fast_animatediff.endpoints.comfyui.client import ComfyUI
 from fast_animatediff.endpoints.requests import expiry
-from fast_animatediff.endpoints.serving import add_endpoints
+from fast_animatediff.endpoints.serving import front
 from fast_animatediff.endpoints.settings import Settings
 from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Served
 
@@ -29,13 +28,12 @@ def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
     settings = Settings(enabled=True, database=tmp_path / "requests.sqlite3", max_pixels=64 * 64)
 
     async def scenario() -> None:
-        app = web.Application()
-        add_endpoints(app, settings, ComfyUI(served.address))
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(front(settings, [served.address]))
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        base = f"http://127.0.0.1:{runner.addresses[0][1]}/fal/queue"
+        fal = f"http://127.0.0.1:{runner.addresses[0][1]}/fal"
+        base = f"{fal}/queue"
         async with aiohttp.ClientSession() as http:
 
             async def submit(request: dict, **headers: str) -> str:
@@ -52,7 +50,14 @@ def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
                     await asyncio.sleep(0.05)
                 return found
 
+            async def upload() -> str:
+                async with http.post(f"{fal}/storage/upload/initiate", json={"file_name": "a"}) as answer:
+                    url = (await answer.json())["file_url"]
+                await http.put(url, data=b"abc")
+                return url
+
             began = time.monotonic()
+            uploaded = await upload()
             ended = await submit(SMALL | {"seed": 51})
             await until(ended, "COMPLETED")
             running = await submit(LONG | {"num_inference_steps": 6})
@@ -63,9 +68,15 @@ def test_a_clock_that_is_set_changes_no_duration_and_ends_nothing(
             assert 0 < done["metrics"]["inference_time"] < time.monotonic() - began
             await until(waiting, "COMPLETED")
             await asyncio.sleep(1.0)  # in which old results are deleted
+            await upload()  # when old uploads are deleted
+            async with http.get(uploaded) as answer:
+                assert await answer.text() == "abc"
             for request_id in (ended, running, waiting):
                 async with http.get(f"{base}/{APP}/requests/{request_id}") as answer:
                     assert answer.status == 200, await answer.text()
+                    video = (await answer.json())["video"]
+                async with http.get(video["url"]) as answer:
+                    assert len(await answer.read()) == video["file_size"]
         await runner.cleanup()
 
     asyncio.run(scenario())

@@ -9,19 +9,22 @@ from typing import Any
 
 import pytest
 
-from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, Prompt, PromptRefused
+from fast_animatediff.endpoints.comfyui.client import ComfyUI, ComfyUIGone, NoSpace, Prompt, PromptRefused
 from fast_animatediff.endpoints.comfyui.filling import Filled
 from fast_animatediff.endpoints.protocol.answers import Log
-from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, Refused
+from fast_animatediff.endpoints.protocol.failure import CANCELLED, MACHINE_LOST, NO_SPACE, Refused
+from fast_animatediff.endpoints.requests import lane
 from fast_animatediff.endpoints.requests import queue as queue_module
 from fast_animatediff.endpoints.requests.jobs import Job, Jobs, attempt_id
-from fast_animatediff.endpoints.requests.lane import Shop
+from fast_animatediff.endpoints.requests.lane import MOST_ATTEMPTS
 from fast_animatediff.endpoints.requests.lanes import Lanes
 from fast_animatediff.endpoints.requests.queue import VIDEOS_AHEAD, Queue
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.tests.endpoints.requests.test_store import new
+from fast_animatediff.tests.endpoints.served import APP
 
 SECONDS = 10.0
+TO_VIDEO = f"{APP}/video-to-video"
 
 
 class Answering(ComfyUI):
@@ -32,7 +35,7 @@ class Answering(ComfyUI):
         self.answers, self.comes_back = answers, comes_back
         self.unreachable, self.submitted, self.cancelled = 0, [], []
 
-    def start(self) -> None:
+    def start(self, sender: str) -> None:
         self._turn(True)
 
     def mark_unreachable(self) -> None:
@@ -60,9 +63,6 @@ class Unprepared:
     """Requests without a video and with an empty prompt: what prepares them, and what is prepared."""
 
     filled = Filled({"1": {"class_type": "Export", "inputs": {}}}, "1", {}, (), seed=1)
-
-    def takes_video(self, job: Job) -> bool:
-        return False
 
     async def prepare(self, job: Job, log: Log) -> Unprepared:
         return self
@@ -102,9 +102,9 @@ def with_lanes(
             sent = await jobs.accept(new("sent"))
             await jobs.change(sent, state="sent", worker=comfyuis[0].url, attempt=1, attempts=1)
         queue = Queue(jobs, Unprepared(), most)
+        queue.preparation.results = Results(path, None)
         by_url = {comfyui.url: comfyui for comfyui in comfyuis}
-        shop = Shop(queue, jobs, Unprepared(), Results(path, None), silence=60.0)
-        lanes = Lanes(shop, None, by_url.__getitem__)
+        lanes = Lanes(queue, 60.0, None, by_url.__getitem__)
         for url in by_url:
             lanes.add(url)
         queue.spawn(lanes.run())
@@ -137,7 +137,7 @@ def test_after_a_restart_what_waits_goes_to_an_idle_comfyui_though_a_busy_one_co
 ) -> None:
     busy, idle = Answering("http://busy", answers=9), Answering("http://idle", answers=9)
     busy.queued = 1
-    idle.start = lambda: asyncio.get_running_loop().call_later(0.2, idle._turn, True)
+    idle.start = lambda _: asyncio.get_running_loop().call_later(0.2, idle._turn, True)
 
     async def scenario(lanes: Lanes) -> None:
         await lanes.queue.recovered()
@@ -158,9 +158,31 @@ def test_a_request_ends_where_its_comfyui_can_never_say_whether_it_has_it(tmp_pa
     with_lanes(tmp_path, [fails], 9, scenario)
 
 
+def test_a_request_whose_video_no_comfyui_can_store_ends_with_an_answer_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def refuse(_: Unprepared, comfyui: ComfyUI, lent: str | None) -> None:
+        asked.append(comfyui.url)
+        raise NoSpace("It is full")
+
+    async def scenario(lanes: Lanes) -> None:
+        await lanes.queue.recovered()
+        await lanes.queue.find("waits").ended.wait()
+        assert (await lanes.queue.jobs.get("waits")).failure == NO_SPACE
+        assert set(asked) == {"http://one", "http://two"} and len(asked) == MOST_ATTEMPTS
+
+    monkeypatch.setattr(lane, "FULL_SECONDS", 0.01)
+    monkeypatch.setattr(lane, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Unprepared, "bring_to", refuse)
+    both = [Answering("http://one", answers=99), Answering("http://two", answers=99)]
+    with_lanes(tmp_path, both, 9, scenario, waits="waits")
+
+
 def test_a_request_that_is_cancelled_while_its_comfyui_is_away_is_stopped_there_later(tmp_path: Path) -> None:
     away = Answering("http://away", answers=1)
-    away.start = lambda: None
+    away.start = lambda _: None
 
     async def scenario(lanes: Lanes) -> None:
         await lanes.queue.recovered()
@@ -218,13 +240,10 @@ def test_notes_of_a_comfyui_whose_address_is_damaged_stop_nothing(tmp_path: Path
 def test_videos_that_do_not_come_hold_up_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(queue_module, "SLOW_SECONDS", 1.0)
     idle, asked = Answering("http://idle", answers=0), []
 
     class Videos(Unprepared):
-        def takes_video(self, job: Job) -> bool:
-            return True
-
         async def prepare(self, job: Job, log: Log) -> Unprepared:
             asked.append(job.id)
             if job.id != "last":
@@ -237,9 +256,9 @@ def test_videos_that_do_not_come_hold_up_no_other_one(
             await asyncio.sleep(0.01)
         lanes.queue.preparation = Videos()
         for number in range(20):
-            await lanes.queue.accept(new(str(number)))
+            await lanes.queue.accept(new(str(number), TO_VIDEO))
         assert len(asked) == VIDEOS_AHEAD
-        await lanes.queue.accept(new("last"))
+        await lanes.queue.accept(new("last", TO_VIDEO))
         while "last" not in idle.submitted:
             await asyncio.sleep(0.01)
 

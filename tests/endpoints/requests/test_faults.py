@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.tests.endpoints.requests.test_queue import eventually
 from fast_animatediff.tests.endpoints.served import LONG, SMALL, TURBO, Front, Served, new_id
 
 pytestmark = pytest.mark.server
@@ -74,17 +75,37 @@ def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its
 
 
 @pytest.mark.slow
+def test_a_prompt_that_goes_on_after_a_restart_ends_when_it_shows_no_sign_of_life(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    settings = {"comfyui": [other.base_url], "silence_seconds": 8.0}
+    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'Sleep.json'))}\n"
+    with Front(tmp_path / "front", served.address, settings, own) as front:
+        eventually(lambda: served.http.get(f"{other.base_url}/queue").json()["queue_running"] == [])
+        sleeps = front.submitted(SMALL | {"seed": 18})
+        front.until(sleeps, "IN_PROGRESS")
+        front.kill()
+        front.start()
+        front.until(sleeps, "COMPLETED")
+        answer = front.result(sleeps)
+        assert (answer.status_code, answer.headers["X-Fal-Retryable"]) == (503, "true"), answer.text
+
+
+@pytest.mark.slow
 def test_requests_that_two_comfyuis_run_when_the_endpoints_are_killed_are_not_run_again(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
     comfyuis = [other.base_url, "http://127.0.0.1:9", served.address]
     with Front(tmp_path / "front", served.address, {"comfyui": comfyuis}) as front:
-        both = [front.submitted(STEPS | {"seed": seed}) for seed in (16, 17)]
+        long = LONG | {"num_inference_steps": 30}
+        both = [front.submitted(long | {"seed": seed}) for seed in (16, 17)]
         for each in both:
             front.until(each, "IN_PROGRESS", "Sampling: step")
         front.kill()
         killed = time.time()
         front.start()
+        for each in both:
+            front.until(each, "IN_PROGRESS", "Sampling: step")
         results = [front.until(each, "COMPLETED") and front.result(each).json() for each in both]
         assert [result["seed"] for result in results] == [16, 17]
         assert [outputs(served, each) for each in both] == [1, 1]

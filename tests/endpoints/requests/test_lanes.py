@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import shutil
 import signal
 import threading
 import time
@@ -27,6 +29,13 @@ from fast_animatediff.tests.endpoints.served import APP, LONG, SMALL, TURBO, Fro
 
 pytestmark = pytest.mark.server
 STEPS = LONG | {"num_inference_steps": 12}
+TO_VIDEO = f"{APP}/turbo/video-to-video"
+FAST = {"prompt": "x", "strength": 0, "first_n_seconds": 2, "fps": 1}
+FREE = 40 << 20  # bytes at the end of a video, more than what the sockets' buffers take
+
+
+def clip(served: Served) -> Path:
+    return next(path for path in clips(served.base) if path.suffix == ".mp4")
 
 
 def videos(served: Served, request_id: str) -> list[Path]:
@@ -61,6 +70,42 @@ def test_a_comfyui_that_hangs_loses_its_request_to_another_one(
         eventually(lambda: served.http.get(f"{other.base_url}/queue").json()["queue_running"] == [])
         assert front.run(SMALL | {"seed": 63}).status_code == 200
     assert [len(videos(served, each)) for each in both] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_hangs_with_what_it_had_before_a_restart_loses_it_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    settings = {"comfyui": [other.base_url], "answer_seconds": 3}
+    with Front(tmp_path / "front", served.address, settings) as front:
+        request_id = front.submitted(STEPS | {"seed": 69})
+        front.until(request_id, "IN_PROGRESS", "Sampling: step")
+    both = {"comfyui": [other.base_url, served.address], "answer_seconds": 3}
+    with Front(tmp_path / "front", served.address, both) as front:
+        front.until(request_id, "IN_PROGRESS")
+        with stopped(other):
+            front.until(request_id, "COMPLETED", seconds=60)
+        assert front.result(request_id).json()["seed"] == 69
+    assert len(videos(served, request_id)) == 1
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_hangs_while_a_video_is_carried_to_it_loses_its_request_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    large = clip(served).read_bytes() + (FREE + 8).to_bytes(4, "big") + b"free" + bytes(FREE)
+    with Front(
+        tmp_path / "front", served.address, {"comfyui": [other.base_url], "answer_seconds": 3}
+    ) as front:
+        place = f"{front.address}/fal/storage/upload/initiate"
+        url = front.http.post(place, json={"file_name": "a.mp4"}).json()["file_url"]
+        front.http.put(url, content=large).raise_for_status()
+        eventually(lambda: front.http.get(f"{front.address}/fal/health/ready").status_code == 200)
+        with stopped(other):
+            request_id = front.submitted(FAST | {"video_url": url}, TO_VIDEO)
+            front.until(request_id, "IN_QUEUE", "ComfyUI went away", seconds=20)
+        front.until(request_id, "COMPLETED", seconds=60)
+        assert front.result(request_id).status_code == 200
 
 
 @pytest.mark.slow
@@ -105,10 +150,9 @@ def test_a_call_that_waits_ends_when_its_only_comfyui_hangs(
 
 def test_a_video_that_was_lent_is_taken_back_after_a_restart(served: Served, tmp_path: Path) -> None:
     front = Front(tmp_path / "front", served.address)
-    clip = next(path for path in clips(served.base) if path.suffix == ".mp4")
     request_id = was_sent(front, served.address, 1, lent="fast-animatediff/lent/a.mp4")
     form = {"type": "temp", "subfolder": "fast-animatediff/lent", "overwrite": "true"}
-    with clip.open("rb") as file:
+    with clip(served).open("rb") as file:
         served.http.post(
             f"{served.address}/upload/image", data=form, files={"image": ("a.mp4", file)}
         ).raise_for_status()
@@ -130,6 +174,29 @@ def test_a_result_waits_on_its_comfyui_while_the_disk_is_full(served: Served, tm
         results.unlink()
         front.until(request_id, "COMPLETED", seconds=30)
         assert front.http.get(front.result(request_id).json()["video"]["url"]).content[4:8] == b"ftyp"
+
+
+@pytest.mark.slow
+def test_a_comfyui_that_has_no_space_for_a_video_leaves_it_to_another_one(
+    served: Served, other: ComfyServer, tmp_path: Path
+) -> None:
+    lent = served.base / "temp-of-the-other" / "temp" / "fast-animatediff"
+    shutil.rmtree(lent, ignore_errors=True)
+    lent.parent.mkdir(exist_ok=True)
+    lent.write_bytes(b"")  # no folder can be made in its place
+    data = f"data:video/mp4;base64,{base64.b64encode(clip(served).read_bytes()).decode()}"
+    with Front(tmp_path / "front", served.address, {"comfyui": [other.base_url]}) as front:
+        waits = front.submitted(FAST | {"video_url": data}, TO_VIDEO)
+        front.until(waits, "IN_QUEUE", "ComfyUI can't store the video")
+    both = {"comfyui": [other.base_url, served.address]}
+    with Front(tmp_path / "front", served.address, both) as front:
+        for each in [
+            waits,
+            *(front.submitted(FAST | {"video_url": data, "seed": n}, TO_VIDEO) for n in (1, 2)),
+        ]:
+            front.until(each, "COMPLETED", seconds=60)
+            assert front.result(each).status_code == 200
+    lent.unlink()
 
 
 @pytest.mark.slow
@@ -164,7 +231,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
 
             drained = await submit(STEPS | {"seed": 71})
             await asyncio.sleep(0.5)
-            assert (await status(drained), lanes.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
+            assert (await status(drained), lanes.queue.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
             lanes.add(served.address)
             lanes.add(served.address.replace("127.0.0.1", "LOCALHOST") + "/")
             [lane] = lanes.states()
@@ -172,7 +239,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
             await until(drained, "IN_PROGRESS")
             waits = await submit(STEPS | {"seed": 72})
             [lane] = lanes.states()
-            assert (lane.state, lane.request_id, lanes.waiting) == ("busy", drained, 1)
+            assert (lane.state, lane.request_id, lanes.queue.waiting) == ("busy", drained, 1)
             await lanes.drain(served.address)
             assert (await status(drained), await status(waits)) == ("COMPLETED", "IN_QUEUE")
             assert lanes.states() == []
@@ -180,7 +247,7 @@ def test_lanes_come_and_go_while_requests_run(served: Served, tmp_path: Path) ->
             lanes.add(served.address)
             await until(waits, "IN_PROGRESS")
             await lanes.remove(served.address)
-            assert (await status(waits), lanes.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
+            assert (await status(waits), lanes.queue.waiting, lanes.states()) == ("IN_QUEUE", 1, [])
             async with http.get(f"{base}/queue/{APP}/requests/{drained}") as answer:
                 video = (await answer.json())["video"]
             async with http.get(video["url"]) as answer:

@@ -20,7 +20,7 @@ from fast_animatediff.endpoints.requests.jobs import Jobs, NewJob
 from fast_animatediff.endpoints.requests.preparing import NO_FILE, LocalVideo, Prepared
 from fast_animatediff.endpoints.requests.results import Results
 from fast_animatediff.tests.endpoints.inputs.fetching import GIF
-from fast_animatediff.tests.endpoints.network import Recorder
+from fast_animatediff.tests.endpoints.network import Names, Recorder
 from fast_animatediff.tests.endpoints.served import APP, new_id
 
 ENDPOINT = f"{APP}/turbo/video-to-video"
@@ -32,7 +32,14 @@ def prepared(folder: Path, url: str) -> Prepared:
         jobs, results = Jobs(folder / "requests.sqlite3"), Results(folder / "results", None)
         uploads, settings = Uploads(folder / "uploads", 1 << 20, 3600), Settings()
         preparation = preparing.Preparation(
-            settings, load_workflows(settings), jobs, uploads, results, lambda _: None, folder / "incoming"
+            settings,
+            load_workflows(settings),
+            jobs,
+            uploads,
+            results,
+            Names(),
+            lambda _: None,
+            folder / "incoming",
         )
         given = json.dumps({"prompt": "a", "video_url": url, "seed": 1})
         job = await jobs.accept(NewJob(new_id(), ENDPOINT, "d", given, "queue", US, False))

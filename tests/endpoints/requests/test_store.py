@@ -72,8 +72,8 @@ RESULT = Video(
 )
 
 
-def new(name: str, **more: object) -> NewJob:
-    return NewJob(name, "endpoint", "digest", '{"seed": 1}', "queue", "http://us", True, **more)
+def new(name: str, endpoint: str = "endpoint", **more: object) -> NewJob:
+    return NewJob(name, endpoint, "digest", '{"seed": 1}', "queue", "http://us", True, **more)
 
 
 def with_jobs(path: Path, scenario: Callable[[Jobs], Awaitable[None]]) -> None:

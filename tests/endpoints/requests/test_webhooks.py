@@ -19,7 +19,7 @@ from fast_animatediff.endpoints.requests.jobs import Job, Jobs, NewJob
 from fast_animatediff.endpoints.requests.signing import Signer
 from fast_animatediff.endpoints.requests.webhooks import PAUSES, Webhooks
 from fast_animatediff.endpoints.settings import Settings
-from fast_animatediff.tests.endpoints.network import Recorder, serving
+from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
 RESULT = {"filename": "a.mp4", "subfolder": "", "type": "output", "content_type": "video/mp4", "file_size": 9}
 
@@ -38,7 +38,8 @@ async def deliver(
     result = None if failed else RESULT | {"seed": 7, "worker": "http://host"}
     await jobs.end("a", result, CANCELLED if failed else None, [], None)
     ready.set()
-    running = asyncio.create_task(Webhooks(settings, jobs, Signer(path / "key"), pauses).run(ready))
+    webhooks = Webhooks(settings, jobs, Signer(path / "key"), Names(), pauses)
+    running = asyncio.create_task(webhooks.run(ready))
     await asyncio.wait([running], timeout=seconds)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -125,7 +126,8 @@ def test_a_receiver_that_hangs_delays_no_other_one(tmp_path: Path) -> None:
             hooks |= {f"o{number}": f"http://127.0.0.1:{port}/hangs/{number}" for number in range(80)}
             hooks |= {f"g{number}": f"http://127.0.0.1:{port}/good/{number}" for number in range(20)}
             settings = Settings(allowed_hosts=("127.0.0.1",))
-            running = asyncio.create_task(Webhooks(settings, jobs, Signer(tmp_path / "key")).run(ready))
+            webhooks = Webhooks(settings, jobs, Signer(tmp_path / "key"), Names())
+            running = asyncio.create_task(webhooks.run(ready))
             ready.set()
             ended = {}
             for name, url in hooks.items():
