@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import signal
@@ -14,12 +15,12 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; servers that tests start inherit it
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
 # Fixtures that start a ComfyUI of their own, the one that is used longest first.
 SERVERS = ("served", "comfy", "comfy_server", "sleeper")
 HAS_SERVER = pytest.StashKey[bool]()
+# With `-n` this process only deals out the tests: its workers import the host.
+DEALS_OUT = {"-n", "tests"} <= set(sys.argv) and "PYTEST_XDIST_WORKER" not in os.environ
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
 
 
@@ -39,6 +40,8 @@ def use_host() -> None:
     import comfy_aimdo.control
 
     comfy_aimdo.control.init()  # before the host is imported, as its main.py does
+    import torch
+
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
@@ -77,8 +80,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.stash[HAS_SERVER])
 
 
-take_ctrl_c()
-use_host()
-load_pack()
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector, which runs at each unloading of models too, the modules and tests that stay."""
+    gc.freeze()
 
-pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`
+
+take_ctrl_c()
+if not DEALS_OUT:
+    gc.disable()  # while the heap only grows
+    use_host()
+    load_pack()
+    gc.enable()
+    gc.freeze()
+    pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`
