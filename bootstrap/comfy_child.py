@@ -6,6 +6,7 @@ it asks for the end or is gone itself; no signal has to arrive for that, on any 
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -30,6 +31,18 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
+def collect_garbage_from_now_on(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook: the server is loaded when it binds its port.
+
+    Looking through the growing heap of imported modules again and again takes a fifth of the start. They are kept until
+    the end, where looking through them once more takes two seconds; frozen, they are left out.
+    """
+    if event == "socket.bind" and not gc.isenabled():
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
 if __name__ == "__main__":
     main = Path(sys.argv[1])
     sys.argv[:] = sys.argv[1:]
@@ -38,4 +51,6 @@ if __name__ == "__main__":
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs start with it ignored
     threading.Thread(target=end_with_parent, daemon=True).start()
+    gc.disable()
+    sys.addaudithook(collect_garbage_from_now_on)
     runpy.run_path(str(main), run_name="__main__")

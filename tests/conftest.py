@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import signal
@@ -14,12 +15,11 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; servers that tests start inherit it
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
 # Fixtures that start a ComfyUI of their own, the one that is used longest first.
 SERVERS = ("served", "comfy", "comfy_server", "sleeper")
-HAS_SERVER = pytest.StashKey[bool]()
+# With `-n` this process only deals out the tests: its workers import the host.
+DEALS_OUT = {"-n", "tests"} <= set(sys.argv) and "PYTEST_XDIST_WORKER" not in os.environ
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".dev" / "ComfyUI")
 
 
@@ -39,6 +39,8 @@ def use_host() -> None:
     import comfy_aimdo.control
 
     comfy_aimdo.control.init()  # before the host is imported, as its main.py does
+    import torch
+
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
@@ -69,16 +71,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a server, and those of one file, are run by one worker; those with a server begin first."""
+    """Tests that share what takes long to make, and those of one file, are run by one worker. Those with a server begin
+    first, and those that end one which others use come after these."""
+
+    def uses(item: pytest.Item, *fixtures: str) -> list[str]:
+        return [name for name in fixtures if name in getattr(item, "fixturenames", ())]
+
     for item in items:
-        server = next((name for name in SERVERS if name in getattr(item, "fixturenames", ())), None)
-        item.add_marker(pytest.mark.xdist_group(server or item.path.stem))
-        item.stash[HAS_SERVER] = server is not None
-    items.sort(key=lambda item: not item.stash[HAS_SERVER])
+        shared = [*uses(item, *SERVERS, "trained"), item.path.stem]
+        item.add_marker(pytest.mark.xdist_group(shared[0]))
+    items.sort(key=lambda item: (not uses(item, *SERVERS), bool(uses(item, "doomed"))))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector, which runs at each unloading of models too, the modules and tests that stay."""
+    gc.freeze()
 
 
 take_ctrl_c()
-use_host()
-load_pack()
-
-pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`
+if not DEALS_OUT:
+    gc.disable()  # while the heap only grows
+    use_host()
+    load_pack()
+    gc.enable()
+    gc.freeze()
+    pytest_plugins = ["fast_animatediff.tests.comfy_server"]  # the fixture `comfy_server`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -56,12 +57,16 @@ class Up:
         return found
 
     def until_ready(self, count: int) -> None:
-        """Until the front has so many workers that take requests."""
-        wait_until(lambda: len(self.lanes()) == count, lambda: self.log)
+        """Until the front has so many workers that take requests. Its own numbers are asked: `status` starts Ray anew each
+        time, which holds up on a small machine what is waited for."""
+        wait_until(lambda: self._taking() == count, lambda: self.log)
 
-    def lanes(self) -> list[str]:
-        told = [each["lane"].get("state") for each in self.workers() if each.get("told_seconds", 99) < 5]
-        return [state for state in told if state in ("idle", "busy")]
+    def _taking(self) -> int:
+        try:
+            numbers = self.http.get("/metrics").text
+        except httpx.TransportError:
+            return 0
+        return sum(map(int, re.findall(r'_workers\{state="(?:idle|busy)"\} (\d+)', numbers)))
 
     def submit(self, seed: int, **given: Any) -> str:
         body = line(seed=seed, **given)["input"]

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from .counting import OperationCounter
+from .counting import OperationCounter, tensors_in
 
 # Their result's size, or the result itself, is known on the card only.
 READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten._unique2")
@@ -34,7 +33,7 @@ class WaitCounter(OperationCounter):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = str(function)
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = [*tensors_in((args, kwargs))]
         on_card = any(tensor.is_cuda for tensor in inputs)
         if on_card and name.startswith(READS):
             self.waits[f"read at {caller()}"] += 1
@@ -49,7 +48,7 @@ class WaitCounter(OperationCounter):
             self.sizes.append((done.bytes, sum(done.flops.values())))
         if name.startswith("aten.all"):
             result.is_all = True
-        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        outputs = [*tensors_in(result)]
         if name.startswith(COPIES):
             source = inputs[1] if name.startswith("aten.copy_") else inputs[0]
             self._note_copy(source, outputs[0])

@@ -27,6 +27,7 @@ def count(tmp_path, cases, dtype="fp16", free="78"):
     """The counts of one step by case, of a UNet with SD1.5's layers; their number does not depend on its width."""
     command = [sys.executable, ROOT / "benchmarks" / "counted.py", "--contender", "ours", "--free", free]
     command += ["--size", "test", "--pixels", "64", "--dtype", dtype, "--cases", cases, "--out", tmp_path]
+    command += ["--frames", "28"]  # two windows: more of them wait no otherwise
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)

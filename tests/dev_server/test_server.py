@@ -145,6 +145,23 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert wait_for(ended.exists, 20)
 
 
+def test_garbage_is_collected_again_as_soon_as_the_server_listens(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        "import gc, socket\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "socket.create_server(('127.0.0.1', 0)).close()\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 0)\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, str(CHILD), str(tmp_path / "main.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.read().split() == ["False", "False", "True", "True"]
+    child.communicate()
+
+
 def test_nothing_is_written_outside_the_base_directory(comfy_server: ComfyServer) -> None:
     stats = comfy_server.client.get("/system_stats")
     assert str(comfy_server.base) in json.dumps(stats["system"]["argv"])

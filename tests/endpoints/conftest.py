@@ -60,6 +60,12 @@ def other(second_server: ComfyServer) -> ComfyServer:
     return second_server
 
 
+@pytest.fixture
+def doomed(other: ComfyServer) -> ComfyServer:
+    """The second ComfyUI, for a test that ends it: such tests come last, so that it need not start again for others."""
+    return other
+
+
 @pytest.fixture(scope="session")
 def hook() -> Recorder:
     return install_recorder()

@@ -1,6 +1,9 @@
 """Nodes for tests of faults: a custom node file of a ComfyUI that a test may lose."""
 
 import time
+from pathlib import Path
+
+WAKE = Path(__file__).with_name("wake")
 
 
 class EndThread:
@@ -21,10 +24,12 @@ class EndThread:
 
 
 class Sleep(EndThread):
-    """Shows no sign of life for a while, and does not hear that it should stop."""
+    """Shows no sign of life until a file is there, and does not hear that it should stop."""
 
     def run(self, latent):
-        time.sleep(20)
+        while not WAKE.exists():
+            time.sleep(0.05)
+        WAKE.unlink()
         return ()
 
 

@@ -20,6 +20,7 @@ import httpx
 from fast_animatediff.dev_server.certificate import make_certificate
 from fast_animatediff.dev_server.host import host_folder
 from fast_animatediff.dev_server.server import ComfyServer
+from fast_animatediff.endpoints.comfyui.filling import FOLDER
 from fast_animatediff.fleet.worker import free_port
 
 APP = "fal-ai/fast-animatediff"
@@ -112,7 +113,7 @@ class Served(Endpoints):
             "max_pixels": 64 * 64,  # of the calls that name no size
             **settings,
         }
-        write_settings(self.base / "user", values)
+        write_settings(self.base / "user", values, workflows_at_source_size(self.base))
 
     def start(self) -> Served:
         self.server.start(SECONDS)
@@ -207,6 +208,18 @@ def write_settings(folder: Path, values: Mapping[str, Any], tables: str = "") ->
     folder.mkdir(exist_ok=True)
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
     (folder / "fast-animatediff-endpoints.toml").write_text("".join(lines) + tables)
+
+
+def workflows_at_source_size(folder: Path) -> str:
+    """The settings' table by which a clip gets the size of its video: as they ship, the workflows render 512x512."""
+    table = "[workflows]\n"
+    for name in ("video-to-video", "turbo-video-to-video"):
+        workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        [load] = [node for node in workflow.values() if node["class_type"] == "FAD_LoadVideoFrames"]
+        load["inputs"]["size"] = "source"
+        (folder / f"{name}.json").write_text(json.dumps(workflow), encoding="utf-8")
+        table += f"{json.dumps(APP + '/' + name.replace('turbo-', 'turbo/'))} = {json.dumps(str(folder / f'{name}.json'))}\n"
+    return table
 
 
 def last_json(command: list[str], env: Mapping[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -56,3 +57,4 @@ async def load(host: str, pack: str) -> dict:
 if __name__ == "__main__":
     host, pack, report = sys.argv[1:]
     Path(report).write_text(json.dumps(asyncio.run(load(host, pack))), encoding="utf-8")
+    gc.freeze()  # or the end would look through all that was imported once more

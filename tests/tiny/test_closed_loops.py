@@ -16,7 +16,7 @@ from fast_animatediff.motion_modules.sampling import sample
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 from fast_animatediff.tiny.shipped import CHECKPOINT, MOTION_MODULE
 
-FRAMES, SIZE = 16, 16  # latents of 128x128
+FRAMES, SIZE = 16, 8  # latents of 64x64
 
 
 @pytest.mark.slow
