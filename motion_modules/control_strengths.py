@@ -44,7 +44,8 @@ class FrameStrengths(ControlBase):
         Errors: ValueError where the numbers don't fit the clip.
         """
         call = (x_noisy, t, cond, batched_number, transformer_options)
-        weighted = control = self.previous_controlnet
+        weighted: Any = self.previous_controlnet
+        control = weighted
         while isinstance(control, FrameStrengths):
             control = control.previous_controlnet
         chained = control.previous_controlnet
