@@ -57,6 +57,11 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
     assert served.result(cancelled).json()["error_type"] == "client_cancelled"
 
 
+def wake(served: Served) -> None:
+    """Lets the node that sleeps in the second ComfyUI end."""
+    (served.base / "custom_nodes" / "wake").touch()
+
+
 @pytest.mark.slow
 def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its_comfyui(
     served: Served, other: ComfyServer, tmp_path: Path
@@ -70,11 +75,10 @@ def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its
         waits = front.submitted(SMALL)
         time.sleep(1.0)
         assert front.status(waits)["status"] == "IN_QUEUE", "it is not sent to a ComfyUI that runs nothing"
-        wake = served.base / "custom_nodes" / "wake"
-        wake.touch()
+        wake(served)
         front.until(waits, "IN_PROGRESS", seconds=60)
         front.http.put(f"{front.url(waits)}/cancel")
-        wake.touch()
+        wake(served)
 
 
 @pytest.mark.slow
@@ -90,6 +94,7 @@ def test_a_prompt_that_goes_on_after_a_restart_ends_when_it_shows_no_sign_of_lif
         front.kill()
         front.start()
         front.until(sleeps, "COMPLETED")
+        wake(served)  # for the tests behind this one
         answer = front.result(sleeps)
         assert (answer.status_code, answer.headers["X-Fal-Retryable"]) == (503, "true"), answer.text
 
