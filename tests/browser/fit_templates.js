@@ -1,7 +1,7 @@
-// Runs workflow files with a small portrait clip and live previews, on both kinds of nodes; returns where nodes and groups then are.
+// Runs workflow files with a small portrait clip and live previews, on one kind of nodes; returns where nodes and groups then are.
 'use strict'
 const fs = require('fs')
-const { KINDS, main, queue, useNodes } = require('./page')
+const { main, queue, useNodes } = require('./page')
 
 const SMALL = {
   FAD_EmptyVideoLatent: { video_size: 'custom', width: 64, height: 112, num_frames: 8 },
@@ -11,23 +11,21 @@ const SMALL = {
   BasicScheduler: { steps: 2 }
 }
 
-main(async (page, { shot }, preview, clip, ...files) => {
+main(async (page, { shot }, kind, preview, clip, ...files) => {
   await page.evaluate((method) => window.app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', method), preview)
   const seen = []
-  for (const kind of KINDS) {
-    await useNodes(page, kind)
-    for (const file of files) {
-      await page.evaluate((graph) => window.app.loadGraphData(graph), JSON.parse(fs.readFileSync(file, 'utf8')))
-      await page.waitForTimeout(1500)
-      await page.evaluate(shrink, [SMALL, clip])
-      await page.evaluate(() => window.app.api.fetchApi('/free', { method: 'POST', body: '{"free_memory": true}' }))
-      await page.waitForTimeout(1000) // until then, what a run before has made would be taken, and its nodes say nothing
-      await queue(page)
-      await page.waitForTimeout(1500)
-      const name = file.split(/[/\\]/).pop().replace(/\.json$/, '')
-      await shot(`${kind}, ${name}`)
-      seen.push({ kind, name, ...(await page.evaluate(boxes)) })
-    }
+  await useNodes(page, kind)
+  for (const file of files) {
+    await page.evaluate((graph) => window.app.loadGraphData(graph), JSON.parse(fs.readFileSync(file, 'utf8')))
+    await page.waitForTimeout(1500)
+    await page.evaluate(shrink, [SMALL, clip])
+    await page.evaluate(() => window.app.api.fetchApi('/free', { method: 'POST', body: '{"free_memory": true}' }))
+    await page.waitForTimeout(1000) // until then, what a run before has made would be taken, and its nodes say nothing
+    await queue(page)
+    await page.waitForTimeout(1500)
+    const name = file.split(/[/\\]/).pop().replace(/\.json$/, '')
+    await shot(name)
+    seen.push({ name, ...(await page.evaluate(boxes)) })
   }
   return { seen }
 })
