@@ -195,8 +195,8 @@ def test(arguments: list[str]) -> int:
         print("The tests were not run: mend this first.")
         return 1
     chosen = [] if arguments else ["-m", "not slow"]
-    # In the order of collection, which puts the long groups first.
-    workers = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    # Three on two cores, as a third of the time tests wait for a server; in the order of collection: long groups first.
+    workers = ["-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder"]
     with ThreadPoolExecutor(1) as beside:  # in the time in which tests wait for a server
         types = beside.submit(check_types, env)
         failed = run([*pytest, "tests", *workers, *chosen, "--durations", "5"], env)
