@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from .graph import Graph, Id, Node, Source
 
@@ -22,7 +22,8 @@ EASINGS: dict[str, Callable[[float], float]] = {
     "ease-in": lambda x: x**2,
     "ease-out": lambda x: 1 - (1 - x) ** 2,
 }
-INDEX = re.compile(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?(?:=\s*([\d.]+)\s*)?")
+INDEX = re.compile(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?(?:=\s*(\d+\.?\d*|\.\d+)\s*)?")
+MOST_FRAMES, MOST_STRENGTH = 4096, 10.0  # that Value Schedule and ControlNet Strength take
 
 
 @dataclass
@@ -105,7 +106,7 @@ def timestep_keyframe(graph: Graph, source: Source | None) -> Keyframe:
 
 def number(graph: Graph, node: Node, name: str, default: float) -> float:
     value = node.inputs.get(name, default)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and math.isfinite(value):
         return value
     graph.note(node, f"not carried over: {name} is {value}; {default:g} was set.")
     return default
@@ -136,7 +137,9 @@ def range_strengths(graph: Graph, node: Node) -> dict[int, float]:
         graph.note(node, f"interpolation '{kind}' has no counterpart; 'linear' was set.")
     ease = EASINGS.get(kind, EASINGS["linear"])
     last = max(end - first - 1, 1)
-    return {first + i: before + (after - before) * ease(i / last) for i in range(min(end - first, 4096))}
+    return {
+        first + i: before + (after - before) * ease(i / last) for i in range(min(end - first, MOST_FRAMES))
+    }
 
 
 def listed_strengths(graph: Graph, node: Node) -> dict[int, float]:
@@ -149,7 +152,7 @@ def listed_strengths(graph: Graph, node: Node) -> dict[int, float]:
             graph.note(node, f"not carried over: the keyframe '{part.strip()}'.")
             continue
         first, end, strength = match.groups()
-        for frame in range(int(first), min(int(end), 4096) if end else int(first) + 1):
+        for frame in range(int(first), min(int(end), MOST_FRAMES) if end else int(first) + 1):
             found[frame] = float(strength or 1.0)
     return found
 
@@ -165,7 +168,7 @@ def strengthen(graph: Graph, apply: Node, keyframe: Keyframe) -> None:
         apply,
         positive=Source(apply.id, 0),
         negative=Source(apply.id, 1 if has_two else 0),
-        strength=keyframe.strength,
+        strength=bounded(graph, apply, keyframe.strength),
         strength_per_frame=schedule(graph, apply, keyframe)
         if keyframe.frames or keyframe.other != 1.0
         else None,
@@ -179,11 +182,11 @@ def strengthen(graph: Graph, apply: Node, keyframe: Keyframe) -> None:
 def schedule(graph: Graph, like: Node, keyframe: Keyframe) -> Source:
     frames = clip_frames(graph)
     if frames is None:
-        frames = max([15, *keyframe.frames]) + 1
+        frames = min(max([15, *keyframe.frames]) + 1, MOST_FRAMES)
         graph.note(like, f"set num_frames of its Value Schedule to the number of frames; {frames} was set.")
-    last = frames if isinstance(frames, int) else 4096
+    last = min(frames, MOST_FRAMES) if isinstance(frames, int) else MOST_FRAMES
     strengths = [
-        keyframe.strength * keyframe.frames.get(i, keyframe.other)
+        bounded(graph, like, keyframe.strength * keyframe.frames.get(i, keyframe.other))
         for i in range(min(last, max([0, *keyframe.frames]) + 2))
     ]
     keys = [f"{i}: {value:g}" for i, value in enumerate(strengths) if i == 0 or value != strengths[i - 1]]
@@ -192,7 +195,15 @@ def schedule(graph: Graph, like: Node, keyframe: Keyframe) -> Source:
     )
 
 
-def clip_frames(graph: Graph) -> Any:
+def bounded(graph: Graph, node: Node, strength: float) -> float:
+    """A strength that ControlNet Strength takes, with a note where it is another one."""
+    nearest = min(max(strength, 0.0), MOST_STRENGTH)
+    if nearest != strength:
+        graph.note(node, f"a strength of {strength:g} is out of range: {nearest:g} was set.")
+    return nearest
+
+
+def clip_frames(graph: Graph) -> int | Source | None:
     """The number of frames, or the link that it comes by, where the workflow has one only."""
     names = {
         "EmptyLatentImage": "batch_size",
@@ -200,6 +211,6 @@ def clip_frames(graph: Graph) -> Any:
         "AnimateDiffSampler": "frame_number",
         "FAD_EmptyVideoLatent": "num_frames",
     }
-    numbers = {node.inputs.get(names[node.type], 1) for node in graph.nodes.values() if node.type in names}
-    numbers.discard(1)
+    found = (node.inputs.get(names[node.type]) for node in graph.nodes.values() if node.type in names)
+    numbers = {number for number in found if isinstance(number, int | Source) and number != 1}
     return numbers.pop() if len(numbers) == 1 else None

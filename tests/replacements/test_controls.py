@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -163,13 +164,28 @@ def test_a_length_by_a_link_stays_linked() -> None:
     [
         ({"k": node("LatentKeyframe", batch_index=-1, strength=0.5)}, "counted from the end"),
         ({"k": node("LatentKeyframe", batch_index=["30", 0], strength=0.5)}, "batch_index is connected"),
+        ({"k": node("LatentKeyframe", batch_index=math.nan, strength=0.5)}, "batch_index is nan"),
+        (
+            {"k": node("LatentKeyframe", batch_index=0, strength=30)},
+            "a strength of 30 is out of range: 10 was set",
+        ),
         ({"k": node("LatentKeyframeGroup", index_strengths="-3:9, x")}, "the keyframe '-3:9'"),
+        ({"k": node("LatentKeyframeGroup", index_strengths="0=1.2.3")}, "the keyframe '0=1.2.3'"),
         ({"k": node("LatentKeyframeBatchedGroup", float_strengths=["30", 0])}, "these keyframes"),
     ],
 )
 def test_keyframes_that_have_no_counterpart_are_named(keyframes: Prompt, lost: str) -> None:
     conversion = convert(controlled({**keyframes, "kf": node("TimestepKeyframe", latent_keyframe=["k", 0])}))
     assert any(lost in note.text for note in conversion.notes)
+
+
+@pytest.mark.parametrize("frames", [10**15, [], {"a": 1}, "six"])
+def test_an_odd_number_of_frames_does_not_stop_it(frames: Any) -> None:
+    keyframes = {
+        "k": node("LatentKeyframe", batch_index=10**16, strength=0.5),
+        "kf": node("TimestepKeyframe", latent_keyframe=["k", 0], null_latent_kf_strength=0.5),
+    }
+    assert schedule(convert(controlled(keyframes, frames=frames)))[0] == "0: 0.5"
 
 
 def test_keyframes_in_a_circle_and_endless_ranges_end() -> None:
