@@ -25,5 +25,7 @@ def send_event(event: str, message: dict[str, Any]) -> None:
 
 def workflow_id(hidden: io.HiddenHolder | None) -> str | None:
     """The id of the workflow that runs; nodes of others in the same page have the same ids as its nodes."""
-    extra = hidden.extra_pnginfo if hidden is not None else None
-    return ((extra or {}).get("workflow") or {}).get("id")
+    found: Any = hidden.extra_pnginfo if hidden is not None else None
+    for name in ("workflow", "id"):
+        found = found.get(name) if isinstance(found, dict) else None  # a program may have sent anything
+    return found if isinstance(found, str) else None

@@ -33,6 +33,25 @@ def test_the_page_can_show_what_was_exported(folders, format) -> None:
     assert (folders / "output/video" / name).stat().st_size
 
 
+@pytest.mark.parametrize(
+    "extra, workflow",
+    [
+        ({"workflow": {"id": "7f"}}, "7f"),
+        ({"workflow": {"nodes": []}}, None),
+        ({"workflow": {"id": [3]}}, None),
+        ({"workflow": ["text"]}, None),
+        ({"workflow": "text"}, None),
+        ({"workflow": None}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_result_names_the_workflow_that_asked_whatever_a_program_sent(folders, extra, workflow) -> None:
+    hidden = {host_io.Hidden.prompt: {"3": {}}, host_io.Hidden.extra_pnginfo: extra}
+    (shown,) = export(grey(2), hidden).ui["video"]
+    assert shown.get("workflow") == workflow
+
+
 def test_the_workflow_is_inside_unless_the_host_keeps_metadata_out(folders) -> None:
     graph = {"workflow": {"nodes": [{"id": 3}]}}
     hidden = {host_io.Hidden.prompt: {"3": {"class_type": "X"}}, host_io.Hidden.extra_pnginfo: graph}
