@@ -37,6 +37,7 @@ from bootstrap.programs import (
     ROOT,
     VENV,
     SetupError,
+    installing,
     pip,
     probe,
     run,
@@ -77,23 +78,24 @@ def setup(tests: bool = False) -> dict[str, str]:
 def make_venv() -> str:
     """Makes .venv with the running Python, unless a working one is there; returns its version, such as `3.11`."""
     describe = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
-    if probe(describe) is None:
-        command = [sys.executable, "-m", "venv", "--clear", VENV]
-        if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
-            run_quietly(".venv", command)
-        elif importlib.util.find_spec("venv") and importlib.util.find_spec(
-            "pip"
-        ):  # Debian without python3-venv
-            run_quietly(".venv", [*command, "--without-pip"])
-            pip("pip", ["--python", PYTHON, "install", "pip"], python=[sys.executable, "-m"])
-        else:
-            raise SetupError(
-                f"This Python ({sys.executable}) can't make a virtual environment. {VENV_ADVICE}"
-            )
-    version = probe(describe)
+    with installing():
+        version = probe(describe) or remake_venv(describe)
     if version is None:
         raise SetupError(f".venv was made, but its Python or its pip does not start. {VENV_ADVICE}")
     return version
+
+
+def remake_venv(describe: str) -> str | None:
+    """Makes .venv anew; returns what some code prints there."""
+    command = [sys.executable, "-m", "venv", "--clear", VENV]
+    if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
+        run_quietly(".venv", command)
+    elif importlib.util.find_spec("venv") and importlib.util.find_spec("pip"):  # Debian without python3-venv
+        run_quietly(".venv", [*command, "--without-pip"])
+        pip("pip", ["--python", PYTHON, "install", "pip"], python=[sys.executable, "-m"])
+    else:
+        raise SetupError(f"This Python ({sys.executable}) can't make a virtual environment. {VENV_ADVICE}")
+    return probe(describe)
 
 
 def install(
@@ -101,18 +103,19 @@ def install(
 ) -> None:
     """One pip call for a group of packages, none if the same was asked for last time. reads: a requirements file. into: the
     Python of another environment than .venv."""
-    stamp = VENV / "stamps" / title.replace(" ", "-")
+    stamp = (into.parents[1] if into else VENV) / "stamps" / title.replace(" ", "-")
     key = fingerprint(python, *packages, reads.read_text(encoding="utf-8") if reads else "")
-    if stamp.is_file() and stamp.read_text() == key:
-        return
-    kept = probe(TORCH_WORKS) if title == "torch" else None
-    if kept:
-        print(f"  torch: {kept} is in .venv already and is kept")
-    else:
-        place: list[str | Path] = [] if into is None else ["--python", into]
-        pip(title, [*place, "install", *packages, *(["-r", reads] if reads else [])])
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(key)
+    with installing():
+        if stamp.is_file() and stamp.read_text() == key:
+            return
+        kept = probe(TORCH_WORKS) if title == "torch" else None
+        if kept:
+            print(f"  torch: {kept} is in .venv already and is kept")
+        else:
+            place: list[str | Path] = [] if into is None else ["--python", into]
+            pip(title, [*place, "install", *packages, *(["-r", reads] if reads else [])])
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(key)
 
 
 def fingerprint(*parts: str) -> str:

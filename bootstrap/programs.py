@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -20,6 +23,37 @@ LINUX = sys.platform == "linux"
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 ISOLATED = [PYTHON, "-I", "-u", "-m"]  # for modules: -I keeps the working folder and PYTHONPATH out
 DISK_GB = 8 if LINUX else 4  # torch for Linux brings CUDA, for the others it does not
+
+
+@contextmanager
+def installing() -> Iterator[None]:
+    """Waits for another dev.py of this checkout that installs something: two at once would spoil each other's work."""
+    DEV.mkdir(exist_ok=True)
+    with (DEV / "installing").open("ab") as lock:
+        if not take(lock):
+            print("  Waiting for another dev.py, which installs something", flush=True)
+            while not take(lock):
+                time.sleep(0.5)
+        yield
+
+
+def take(lock: BinaryIO) -> bool:
+    """Whether this process has the lock now. It is given back when the file is closed, or the process ends."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            lock.seek(0)
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a disk without locks, as some network drives: as ever
+        pass
+    return True
 
 
 class SetupError(RuntimeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .programs import DEV, PYTHON, WINDOWS, run, run_quietly
+from .programs import DEV, PYTHON, WINDOWS, installing, run, run_quietly
 
 # Every machine of a cluster has to have the same Ray, and the same Python.
 RAY_PACKAGES = ["ray==2.60.*", "openjd-cli>=0.8,<0.9"]
@@ -15,8 +15,9 @@ RAY_PYTHON = RAY_SCRIPTS / ("python.exe" if WINDOWS else "python")
 
 
 def make_ray_venv() -> None:
-    if not RAY_PYTHON.exists():
-        run_quietly("environment for Ray", [PYTHON, "-m", "venv", "--without-pip", RAY_VENV])
+    with installing():
+        if not RAY_PYTHON.exists():
+            run_quietly("environment for Ray", [PYTHON, "-m", "venv", "--without-pip", RAY_VENV])
 
 
 def run_ray(arguments: list[str], env: dict[str, str]) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -177,6 +179,39 @@ def test_a_group_is_installed_again_only_when_what_is_asked_for_changes(
     requirements.write_text("av>=17\n")
     dev.install("test tools", ["ruff==2"], "3.12", requirements)
     assert len(calls) == 4
+
+
+def test_what_is_in_another_environment_is_installed_again_once_that_is_gone(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(dev, "pip", lambda title, arguments: calls.append(title))
+    environment = in_tmp / ".dev" / "fleet-venv"
+    for _ in range(2):
+        (environment / "bin").mkdir(parents=True)
+        for _ in range(2):
+            dev.install("Ray", ["ray"], "3.11", into=environment / "bin" / "python")
+        shutil.rmtree(environment)
+    assert calls == ["Ray", "Ray"]
+
+
+def test_a_second_dev_py_waits_until_the_first_has_installed(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def second() -> None:
+        with programs.installing():
+            seen.append("second")
+
+    with programs.installing():
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.3)
+        seen.append("first")
+    other.join(30)
+    assert seen == ["first", "second"]
+    assert "Waiting for another dev.py, which installs something" in capsys.readouterr().out
 
 
 def test_a_group_that_failed_is_tried_again(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
