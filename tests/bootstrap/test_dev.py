@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name: str, path: Path, folders: list[str] | None = None) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-for package in ("bootstrap", "replacements"):
-    load(package, ROOT / package / "__init__.py", [str(ROOT / package)])
-dev = load("dev", ROOT / "dev.py")
-browser_tools, host, programs = (
-    sys.modules[f"bootstrap.{name}"] for name in ("browser_tools", "host", "programs")
-)
-
-
-@pytest.fixture
-def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout in a folder of the test, so that nothing is written into the real one."""
-    for module in (programs, host, browser_tools, dev):
-        for name, value in vars(module).copy().items():
-            if isinstance(value, Path) and value.is_relative_to(ROOT):
-                monkeypatch.setattr(module, name, tmp_path / value.relative_to(ROOT))
-    return tmp_path
+from loaded import ROOT, browser_tools, dev, host, programs
 
 
 def make_comfyui(folder: Path, version: str) -> Path:
@@ -158,71 +127,6 @@ def test_the_dev_servers_links_follow_a_checkout_that_was_moved(in_tmp: Path) ->
         assert (nodes / "fast-animatediff-tiny").resolve() == in_tmp / "tiny" / "extension"
     assert (in_tmp / "before").is_dir()
     assert sorted(os.listdir(nodes.parent)) == ["custom_nodes", "input", "models", "output", "temp", "user"]
-
-
-# ---- packages
-
-
-def test_a_group_is_installed_again_only_when_what_is_asked_for_changes(
-    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr(dev, "pip", lambda title, arguments: calls.append([str(word) for word in arguments]))
-    (in_tmp / ".venv").mkdir()
-    requirements = in_tmp / "requirements.txt"
-    requirements.write_text("av>=16\n")
-    for _ in range(2):
-        dev.install("test tools", ["ruff==1"], "3.11", requirements)
-    assert calls == [["install", "ruff==1", "-r", str(requirements)]]
-    dev.install("test tools", ["ruff==2"], "3.11", requirements)
-    dev.install("test tools", ["ruff==2"], "3.12", requirements)
-    requirements.write_text("av>=17\n")
-    dev.install("test tools", ["ruff==2"], "3.12", requirements)
-    assert len(calls) == 4
-
-
-def test_what_is_in_another_environment_is_installed_again_once_that_is_gone(
-    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    monkeypatch.setattr(dev, "pip", lambda title, arguments: calls.append(title))
-    environment = in_tmp / ".dev" / "fleet-venv"
-    for _ in range(2):
-        (environment / "bin").mkdir(parents=True)
-        for _ in range(2):
-            dev.install("Ray", ["ray"], "3.11", into=environment / "bin" / "python")
-        shutil.rmtree(environment)
-    assert calls == ["Ray", "Ray"]
-
-
-def test_a_second_dev_py_waits_until_the_first_has_installed(
-    in_tmp: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen = []
-
-    def second() -> None:
-        with programs.installing():
-            seen.append("second")
-
-    with programs.installing():
-        other = threading.Thread(target=second)
-        other.start()
-        other.join(0.3)
-        seen.append("first")
-    other.join(30)
-    assert seen == ["first", "second"]
-    assert "Waiting for another dev.py, which installs something" in capsys.readouterr().out
-
-
-def test_a_group_that_failed_is_tried_again(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(title: str, arguments: list[str]) -> None:
-        raise programs.SetupError(title)
-
-    monkeypatch.setattr(dev, "pip", fail)
-    (in_tmp / ".venv").mkdir()
-    for _ in range(2):
-        with pytest.raises(programs.SetupError):
-            dev.install("torch", ["torch"], "3.11")
 
 
 # ---- messages
