@@ -86,7 +86,8 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     client = subprocess.run([sys.executable, "-I", "-c", CLIENT], env=up.env, capture_output=True, text=True)
     assert client.returncode == 0, client.stderr
     assert len(json.loads(client.stdout)) == 5
-    assert all(worker["lane"]["done"] > 0 for worker in up.workers())
+    # The front tells each worker now and then what its lane has done.
+    wait_until(lambda: all(worker["lane"].get("done") for worker in up.workers()), lambda: up.log)
     assert foreign_connections(ray) == set()
     stranger = run("command", "status", "--ray", ray.address, env=up.env | {"RAY_AUTH_TOKEN": "0" * 64})
     assert stranger.returncode == 1
