@@ -91,11 +91,16 @@ def test_the_services_client_is_served_by_workers_that_come_with_their_nodes_and
     assert foreign_connections(ray) == set()
     stranger = run("command", "status", "--ray", ray.address, env=up.env | {"RAY_AUTH_TOKEN": "0" * 64})
     assert stranger.returncode == 1
-    running = up.submit(20, num_inference_steps=8)
+    running = up.submit(20, num_inference_steps=12)
     wait_until(lambda: up.status(running) == "IN_PROGRESS", lambda: up.log)
-    head, *rows = up.fleet("status").splitlines()
-    assert head.split() == ["worker", "node", "GPU", "state", "request", "done", "failed", "up"]
-    assert any("working" in row and running[:8] in row for row in rows), rows
+    shown: list[str] = []
+
+    def is_shown() -> bool:  # as soon as the front has told it
+        shown[:] = up.fleet("status").splitlines()
+        return any("working" in row and running[:8] in row for row in shown)
+
+    wait_until(is_shown, lambda: "\n".join(shown), seconds=60)
+    assert shown[0].split() == ["worker", "node", "GPU", "state", "request", "done", "failed", "up"]
     assert up.fleet("down").endswith("2 workers have ended.\n")
     assert up.process.wait(60) == 0
     ended = next(said for said in up.log.splitlines() if f"ended request_id={running}" in said)
