@@ -260,7 +260,7 @@ def main(arguments: list[str]) -> int:
     if options_given.contender:
         answers = sys.stdout
         sys.stdout = sys.stderr
-        gc.disable()  # of what it frees when, no count may depend; it is a tenth of the time
+        gc.disable()  # no count depends on when garbage is collected, which takes a tenth of the time
         print(json.dumps(work(options_given)), file=answers)
         gc.freeze()  # or the end of the process would look through it all
         return 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count, shape_wrapper
 
 # They make room, or ask, but move nothing.
@@ -73,7 +74,8 @@ class OperationCounter(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        inputs, outputs = [*tensors_in((args, kwargs))], [*tensors_in(result)]
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if not is_view(function, inputs, outputs) and not str(function).startswith(NO_KERNEL):
             self.total.kernels += 1
             self.total.bytes += sum(size_of(tensor) for tensor in (*inputs, *outputs))
@@ -102,17 +104,6 @@ class OperationCounter(TorchDispatchMode):
 
     def _forget(self, size: int) -> None:
         self.live -= size
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """In the nested lists, tuples and dictionaries that an operation takes and gives."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        yield from tensors_in([*values.values()])
 
 
 def is_view(function: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:

@@ -254,7 +254,7 @@ def their_control_strength(conditions: list, numbers: list[float]) -> list:
         LatentKeyframeGroup,
         TimestepKeyframe,
         TimestepKeyframeGroup,
-    )  # fmt: skip
+    )
 
     group, keyframes = LatentKeyframeGroup(), TimestepKeyframeGroup()
     for frame, strength in enumerate(numbers):

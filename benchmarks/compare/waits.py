@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from .counting import OperationCounter, tensors_in
+from .counting import OperationCounter
 
 # Their result's size, or the result itself, is known on the card only.
 READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten._unique2")
@@ -33,7 +34,7 @@ class WaitCounter(OperationCounter):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = str(function)
-        inputs = [*tensors_in((args, kwargs))]
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_card = any(tensor.is_cuda for tensor in inputs)
         if on_card and name.startswith(READS):
             self.waits[f"read at {caller()}"] += 1
@@ -48,7 +49,7 @@ class WaitCounter(OperationCounter):
             self.sizes.append((done.bytes, sum(done.flops.values())))
         if name.startswith("aten.all"):
             result.is_all = True
-        outputs = [*tensors_in(result)]
+        outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if name.startswith(COPIES):
             source = inputs[1] if name.startswith("aten.copy_") else inputs[0]
             self._note_copy(source, outputs[0])
