@@ -24,7 +24,7 @@ def convert_workflow(arguments: list[str]) -> int:
 def convert_file(path: Path) -> int:
     try:
         conversion = convert(read_document(path))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         print(f"{path}: can't be read: {error}", file=sys.stderr)
         return 1
     report(path, conversion)
@@ -39,15 +39,12 @@ def convert_file(path: Path) -> int:
     return 0
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, as people's editors save it too. Errors: OSError; ValueError for anything else."""
+def read_document(path: Path) -> Any:
+    """The JSON in a file, as people's editors save it too. Errors: OSError; ValueError for anything else."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError("It is not JSON. Save the workflow with Export in the page's menu.") from error
-    if not isinstance(document, dict):
-        raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
-    return document
 
 
 def report(path: Path, conversion: Conversion) -> None:

@@ -25,7 +25,7 @@ class Conversion:
     notes: list[Note]
 
 
-def convert(document: dict[str, Any], is_wanted: Callable[[str], bool] = is_peer) -> Conversion:
+def convert(document: Any, is_wanted: Callable[[str], bool] = is_peer) -> Conversion:
     """The document rewritten; the one that is given is not changed.
 
     Args:
@@ -34,9 +34,10 @@ def convert(document: dict[str, Any], is_wanted: Callable[[str], bool] = is_peer
 
     Errors: ValueError where the document is neither, or damaged.
     """
-    is_ui_file = isinstance(document.get("nodes"), list)
+    found = document if isinstance(document, dict) else {}
+    is_ui_file = isinstance(found.get("nodes"), list)
     if not is_ui_file and not (
-        document and all(isinstance(node, dict) and "class_type" in node for node in document.values())
+        found and all(isinstance(node, dict) and "class_type" in node for node in found.values())
     ):
         raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
     try:

@@ -54,7 +54,7 @@ async def answer(request: web.Request) -> web.Response:
     """POST of a UI file: the file with the nodes replaced, which were, which stay, and what is lost, as sentences."""
     try:
         conversion = await asyncio.to_thread(convert, await request.json(), is_missing)
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         return web.json_response({"error": f"This workflow can't be read: {error}"}, status=400)
     return web.json_response(
         {
