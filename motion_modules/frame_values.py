@@ -90,10 +90,9 @@ class FrameValues:
         Fewer masks than frames are repeated, as the host does. Without a mask, h and w are 1.
         Errors: as `numbers_at`.
         """
-        numbers = self.numbers_at(frames, clip_length)
         if len(self.numbers) == 1 and self.mask is None:
-            return numbers[0]
-        found = torch.tensor(numbers).view(-1, 1, 1, 1)
+            return self.numbers[0]
+        found = torch.tensor(self.numbers_at(frames, clip_length)).view(-1, 1, 1, 1)
         if self.mask is not None:
             rows = self.mask[[frame % len(self.mask) for frame in frames], None].float()
             found = found * F.interpolate(rows, x.shape[-2:], mode="area").cpu()
