@@ -2,7 +2,7 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { ClipView } from './clip_view.js'
-import { nodeOf } from './sampling.js'
+import { mayBeOpen, nodeOf } from './sampling.js'
 
 const KINDS = ['FAD_ExportVideo', 'FAD_DecodeAndExport']
 const views = new WeakMap()
@@ -23,7 +23,7 @@ app.registerExtension({
       before?.call(this, output)
       const workflow = output?.video?.[0]?.workflow
       const isCached = cached.some((path) => nodeOf(path) === node) // and names the workflow that made it
-      if (!workflow || isCached || workflow === app.rootGraph.id) show(view, output) // else of another tab, with the same ids of nodes
+      if (isCached || mayBeOpen(workflow)) show(view, output)
     }
     views.set(node, view)
     const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')

@@ -10,7 +10,7 @@ app.registerExtension({
 
   setup() {
     api.addEventListener('fast-animatediff.preview', ({ detail: { workflow, node, picture } }) => {
-      if (!workflow || workflow === app.rootGraph.id) views.get(nodeOf(node))?.show([picture]) // else another tab's
+      if (mayBeOpen(workflow)) views.get(nodeOf(node))?.show([picture])
     })
   },
 
@@ -18,6 +18,11 @@ app.registerExtension({
     if (node.comfyClass === 'FAD_Sampler') views.set(node, new ClipView(node, 'preview', 1))
   }
 })
+
+// Whether a run was of the workflow that is open, by its id; another tab's nodes have the same ids. Unnamed ones may be.
+export function mayBeOpen(workflow) {
+  return !workflow || workflow === app.rootGraph.id
+}
 
 // A node by its path: `7`, or `3:7` for node 7 of the subgraph that node 3 is.
 export function nodeOf(path) {
