@@ -6,7 +6,14 @@ import components
 import controls
 import pytest
 import torch
-from test_control_windows import SIDE_BY_SIDE, conditions, hints_of_windows, sampled, with_hints
+from test_control_windows import (
+    SIDE_BY_SIDE,
+    conditions,
+    conditions_in_each_call,
+    hints_of_windows,
+    sampled,
+    with_hints,
+)
 
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.control_strengths import with_control_strength
@@ -190,19 +197,9 @@ def test_a_number_beyond_what_apply_controlnet_takes_is_refused():
 
 @pytest.mark.parametrize("node", ["automatic", "core's"])
 def test_cond_and_uncond_stay_one_call_of_the_unet(applied, node):
-    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-
-    model = applied.clone()
-    if node == "core's":
-        model = ContextWindowsManualNode.execute(
-            model, 16, 4, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=False
-        ).args[0]
-    calls = []
-    model.set_model_input_block_patch(lambda h, options: calls.append(options["cond_or_uncond"]) or h)
-    control = weighted(
-        with_hints(controls.index_control(), controls.numbered(40)), [frame / 39 for frame in range(40)]
-    )
-    sampled(model, 40, **on_both(control), steps=1)
+    hints = with_hints(controls.index_control(), controls.numbered(40))
+    control = weighted(hints, [frame / 39 for frame in range(40)])
+    calls = conditions_in_each_call(applied, node, control)
     assert calls and all(len(call) == 2 for call in calls)
 
 

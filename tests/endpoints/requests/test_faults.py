@@ -57,6 +57,13 @@ def test_killed_while_sampling_and_queued_everything_ends_once_after_the_restart
     assert served.result(cancelled).json()["error_type"] == "client_cancelled"
 
 
+def sleeping_front(served: Served, other: ComfyServer, folder: Path, silence: float) -> Front:
+    """Its requests sleep in the second ComfyUI. silence: in seconds, after which such a request is given up."""
+    settings = {"comfyui": [other.base_url], "silence_seconds": silence}
+    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'Sleep.json'))}\n"
+    return Front(folder / "front", served.address, settings, own)
+
+
 def wake(served: Served) -> None:
     """Lets the node that sleeps in the second ComfyUI end."""
     (served.base / "custom_nodes" / "wake").touch()
@@ -66,9 +73,7 @@ def wake(served: Served) -> None:
 def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its_comfyui(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
-    settings = {"comfyui": [other.base_url], "silence_seconds": 2.0}
-    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'Sleep.json'))}\n"
-    with Front(tmp_path / "front", served.address, settings, own) as front:
+    with sleeping_front(served, other, tmp_path, silence=2.0) as front:
         answer = front.run(SMALL)
         assert (answer.status_code, answer.headers["X-Fal-Retryable"]) == (503, "true"), answer.text
         assert "restart it" in front.log, "nor does it stop when it is told to"
@@ -85,9 +90,7 @@ def test_a_prompt_that_shows_no_sign_of_life_ends_and_so_does_what_waits_for_its
 def test_a_prompt_that_goes_on_after_a_restart_ends_when_it_shows_no_sign_of_life(
     served: Served, other: ComfyServer, tmp_path: Path
 ) -> None:
-    settings = {"comfyui": [other.base_url], "silence_seconds": 8.0}
-    own = f"[workflows]\n{json.dumps(TURBO)} = {json.dumps(str(served.base / 'Sleep.json'))}\n"
-    with Front(tmp_path / "front", served.address, settings, own) as front:
+    with sleeping_front(served, other, tmp_path, silence=8.0) as front:
         eventually(lambda: served.http.get(f"{other.base_url}/queue").json()["queue_running"] == [])
         sleeps = front.submitted(SMALL | {"seed": 18})
         front.until(sleeps, "IN_PROGRESS")
