@@ -21,7 +21,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
-from which_models import PACK, DownloadError, choose, own_checkpoint, parser
+from which_models import PACK, DownloadError, choose, models_arguments, own_checkpoint
 
 HUB = "https://huggingface.co/"
 AGAIN = "then run the same command again; it continues where it stopped."
@@ -263,7 +263,7 @@ def offer(missing: list[Weights], models: Path, yes: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    options = parser().parse_args(arguments)
+    options = models_arguments().parse_args(arguments)
     models = find_models_folder(options.comfyui or os.environ.get("COMFYUI_PATH"))
     wanted = choose(read_list(options.list, models), options.only, options.workflow)
     if not any(

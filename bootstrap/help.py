@@ -8,7 +8,7 @@ import re
 import sys
 
 from .programs import PYTHON, ROOT, VENV, run
-from .which_models import parser
+from .which_models import models_arguments
 
 USAGE = """usage: python3 dev.py COMMAND [arguments]
 
@@ -56,7 +56,7 @@ def asks_for_help(arguments: list[str]) -> bool:
 def show_help(command: str, *arguments: str) -> int:
     """Prints the help of one command; returns the exit status."""
     if command == "models":
-        print(parser().format_help(), end="")
+        print(models_arguments().format_help(), end="")
     elif command in ("render", "fleet"):
         module = [str(ROOT / "bootstrap" / "run_in_pack.py"), "fleet.arguments", command]
         return run([sys.executable, *module, *arguments], dict(os.environ))

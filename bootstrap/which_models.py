@@ -32,7 +32,7 @@ class DownloadError(RuntimeError):
     """Why a file was not downloaded and what to do next, written for the console."""
 
 
-def parser() -> argparse.ArgumentParser:
+def models_arguments() -> argparse.ArgumentParser:
     """The arguments of the download; here, so that their help needs nothing but the standard library."""
     parser = argparse.ArgumentParser(
         prog="dev.py models",

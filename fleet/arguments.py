@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 FLEET_NAME = "fast-animatediff"
+WARM_ENDPOINT = "fal-ai/fast-animatediff/turbo/text-to-video"
 RENDER = """Renders a list of requests, or a folder of videos, into a folder: `python3 dev.py render requests.jsonl --out DIR`.
 
 Run again, it goes on where it was: what is done is skipped, what has changed is rendered anew, what failed is tried
@@ -69,7 +70,7 @@ def fleet_arguments() -> argparse.ArgumentParser:
         "--warm",
         action="append",
         metavar="ENDPOINT",
-        help="made ready in advance; may be given several times; default: fal-ai/fast-animatediff/turbo/text-to-video",
+        help=f"made ready in advance; may be given several times; default: {WARM_ENDPOINT}",
     )
     status = commands.add_parser("status", help="show the workers")
     add_cluster_options(status, required=True)

@@ -18,8 +18,8 @@ from aiohttp import web
 from ..endpoints.protocol.schemas import ENDPOINTS
 from ..endpoints.serving import LANES, front
 from ..endpoints.settings import load
-from .arguments import fleet_arguments
-from .options import WARM_ENDPOINT, BadOption
+from .arguments import WARM_ENDPOINT, fleet_arguments
+from .options import BadOption
 from .progress import duration
 from .sources import first_ready, open_workers, ray_python
 from .workers import cluster_command, cluster_environment

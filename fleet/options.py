@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..endpoints.comfyui.filling import fill, load_workflows
-from ..endpoints.protocol.schemas import APP, ENDPOINTS, validate
+from ..endpoints.protocol.schemas import ENDPOINTS, validate
 from ..endpoints.protocol.settings import Settings
 from .worker import WARM_VIDEO, Comfy
 from .workers import Size
 
 CHILD = Path(__file__).resolve().parents[1] / "bootstrap" / "comfy_child.py"
-WARM_ENDPOINT = f"{APP}/turbo/text-to-video"
 
 
 class BadOption(ValueError):
