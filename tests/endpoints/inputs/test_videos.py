@@ -119,15 +119,15 @@ def test_a_large_data_uri_keeps_nothing_else_waiting(tmp_path: Path, form: str) 
     data = GIF + bytes(40 << 20)
     uri = data_uri(data) if form == "base64" else "data:image/gif," + data.decode("latin-1")
     wanted = STRANGER.model_copy(update={"max_video_mb": 50})
-    pauses = []
+    pauses = []  # in this process' time: the clock would count what else the machine does
 
     async def run() -> Path:
         fetching = asyncio.ensure_future(fetch(uri, tmp_path, wanted, Names()))
-        before = time.monotonic()
+        before = time.process_time()
         while not fetching.done():
             await asyncio.sleep(0.001)
-            pauses.append(time.monotonic() - before)
-            before = time.monotonic()
+            pauses.append(time.process_time() - before)
+            before = time.process_time()
         return await fetching
 
     assert asyncio.run(run()).stat().st_size == len(data)
