@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ...fleet.worker import free_port
@@ -98,9 +99,15 @@ class LocalRay:
         node.wait()
 
     def processes(self) -> list[int]:
-        """Every process that was started with this cluster's environment, by whomever."""
+        """Every process that was started with this cluster's environment, by whomever, or that writes its logs: the title that
+        Ray gives to an agent may lie over the environment."""
         mark = f"FAD_FLEET_TEST={self.env['FAD_FLEET_TEST']}".encode()
-        return [pid for pid in pids() if mark in read_bytes(pid, "environ").split(b"\0")]
+        return [
+            pid
+            for pid in pids()
+            if mark in read_bytes(pid, "environ").split(b"\0")
+            or any(self._temp in file.parents for file in open_files(pid))
+        ]
 
     def stop(self) -> None:
         deadline = time.monotonic() + SECONDS
@@ -134,6 +141,15 @@ def read_bytes(pid: int, name: str) -> bytes:
         return b""
 
 
+def open_files(pid: int) -> list[Path]:
+    found = []
+    with suppress(OSError):  # the process is gone by now
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # the file is
+                found.append(Path(os.readlink(link)))
+    return found
+
+
 def descendants(root: int) -> list[int]:
     """The process and all that come of it."""
     parents = {}
@@ -149,7 +165,5 @@ def descendants(root: int) -> list[int]:
 
 def kill_all(processes: list[int]) -> None:
     for pid in processes:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
