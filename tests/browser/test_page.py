@@ -89,6 +89,14 @@ def test_a_workflow_file_dropped_on_the_page_opens_as_it_was_saved(
     assert sent_inputs(result["output"], object_info) == sent_inputs(read(api_file(name)), object_info)
 
 
+def test_a_workflow_whose_values_are_of_a_wrong_kind_opens_and_can_be_sent(visit: Visit) -> None:
+    result = visit("odd_values.js", "null", "7", "true", "[]")
+    assert result["dialogs"] == [] and not any("script" in complaint for complaint in result["complaints"])
+    assert len(result["opened"]) == 8
+    for value, made, opened, sent in result["opened"]:
+        assert made == opened == sent, value
+
+
 def test_a_node_has_a_help_page_and_its_inputs_have_tooltips(visit: Visit) -> None:
     result = visit("help_page.js", ui_file("Turbo Text to Video"), "AnimateDiff Sampler", "strength")
     no_trouble(result)
