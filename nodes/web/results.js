@@ -47,6 +47,7 @@ app.registerExtension({
 })
 
 function show(view, output) {
-  const address = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
+  const address = ({ filename, subfolder, type, written }) =>
+    api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, written })}`)
   view.show((output?.video ?? []).map(address))
 }
