@@ -121,6 +121,33 @@ def test_values_out_of_range_are_moved_to_the_nearest_with_a_note() -> None:
 
 
 @pytest.mark.parametrize(
+    "theirs, ours, name, value",
+    [
+        (
+            node("VHS_LoadVideo", video="a.mp4", frame_load_cap=99_999),
+            "LoadVideoFrames",
+            "max_frames",
+            10_000,
+        ),
+        (
+            node("VHS_LoadImages", directory="a", image_load_cap=99_999),
+            "LoadVideoFrames",
+            "max_frames",
+            10_000,
+        ),
+        (node("VHS_VideoCombine", frame_rate=240, format="image/gif"), "ExportVideo", "fps", 120),
+        (node("ADE_PromptScheduling", max_length=9999), "PromptSchedule", "num_frames", 4096),
+    ],
+)
+def test_what_the_nodes_here_would_refuse_is_moved_to_the_nearest_with_a_note(
+    theirs: dict, ours: str, name: str, value: float
+) -> None:
+    conversion = convert({"1": theirs, "2": node("Theirs", any=["1", 0])})
+    assert only(conversion, f"FAD_{ours}")[name] == value
+    assert [f"to {value} is possible here" in note.text for note in conversion.notes][:1] == [True]
+
+
+@pytest.mark.parametrize(
     "theirs, ours, lost",
     [
         ("autoselect", "auto", 0),
@@ -194,6 +221,14 @@ def test_a_file_outside_of_the_input_folder_is_named() -> None:
     )
     assert only(inside, "FAD_LoadVideoFrames")["file"] == "a b.mp4" and inside.notes == []
     assert only(outside, "FAD_LoadVideoFrames")["file"] == "a.mp4" and "C:\\x\\a.mp4" in outside.notes[0].text
+
+
+@pytest.mark.parametrize(
+    "path, file",
+    [("input\\shots\\a.mp4", "shots/a.mp4"), (' "input/a.mp4" ', "a.mp4"), ('"C:\\x\\a.mp4"', "a.mp4")],
+)
+def test_a_path_is_read_as_windows_writes_and_copies_it(path: str, file: str) -> None:
+    assert only(convert({"1": node("VHS_LoadVideoPath", video=path)}), "FAD_LoadVideoFrames")["file"] == file
 
 
 @pytest.mark.parametrize(
