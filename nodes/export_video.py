@@ -134,8 +134,12 @@ def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
 
 
 def result(path: Path, subfolder: str, hidden: io.HiddenHolder | None) -> dict[str, list[ui.SavedResult]]:
-    """What the node's own extension of the page shows. The host's `images` would go on showing a video after a GIF."""
+    """What the node's own extension of the page shows. The host's `images` would go on showing a video after a GIF.
+
+    written: tells the file from one of the same name that was there before and that a browser may have kept.
+    """
     saved = ui.SavedResult(path.name, subfolder, io.FolderType.output)
+    saved["written"] = str(path.stat().st_mtime_ns)
     if workflow := workflow_id(hidden):
         saved["workflow"] = workflow
     return {"video": [saved]}

@@ -165,3 +165,22 @@ class Graph:
 
     def note(self, node: Node, text: str) -> None:
         self.notes.append(Note(node.id, node.type, text))
+
+
+def ranged(graph: Graph, node: Node, name: str, default: float, least: float, most: float) -> Any:
+    """A value of a node inside the range of ours, with a note where it had to be moved; a link as it is."""
+    value = node.inputs.get(name, default)
+    if isinstance(value, Source):
+        return value
+    try:
+        number = type(default)(value)  # the host takes a text such as "0.8", too
+    except (TypeError, ValueError):
+        graph.note(node, f"{name} is {value!r}, which is no number: {default:g} was set.")
+        return default
+    if least <= number <= most:
+        return number
+    nearest = type(default)(min(max(least, number), most))
+    graph.note(
+        node, f"{name} is {number:g}, but {least:g} to {most:g} is possible here: {nearest:g} was set."
+    )
+    return nearest

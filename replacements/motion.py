@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .graph import Graph, Id, Node, Source
+from .graph import Graph, Id, Node, Source, ranged
 
 BETA_SCHEDULES = {
     "autoselect": "auto",
@@ -121,19 +121,6 @@ def motion_lora(graph: Graph, source: Source | None) -> Source | None:
         strength = ranged(graph, node, "alpha" if "alpha" in node.inputs else "strength", 1.0, -2.0, 2.0)
         made = graph.add("FAD_MotionLora", node, motion_lora=name, strength=strength, previous=made)
     return made
-
-
-def ranged(graph: Graph, node: Node, name: str, default: float, least: float, most: float) -> Any:
-    """A value of a node inside the range of ours, with a note where it had to be moved; a link as it is."""
-    value = node.inputs.get(name, default)
-    if not isinstance(value, int | float | Source):
-        graph.note(node, f"{name} is {value!r}, which is no number: {default:g} was set.")
-        return default
-    if isinstance(value, Source) or least <= value <= most:
-        return value
-    nearest = min(max(value, least), most)
-    graph.note(node, f"{name} is {value:g}, but {least:g} to {most:g} is possible here: {nearest:g} was set.")
-    return nearest
 
 
 def multival(graph: Graph, node: Node, name: str, default: float, least: float, most: float) -> Any:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .graph import Graph, Node, Source
+from .graph import Graph, Node, Source, ranged
 
 NEGATIVE = "--neg"
+MOST_FRAMES = 4096  # that Prompt Schedule takes
 PROMPT = re.compile(r':\s*"((?:[^"\\]|\\.)*)"')
 
 
 def batch_prompts(graph: Graph, node: Node) -> None:
     """One schedule for POS; another for NEG where that is used, of what stands behind --neg in each prompt."""
-    frames = node.inputs.get("max_frames")
     if "num_latents" in node.inputs:
         frames = number_of_latents(graph, node)
+    else:
+        frames = ranged(graph, node, "max_frames", 16, 1, MOST_FRAMES)
     for name in ("pw_a", "pw_b", "pw_c", "pw_d"):
         if node.inputs.get(name):
             graph.note(node, f"not carried over: {name}, a number for the prompts' expressions.")
@@ -79,14 +81,17 @@ def number_of_latents(graph: Graph, node: Node) -> Any:
 def evolved_prompts(graph: Graph, node: Node) -> None:
     if node.source("values_replace") or node.inputs.get("tensor_interp", "lerp") != "lerp":
         graph.note(node, "not carried over: values_replace and tensor_interp.")
-    if not node.inputs.get("max_length"):
+    if node.inputs.get("max_length"):
+        frames = ranged(graph, node, "max_length", 16, 1, MOST_FRAMES)
+    else:
+        frames = None
         graph.note(node, "max_length is 0: set num_frames to the number of frames.")
     made = graph.add(
         "FAD_PromptSchedule",
         node,
         clip=node.source("clip"),
         schedule=node.inputs.get("prompts", ""),
-        num_frames=node.inputs.get("max_length") or None,
+        num_frames=frames,
         before=node.inputs.get("prepend_text", ""),
         after=node.inputs.get("append_text", ""),
         interpolation="linear",

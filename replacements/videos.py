@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .graph import Graph, Node, Source
+from .graph import Graph, Node, Source, ranged
 
 FORMATS = {
     "image/gif": "gif",
@@ -27,6 +27,7 @@ SIZES = {
     (1024, 576): "landscape_16_9 1024x576",
 }
 INPUT = "input/"
+MOST_FPS, MOST_FRAMES = 120, 10_000  # that Load Video Frames takes; Export Video as many per second
 
 
 def combine(graph: Graph, node: Node) -> None:
@@ -55,7 +56,7 @@ def combine(graph: Graph, node: Node) -> None:
         if node.inputs.get(name, usual) != usual:
             graph.note(node, f"not carried over: {name} ({node.inputs[name]}).")
     inputs = {
-        "fps": node.inputs.get("frame_rate", 8),
+        "fps": ranged(graph, node, "frame_rate", 8.0, 0, MOST_FPS),
         "format": format,
         "quality": "maximum" if format == "webp" and node.inputs.get("lossless", True) else "high",
         "filename_prefix": node.inputs.get("filename_prefix", "AnimateDiff"),
@@ -86,7 +87,7 @@ def load_video(graph: Graph, node: Node) -> None:
         file=inside_input(graph, node, node.inputs.get("video")),
         **selection(graph, node),
         size=size,
-        max_frames=node.inputs.get("frame_load_cap", 0),
+        max_frames=ranged(graph, node, "frame_load_cap", 0, 0, MOST_FRAMES),
     )
     images = loaded
     if scaled:
@@ -137,7 +138,7 @@ def load_images(graph: Graph, node: Node) -> None:
         fps=8.0,
         start_seconds=skipped / 8,
         size="source",
-        max_frames=node.inputs.get("image_load_cap", 0),
+        max_frames=ranged(graph, node, "image_load_cap", 0, 0, MOST_FRAMES),
     )
     images = loaded
     if node.source("vae"):
@@ -149,10 +150,11 @@ def inside_input(graph: Graph, node: Node, path: Any) -> Any:
     """A path of a (Path) node as a name in ComfyUI's input folder, with a note where it leads elsewhere."""
     if not node.type.endswith("Path") or not isinstance(path, str):
         return path
-    if path.startswith(INPUT):
-        return path[len(INPUT) :]
+    found = path.strip(' "').replace("\\", "/")  # Windows copies paths in quotes
+    if found.startswith(INPUT):
+        return found[len(INPUT) :]
     graph.note(node, f"'{path}' lies outside of ComfyUI's input folder: copy it there and choose it.")
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return found.rstrip("/").rpartition("/")[2]
 
 
 def wanted_size(node: Node) -> tuple[str, tuple[Any, Any] | None]:
@@ -175,7 +177,7 @@ def wanted_size(node: Node) -> tuple[str, tuple[Any, Any] | None]:
 
 def selection(graph: Graph, node: Node) -> dict[str, Any]:
     """fps, start and length. VideoHelperSuite counts in frames of force_rate, this pack in seconds."""
-    rate, nth = node.inputs.get("force_rate", 0), node.inputs.get("select_every_nth", 1)
+    rate, nth = ranged(graph, node, "force_rate", 0.0, 0, MOST_FPS), node.inputs.get("select_every_nth", 1)
     skipped = node.inputs.get("skip_first_frames", 0)
     chosen: dict[str, Any] = {
         "first_n_seconds": 0.0,

@@ -8,7 +8,7 @@ const WAIT = 150 // milliseconds without a change
 const SELECTION = ['first_n_seconds', 'fps', 'start_seconds', 'size', 'max_frames']
 
 const refreshes = new WeakMap() // by node
-let read = '' // when R was last pressed: files may have changed under their names
+let read = String(Date.now()) // when the page was opened, R pressed or a file uploaded: files may have changed under their names
 
 app.registerExtension({
   name: 'FastAnimateDiff.InputClip',
@@ -105,6 +105,7 @@ async function upload(node, file) {
   const { name, subfolder } = await answer.json()
   const combo = widget(node, 'file')
   const value = subfolder ? `${subfolder}/${name}` : name
+  read = String(Date.now())
   if (!combo.options.values.includes(value)) combo.options.values.push(value)
   app.canvas.emitBeforeChange() // a step of its own to undo
   combo.value = value

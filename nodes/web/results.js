@@ -27,7 +27,10 @@ app.registerExtension({
     }
     views.set(node, view)
     const prefix = node.widgets.find(({ name }) => name === 'filename_prefix')
-    prefix.serializeValue = () => window.comfyAPI.utils.applyTextReplacements(app.rootGraph, prefix.value) // as core's nodes do
+    const { applyTextReplacements } = window.comfyAPI.utils // as core's nodes use it
+    // A damaged file may hold no text: the server says so, where the page would send nothing.
+    const isText = () => typeof prefix.value === 'string'
+    prefix.serializeValue = () => (isText() ? applyTextReplacements(app.rootGraph, prefix.value) : prefix.value)
   },
 
   // A workflow comes back with what its nodes have shown, once the host has put that in place.
@@ -44,6 +47,7 @@ app.registerExtension({
 })
 
 function show(view, output) {
-  const address = ({ filename, subfolder, type }) => api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`)
+  const address = ({ filename, subfolder, type, written }) =>
+    api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, written })}`)
   view.show((output?.video ?? []).map(address))
 }

@@ -13,7 +13,7 @@ const EXPORT = [
 const RULES = {
   FAD_EmptyVideoLatent: [[['width', 'height'], ['video_size'], (size) => size !== 'custom']],
   FAD_Sampler: [[['cfg_until'], ['cfg'], (cfg) => cfg === 1]],
-  FAD_ContextWindows: [[['context_stride'], ['context_schedule'], (schedule) => !schedule.endsWith('uniform')]],
+  FAD_ContextWindows: [[['context_stride'], ['context_schedule'], (schedule) => !String(schedule).endsWith('uniform')]],
   FAD_ExportVideo: EXPORT,
   FAD_DecodeAndExport: EXPORT
 }

@@ -118,6 +118,26 @@ def test_the_chosen_clip_is_shown_however_it_was_chosen(
             assert {f".{ending}" for ending in (*endings, *dropped)} <= set(state["accept"].split(","))
 
 
+LOAD_AND_EXPORT = [
+    ["FAD_LoadVideoFrames", {"first_n_seconds": 1}],
+    ["FAD_ExportVideo", {"filename_prefix": "again"}, {"images": [0, 0]}],
+]
+
+
+def test_new_files_under_names_of_deleted_ones_are_shown(
+    visit: Visit, comfy_server: ComfyServer, tmp_path: Path
+) -> None:
+    colours = [(200, 0, 0), (0, 0, 200)]
+    for number in range(2):
+        (tmp_path / f"{number}").mkdir()
+    clips = [write_coloured(tmp_path / f"{number}" / "again.mp4", colours[number]) for number in range(2)]
+    result = visit("reuse_names.js", json.dumps(LOAD_AND_EXPORT), comfy_server.base, *clips)
+    assert result["complaints"] == [] and result["dialogs"] == []
+    for seen, colour in zip(result["seen"], 2 * colours, strict=True):
+        assert seen["file"] == "again_00001_.mp4"
+        assert [near(shown["colour"], colour) for shown in seen["shown"]] == [True, True], seen
+
+
 SAMPLING = [
     ["CheckpointLoaderSimple", {}],
     ["FAD_EmptyVideoLatent", {"video_size": "custom", "width": 64, "height": 64, "num_frames": 8}],

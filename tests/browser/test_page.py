@@ -15,7 +15,7 @@ from fast_animatediff.tests.workflows.graphs import Graph, Prompt, api_file, rea
 
 pytestmark = pytest.mark.browser
 Visit = Callable[..., dict]
-SAVED = ("id", "version", "nodes", "links", "groups", "config")
+SAVED = ("version", "nodes", "links", "groups", "config")
 
 
 def graph_of(workflow: Graph) -> dict:
@@ -70,7 +70,7 @@ def test_the_video_dropped_on_a_fresh_page_brings_the_graph_back(
     no_trouble(result)
     with av.open(str(downloaded)) as container:
         inside = json.loads(container.metadata["workflow"])
-    assert graph_of(result["workflow"]) == graph_of(inside)
+    assert graph_of(result["workflow"]) == graph_of(inside) and result["workflow"]["id"] == inside["id"]
     template = graph_of(read(ui_file("Video to Video")))
     assert [node["type"] for node in inside["nodes"]] == [node["type"] for node in template["nodes"]]
     assert inside["links"] == template["links"]
@@ -87,6 +87,14 @@ def test_a_workflow_file_dropped_on_the_page_opens_as_it_was_saved(
     assert graph_of(result["workflow"]) == graph_of(read(ui_file(name)))
     object_info = comfy_server.client.get("/object_info")
     assert sent_inputs(result["output"], object_info) == sent_inputs(read(api_file(name)), object_info)
+
+
+def test_a_workflow_whose_values_are_of_a_wrong_kind_opens_and_can_be_sent(visit: Visit) -> None:
+    result = visit("odd_values.js", "null", "7", "true", "[]")
+    assert result["dialogs"] == [] and not any("script" in complaint for complaint in result["complaints"])
+    assert len(result["opened"]) == 8
+    for value, made, opened, sent in result["opened"]:
+        assert made == opened == sent, value
 
 
 def test_a_node_has_a_help_page_and_its_inputs_have_tooltips(visit: Visit) -> None:

@@ -37,3 +37,13 @@ def test_who_declines_keeps_the_nodes(visit: Callable[..., dict]) -> None:
     path = PEERS / "text to video.json"
     result = visit("open_peer.js", path, "Cancel")
     assert sorted(result["types"]) == types(read(path))
+
+
+def test_who_declines_is_asked_about_other_workflows_and_not_again_about_the_same(
+    visit: Callable[..., dict],
+) -> None:
+    """Also where the files have no ids, as those of 2023."""
+    files = [PEERS / f"{name}.json" for name in ("text to video", "second pass")]
+    assert all("id" not in read(path) for path in files)
+    result = visit("decline_peers.js", *files)
+    assert (result["asked"], result["back"]) == ([1, 1], 0)

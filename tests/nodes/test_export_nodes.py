@@ -27,9 +27,10 @@ def test_the_exported_video_goes_on_to_other_nodes(format) -> None:
 
 @pytest.mark.parametrize("format", ["mp4", "webm", "gif", "webp"])
 def test_the_page_can_show_what_was_exported(folders, format) -> None:
-    shown = export(grey(6), format=format).ui
+    (shown,) = export(grey(6), format=format).ui["video"]
     name = f"clip_00001_.{format}"
-    assert shown == {"video": [{"filename": name, "subfolder": "video", "type": "output"}]}
+    assert shown.pop("written").isdecimal()
+    assert shown == {"filename": name, "subfolder": "video", "type": "output"}
     assert (folders / "output/video" / name).stat().st_size
 
 
@@ -113,8 +114,8 @@ def test_a_prefix_without_a_name_writes_into_the_output_folder(folders, prefix) 
 
 
 def test_a_prefix_may_make_a_detour_inside_of_the_output_folder(folders) -> None:
-    shown = export(grey(2), filename_prefix="a/../b/./clip").ui
-    assert shown == {"video": [{"filename": "clip_00001_.mp4", "subfolder": "b", "type": "output"}]}
+    (shown,) = export(grey(2), filename_prefix="a/../b/./clip").ui["video"]
+    assert (shown["filename"], shown["subfolder"]) == ("clip_00001_.mp4", "b")
     assert os.listdir(folders / "output") == ["b"]
 
 

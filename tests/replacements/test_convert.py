@@ -137,45 +137,6 @@ def test_beta_schedules_keep_their_meaning_or_are_named(theirs: str, ours: str, 
     assert len(conversion.notes) == lost and all(theirs in note.text for note in conversion.notes)
 
 
-def test_a_linked_number_stays_linked() -> None:
-    cap = node("PrimitiveInt", value=24)
-    conversion = convert(
-        {"1": cap, "2": node("VHS_LoadVideo", video="a.mp4", force_rate=8, frame_load_cap=["1", 0])}
-    )
-    assert only(conversion, "FAD_LoadVideoFrames")["max_frames"] == ["1", 0]
-
-
-@pytest.mark.parametrize(
-    "theirs, ours, lost",
-    [
-        ({"force_rate": 12, "select_every_nth": 3}, {"fps": 4}, 0),
-        ({"force_rate": 8, "skip_first_frames": 20}, {"fps": 8, "start_seconds": 2.5}, 0),
-        ({"force_rate": 0, "select_every_nth": 2}, {"fps": 0}, 1),
-        ({"force_size": "512x512"}, {"size": "square 512x512"}, 0),
-        ({"custom_width": 576, "custom_height": 1024}, {"size": "portrait_16_9 576x1024"}, 0),
-        ({"force_size": "Disabled", "custom_width": 512, "custom_height": 512}, {"size": "source"}, 0),
-        ({"format": "Mochi"}, {}, 1),
-    ],
-)
-def test_the_choice_of_frames_is_carried_over_to_seconds(theirs: dict, ours: dict, lost: int) -> None:
-    conversion = convert({"1": node("VHS_LoadVideo", **{"video": "a.mp4", "force_rate": 8, **theirs})})
-    assert only(conversion, "FAD_LoadVideoFrames").items() >= {"file": "a.mp4", **ours}.items()
-    assert len(conversion.notes) == lost
-
-
-def test_a_folder_of_pictures_is_a_clip_of_a_frame_each() -> None:
-    prompt = {
-        "1": node("VHS_LoadImages", directory="shots", image_load_cap=12, skip_first_images=4),
-        "2": node("PreviewImage", images=["1", 0]),
-    }
-    conversion = convert(prompt)
-    inputs = only(conversion, "FAD_LoadVideoFrames")
-    assert inputs.items() >= {"file": "shots/", "fps": 8.0, "start_seconds": 0.5, "max_frames": 12}.items()
-    assert conversion.notes == []
-    path = convert({"1": node("VHS_LoadImagesPath", directory="input/shots", select_every_nth=2)})
-    assert only(path, "FAD_LoadVideoFrames")["file"] == "shots/" and "select_every_nth" in path.notes[0].text
-
-
 def test_a_mask_on_the_effect_says_where_the_motion_acts_and_one_on_the_scale_is_lost() -> None:
     value = node("ADE_MultivalDynamic", float_val=0.8, mask_optional=["7", 0])
     effect = convert(
@@ -186,29 +147,6 @@ def test_a_mask_on_the_effect_says_where_the_motion_acts_and_one_on_the_scale_is
         with_sampler(**{"5": value, "7": node("LoadImageMask"), "9": loaded(scale_multival=["5", 0])})
     )
     assert effect.notes == [] and len(scale.notes) == 1
-
-
-def test_a_file_outside_of_the_input_folder_is_named() -> None:
-    inside, outside = (
-        convert({"1": node("VHS_LoadVideoPath", video=path)}) for path in ("input/a b.mp4", "C:\\x\\a.mp4")
-    )
-    assert only(inside, "FAD_LoadVideoFrames")["file"] == "a b.mp4" and inside.notes == []
-    assert only(outside, "FAD_LoadVideoFrames")["file"] == "a.mp4" and "C:\\x\\a.mp4" in outside.notes[0].text
-
-
-@pytest.mark.parametrize(
-    "theirs, lost",
-    [
-        ({"format": "video/h265-mp4"}, "h265"),
-        ({"format": "video/h264-mp4", "loop_count": 3}, "loop_count"),
-        ({"format": "video/h264-mp4", "pix_fmt": "yuv420p10le"}, "pix_fmt"),
-        ({"format": "image/gif", "save_output": False}, "output folder"),
-        ({"format": "image/gif", "meta_batch": ["1", 0]}, "meta_batch"),
-    ],
-)
-def test_what_a_combined_video_loses_is_said(theirs: dict, lost: str) -> None:
-    conversion = convert({"1": node("VHS_VideoCombine", images=["7", 0], frame_rate=8, **theirs)})
-    assert [lost in note.text for note in conversion.notes] == [True]
 
 
 def test_controlnet_keeps_its_numbers_and_says_what_core_has_not() -> None:

@@ -105,13 +105,17 @@ def test_a_linked_crf_stays_linked() -> None:
     assert only(conversion, "FAD_ExportVideo")["crf"] == ["2", 0] and conversion.notes == []
 
 
-def test_a_value_that_is_no_number_is_named_and_the_others_are_carried_over() -> None:
-    lora = node("ADE_AnimateDiffLoRALoader", name="pan.safetensors", strength="0.8 ")
+@pytest.mark.parametrize(
+    "theirs, ours, lost",
+    [("0.8 ", 0.8, []), ("much", 1.0, ["strength is 'much', which is no number: 1 was set."])],
+)
+def test_a_number_may_be_a_text_as_for_the_host_and_what_is_none_is_named(
+    theirs: str, ours: float, lost: list[str]
+) -> None:
+    lora = node("ADE_AnimateDiffLoRALoader", name="pan.safetensors", strength=theirs)
     conversion = convert(with_sampler(**{"5": lora, "9": loaded(motion_lora=["5", 0])}))
-    assert only(conversion, "FAD_MotionLora") == {"motion_lora": "pan.safetensors", "strength": 1.0}
-    assert [
-        "strength is '0.8 ', which is no number: 1 was set." in note.text for note in conversion.notes
-    ] == [True]
+    assert only(conversion, "FAD_MotionLora") == {"motion_lora": "pan.safetensors", "strength": ours}
+    assert [note.text for note in conversion.notes] == lost
 
 
 def test_prompts_are_split_at_neg_with_their_backslashes() -> None:
