@@ -79,6 +79,11 @@ NOBODY_ANSWERS = Failure(503, "No ComfyUI answers at the moment. Try again later
 CLOSING = Failure(503, "The endpoints are shutting down. Try again later.", "runner_connection_error")
 NO_SPACE = Failure(503, "ComfyUI can't store the video. Try again later.", "runner_server_error")
 STALLED = Failure(503, "ComfyUI stopped working on this request and gave no reason.", "runner_disconnected")
+TOO_LARGE = wrong_field(
+    "video_url",
+    "ComfyUI takes no file of this size. Send a smaller video, or start ComfyUI with a larger --max-upload-size.",
+    "file_too_large",
+)
 VIDEO_AWAY = Failure(
     503, "The ComfyUI that has this video does not answer. Try again later.", "runner_connection_error"
 )

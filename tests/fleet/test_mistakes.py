@@ -40,7 +40,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(b"{")
             self.wfile.flush()
             sys.exit(1)
-        (folder / "environment").write_text("\\n".join(os.environ))
+        (folder / "environment").write_text("\\n".join([*os.environ, *sys.argv]))
         self.wfile.write(b'{"devices": []}'.ljust(100))
     def log_message(self, *_): pass
 TCPServer.allow_reuse_address = True
@@ -108,3 +108,4 @@ def test_a_comfyui_that_dies_in_the_middle_of_an_answer_is_started_again(tmp_pat
         worker.end()
     names = (tmp_path / "environment").read_text().splitlines()
     assert "OMP_WAIT_POLICY" in names and "FAD_ENDPOINTS_ENABLED" not in names
+    assert int(names[names.index("--max-upload-size") + 1]) > 1000  # a night's videos may be long
