@@ -128,13 +128,8 @@ class Worker:
                 self._warm()
                 self._state, self._reason, was_ready = "ready", "", True
                 self._watch()
-            except (
-                Failed,
-                OSError,
-                ValueError,
-                LookupError,
-                TypeError,
-            ) as error:  # the last three: it is no ComfyUI
+            # The last three: it is no ComfyUI.
+            except (Failed, OSError, ValueError, LookupError, TypeError) as error:
                 self._state, self._reason = "failed", str(error)
             finally:
                 self._stop()
