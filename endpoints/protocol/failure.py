@@ -54,9 +54,10 @@ def refuse(status: int, detail: str, error_type: str | None = None) -> Refused:
     return Refused(Failure(status, detail, error_type))
 
 
-def wrong_field(field: str, message: str, kind: str, at: str = "body") -> Failure:
+def wrong_field(field: str, message: str, kind: str, at: str = "body", **context: int) -> Failure:
     """A failure with one problem in one field, as validation reports it."""
-    return Failure(422, [{"loc": [at, field], "msg": message, "type": kind}])
+    problem = {"loc": [at, field], "msg": message, "type": kind}
+    return Failure(422, [problem | ({"ctx": context} if context else {})])
 
 
 def without_paths(text: str) -> str:
