@@ -226,8 +226,9 @@ def _not_fetched(message: str) -> Refused:
 
 
 def _too_large(max_mb: int) -> Refused:
-    return _wrong("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+    message = f"The video is larger than {max_mb} MiB."
+    return Refused(wrong_field("video_url", message, "file_too_large", max_size=max_mb << 20))
 
 
-def _wrong(kind: str, message: str, **context: int) -> Refused:
-    return Refused(wrong_field("video_url", message, kind, **context))
+def _wrong(kind: str, message: str) -> Refused:
+    return Refused(wrong_field("video_url", message, kind))
