@@ -39,7 +39,7 @@ def read_items(options: argparse.Namespace) -> list[Item]:
     if sum(map(bool, (options.manifest, options.videos, options.one))) != 1:
         raise BadOption("Give a manifest, or --videos FOLDER, or --one FILE.")
     if options.one:
-        [item] = check([(1, json_line(options.one))])
+        [item] = check([(1, options.one.read_bytes())])
         return [replace(item, name=options.out.stem)]
     if options.manifest:
         return read_manifest(options.manifest)
@@ -48,10 +48,6 @@ def read_items(options: argparse.Namespace) -> list[Item]:
     if not isinstance(options.input, dict):
         raise BadOption('--input has to be an object, such as {"strength": 0.5}.')
     return folder_items(options.videos, options.endpoint, {**options.input, "prompt": options.prompt})
-
-
-def json_line(file: Path) -> bytes:
-    return file.read_bytes().strip() or b"nothing"
 
 
 async def render(
