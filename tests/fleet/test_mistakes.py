@@ -67,6 +67,16 @@ def test_an_argument_that_makes_no_sense_is_named(tmp_path: Path, more: list[str
         comfy(options, ())
 
 
+def test_results_never_take_the_place_of_the_videos_or_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    videos = ["--videos", str(tmp_path), "--endpoint", VIDEO, "--prompt", "a"]
+    one = ["--one", str(write_manifest(tmp_path / "one.json", [line("one")]))]
+    for what, words in ((videos, "another folder than --videos"), (one, "a file with --one")):
+        options = render_arguments().parse_args([*what, "--out", str(tmp_path / "." / "")])
+        with pytest.raises(BadOption, match=words):
+            render.read_items(options)
+
+
 def test_a_folder_whose_ledger_cannot_be_opened_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
