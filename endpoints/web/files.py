@@ -19,7 +19,10 @@ from .answers import address_of
 from .bodies import decode, pieces, read_body
 from .incoming import is_uuid
 
-PASSED_ON = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition")
+PASSED_ON = (
+    *("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition"),
+    *("ETag", "Last-Modified"),
+)
 LIFECYCLE = ("X-Fal-Object-Lifecycle", "X-Fal-Object-Lifecycle-Preference")  # the clients' names, by version
 MOST_DESCRIPTION = 1 << 20  # bytes of the JSON that announces a file, or lists its parts
 Value = TypeVar("Value")
