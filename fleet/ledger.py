@@ -46,7 +46,7 @@ class LedgerInUse(RuntimeError):
 class Ledger:
     """The file in a folder, locked for others until it is closed. A context manager.
 
-    Errors of opening it: LedgerInUse; ValueError for a file of another version or another program.
+    Errors of opening it: LedgerInUse; ValueError for a file that is damaged, or of another version or program.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,19 +59,19 @@ class Ledger:
             self._db.execute("BEGIN EXCLUSIVE")  # the lock stays after the transaction
             [version] = self._db.execute("PRAGMA user_version").fetchone()
             if version not in (0, VERSION):
-                raise ValueError(f"{FILE_NAME} in it is of version {version}; this one knows {VERSION}.")
+                raise ValueError(f"it is of version {version}, and this one knows {VERSION}")
             if version == 0:
                 self._db.execute(SCHEMA)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+            self.clips()
+        except (sqlite3.DatabaseError, ValueError) as error:
             self._db.close()
             if "locked" in str(error):
                 raise LedgerInUse("Another render is working on it.") from None
-            raise
-        except (sqlite3.DatabaseError, ValueError) as error:
-            self._db.close()
-            raise ValueError(f"{FILE_NAME}: {error}") from None
+            raise ValueError(
+                f"{FILE_NAME}: {error}. If it is damaged, rename it: every clip is rendered anew."
+            ) from None
 
     def clips(self) -> dict[str, Clip]:
         """By name; without those that are damaged, which are then rendered anew."""

@@ -139,8 +139,12 @@ def own_name(prompt: str, key: str, equal: Counter[str]) -> str:
 
 
 def folder_items(folder: Path, endpoint: str, given: dict[str, Any]) -> list[Item]:
-    """One item for each video of a folder, named as it is. Errors: BadManifest; OSError."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEOS and file.is_file())
+    """One item for each video of a folder, named as it is; hidden files, as macOS leaves beside videos, are none.
+
+    Errors: BadManifest; OSError.
+    """
+    videos = (file for file in folder.iterdir() if file.suffix.lower() in VIDEOS and file.is_file())
+    files = sorted(file for file in videos if not file.name.startswith("."))
     if not files:
         raise BadManifest([(0, f"There is no video in {folder.name} ({', '.join(VIDEOS)}).")])
     stems = [file.stem.casefold() for file in files]

@@ -38,8 +38,14 @@ def read_items(options: argparse.Namespace) -> list[Item]:
         raise BadOption("--attempts has to be at least 1.")
     if sum(map(bool, (options.manifest, options.videos, options.one))) != 1:
         raise BadOption("Give a manifest, or --videos FOLDER, or --one FILE.")
+    if options.one and options.out.is_dir():
+        raise BadOption("--out has to be a file with --one.")
+    if options.videos and options.out.exists() and options.out.samefile(options.videos):
+        raise BadOption(
+            "--out has to be another folder than --videos, for results are named as their videos."
+        )
     if options.one:
-        [item] = check([(1, json_line(options.one))])
+        [item] = check([(1, options.one.read_bytes())])
         return [replace(item, name=options.out.stem)]
     if options.manifest:
         return read_manifest(options.manifest)
@@ -48,10 +54,6 @@ def read_items(options: argparse.Namespace) -> list[Item]:
     if not isinstance(options.input, dict):
         raise BadOption('--input has to be an object, such as {"strength": 0.5}.')
     return folder_items(options.videos, options.endpoint, {**options.input, "prompt": options.prompt})
-
-
-def json_line(file: Path) -> bytes:
-    return file.read_bytes().strip() or b"nothing"
 
 
 async def render(

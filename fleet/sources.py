@@ -36,10 +36,6 @@ class Source:
         return urlsplit(address).netloc
 
 
-def is_address(text: str | None) -> bool:
-    return bool(text) and str(text).startswith(("http://", "https://"))
-
-
 @asynccontextmanager
 async def open_source(
     options: argparse.Namespace,
@@ -49,7 +45,7 @@ async def open_source(
     say: Callable[[str], None],
 ) -> AsyncIterator[Source]:
     """The ComfyUIs that the options name; at least one is ready. Errors: BadOption with the reason why there is none."""
-    if is_address(options.comfyui):
+    if options.comfyui and options.comfyui.startswith(("http://", "https://")):
         if options.ray:
             raise BadOption("--comfyui has to be a folder where --ray is given: each worker starts its own.")
         yield Source([address.strip().rstrip("/") for address in options.comfyui.split(",")])

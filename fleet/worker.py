@@ -34,6 +34,7 @@ WARM_SECONDS = 1800.0  # for the first prompts, which load the models
 WATCH_SECONDS = 1.0
 PAUSE_SECONDS = 10.0  # before another attempt, after one that failed
 KEEP_SECONDS = 3600.0  # for files in the output folder: whoever asked for them has fetched them
+LARGEST_MB = 4096  # of a video that is brought to it
 STOP_SECONDS = 8.0  # the child itself gives up after 5
 # Two frames of 16x16 pixels, for prompts that warm a workflow which takes a video.
 WARM_VIDEO = "warm-up.gif"
@@ -127,13 +128,8 @@ class Worker:
                 self._warm()
                 self._state, self._reason, was_ready = "ready", "", True
                 self._watch()
-            except (
-                Failed,
-                OSError,
-                ValueError,
-                LookupError,
-                TypeError,
-            ) as error:  # the last three: it is no ComfyUI
+            # The last three: it is no ComfyUI.
+            except (Failed, OSError, ValueError, LookupError, TypeError) as error:
                 self._state, self._reason = "failed", str(error)
             finally:
                 self._stop()
@@ -150,6 +146,7 @@ class Worker:
             *(self._comfy.python, "-u", "-c", self._comfy.child, str(main)),
             *("--base-directory", str(self._base), "--database-url", "sqlite:///:memory:"),
             *("--listen", self._host, "--port", str(self._port), "--disable-auto-launch"),
+            *("--max-upload-size", str(LARGEST_MB)),
             *self._comfy.options,
         ]
         # Its endpoints would take this one's settings for their own.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 
-from ..protocol.failure import without_paths
+from ..protocol.failure import TOO_LARGE, Refused, without_paths
 from ..protocol.spelling import identity
 
 Answer = TypeVar("Answer")
@@ -136,7 +136,10 @@ class ComfyUI:
     # ---- files
 
     async def lend(self, path: Path, lent: str) -> str:
-        """Copies a file into its temp folder, under a name from `lent_name`; returns it as nodes that load files take it."""
+        """Copies a file into its temp folder, under a name from `lent_name`; returns it as nodes that load files take it.
+
+        Errors: Refused for a file that it finds too large; PromptRefused, NoSpace.
+        """
         with await asyncio.to_thread(path.open, "rb") as file:
             # aiohttp sets no limit while it sends; that nobody reads any more is seen by the websocket.
             gone = f"{self.url} went away while it was sent a video."
@@ -155,6 +158,8 @@ class ComfyUI:
             form.add_field(field, value)
         timeout = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=self._seconds)
         async with self._request("POST", "/upload/image", data=form, timeout=timeout) as answer:
+            if answer.status == 413:
+                raise Refused(TOO_LARGE)
             if answer.status >= 500:
                 raise NoSpace("ComfyUI can't store the video, perhaps because its disk is full")
             if answer.status != 200:

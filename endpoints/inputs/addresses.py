@@ -105,17 +105,13 @@ def is_allowed(url: URL, allowed_hosts: Collection[str]) -> bool:
 
 
 def guarded_session(
-    url: URL | str,
-    allowed_hosts: Collection[str],
-    seconds: float,
-    resolver: AbstractResolver,
+    url: URL, allowed_hosts: Collection[str], seconds: float, resolver: AbstractResolver
 ) -> aiohttp.ClientSession:
     """A session for one request to one URL, without redirects: `session.get(url, allow_redirects=False)`.
 
     It only connects to public addresses, unless the owner allows the URL's host: otherwise the request raises a
     ClientConnectorError whose `os_error` is AddressRefused. It uses no proxy, keeps no cookies, decompresses nothing.
     """
-    url = URL(url)
     connector = aiohttp.TCPConnector(
         socket_factory=Guard(url.host or "", is_allowed(url, allowed_hosts)),
         resolver=resolver,

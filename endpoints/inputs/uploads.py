@@ -84,9 +84,9 @@ class Uploads:
                 shutil.copyfileobj(part, whole, 1 << 20)
 
     def find(self, path: str) -> Path | None:
-        """The uploaded file at a path, which may have a query; None if there is none."""
+        """The uploaded file at a path; None if there is none."""
         with suppress(Refused):
-            place = self._place(path.partition("?")[0])
+            place = self._place(path)
             return place if place.is_file() else None
         return None
 

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from ..protocol.schemas import InvalidRequest, problem
+from ..protocol.failure import Refused, wrong_field
 from ..protocol.settings import Settings
 from ..protocol.spelling import origin, parsed
 from .addresses import READ_SECONDS, AddressRefused, guarded_session
@@ -77,7 +77,7 @@ def host_file(video_url: str, own_addresses: Collection[str]) -> HostFile | None
 async def fetch(video_url: str, folder: Path, settings: Settings, resolver: AbstractResolver) -> Path:
     """Downloads or decodes the video to a new file in `folder`, its suffix chosen by content; the caller deletes it.
 
-    Raises InvalidRequest, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
+    Raises Refused with 422, or OSError if the folder can't be written. Nothing is left after an error or a cancellation.
     """
     async with new_file(folder, "video-") as file:
         if video_url[:5].lower() == "data:":
@@ -221,13 +221,14 @@ def _from_base64(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield base64.b64decode(rest, validate=True)
 
 
-def _not_fetched(message: str) -> InvalidRequest:
+def _not_fetched(message: str) -> Refused:
     return _wrong("file_download_error", message)
 
 
-def _too_large(max_mb: int) -> InvalidRequest:
-    return _wrong("file_too_large", f"The video is larger than {max_mb} MiB.", max_size=max_mb << 20)
+def _too_large(max_mb: int) -> Refused:
+    message = f"The video is larger than {max_mb} MiB."
+    return Refused(wrong_field("video_url", message, "file_too_large", max_size=max_mb << 20))
 
 
-def _wrong(kind: str, message: str, **context: int) -> InvalidRequest:
-    return InvalidRequest([problem(kind, message, "video_url", **context)])
+def _wrong(kind: str, message: str) -> Refused:
+    return Refused(wrong_field("video_url", message, kind))

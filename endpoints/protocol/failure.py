@@ -54,9 +54,10 @@ def refuse(status: int, detail: str, error_type: str | None = None) -> Refused:
     return Refused(Failure(status, detail, error_type))
 
 
-def wrong_field(field: str, message: str, kind: str, at: str = "body") -> Failure:
+def wrong_field(field: str, message: str, kind: str, at: str = "body", **context: int) -> Failure:
     """A failure with one problem in one field, as validation reports it."""
-    return Failure(422, [{"loc": [at, field], "msg": message, "type": kind}])
+    problem = {"loc": [at, field], "msg": message, "type": kind}
+    return Failure(422, [problem | ({"ctx": context} if context else {})])
 
 
 def without_paths(text: str) -> str:
@@ -79,6 +80,11 @@ NOBODY_ANSWERS = Failure(503, "No ComfyUI answers at the moment. Try again later
 CLOSING = Failure(503, "The endpoints are shutting down. Try again later.", "runner_connection_error")
 NO_SPACE = Failure(503, "ComfyUI can't store the video. Try again later.", "runner_server_error")
 STALLED = Failure(503, "ComfyUI stopped working on this request and gave no reason.", "runner_disconnected")
+TOO_LARGE = wrong_field(
+    "video_url",
+    "ComfyUI takes no file of this size. Send a smaller video, or start ComfyUI with a larger --max-upload-size.",
+    "file_too_large",
+)
 VIDEO_AWAY = Failure(
     503, "The ComfyUI that has this video does not answer. Try again later.", "runner_connection_error"
 )

@@ -242,12 +242,6 @@ class InvalidRequest(Refused):
         self.detail = detail
 
 
-def problem(kind: str, message: str, *where: str | int, **context: Any) -> dict[str, Any]:
-    """One entry of `detail`. where: the path to the part of the body that is wrong."""
-    found: dict[str, Any] = {"loc": ["body", *where], "msg": message, "type": kind}
-    return found | ({"ctx": context} if context else {})
-
-
 def validate(endpoint: Endpoint, body: Any) -> Request:
     """The request in a decoded body, new or stored. Errors: InvalidRequest with every problem."""
     try:

@@ -52,7 +52,11 @@ class Settings(BaseModel):
     database: Path = Field(Path("fast-animatediff-endpoints.sqlite3"), description="Where requests are kept.")
     max_body_mb: int = Field(100, ge=1, description="Largest request in MiB, including data URIs.")
     max_upload_mb: int = Field(500, ge=1, description="Largest uploaded file in MiB.")
-    max_video_mb: int = Field(200, ge=1, description="Largest downloaded video in MiB.")
+    max_video_mb: int = Field(
+        200,
+        ge=1,
+        description="Largest downloaded video in MiB. ComfyUI itself takes 100, unless --max-upload-size says more.",
+    )
     max_pixels: int = Field(
         1024 * 1024, ge=64 * 64, description="Largest width x height; a larger video_size is scaled down."
     )

@@ -28,7 +28,8 @@ from .results import Results
 from .store import keep_trying
 
 FULL_SECONDS = 5.0  # between attempts to store a video on a full disk
-RESULT = re.compile(r"/fal/files/([0-9a-f-]{36})/[^/?]+")
+# Of a result or an upload, at whatever name or port of ours: nobody else has such an id.
+OURS = re.compile(r"(?i:https?)://[^?#]+?(?P<path>/fal/(?:storage/)?files/(?P<id>[^/?#]+)/[^/?#]+)")
 NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
 
 
@@ -141,14 +142,14 @@ class Preparation:
         host = self.results.host
         own = (job.address, host.url) if host else (job.address,)
         is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
-        if path := None if is_data else own_path(url, own):
-            if found := RESULT.match(path):
-                if video := await self._result(found[1]):
-                    return video
-            elif host and job.has_view and (shown := host_file(url, own)):
-                return HostVideo(host, shown)
-            elif uploaded := await asyncio.to_thread(self.uploads.find, path):
+        if ours := None if is_data else OURS.match(url):
+            if video := await self._result(ours["id"]):
+                return video
+            if uploaded := await asyncio.to_thread(self.uploads.find, ours["path"]):
                 return LocalVideo(uploaded, is_fetched=False)
+        if path := None if is_data else own_path(url, own):
+            if host and job.has_view and (shown := host_file(url, own)):
+                return HostVideo(host, shown)
             if path.startswith(f"{ROOT}/"):
                 raise Refused(NO_FILE)
         log.say("Fetching the video")

@@ -28,7 +28,7 @@ KEPT = ("x-fal-request-id", "allow")  # headers of an error that the client gets
 def address_of(request: web.Request, settings: Settings, has_view: bool = False) -> Address:
     """The address at which this client reached us, and can get its results. Errors: Refused with 400."""
     if settings.address:
-        return Address(settings.address.rstrip("/"))
+        return Address(settings.address)
     if not request.host.isprintable():  # bytes that are not text
         raise refuse(400, "The Host header is not a name.", "bad_request")
     return Address(f"{request.scheme}://{request.host}", has_view)

@@ -8,8 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..protocol.failure import refuse
-from ..protocol.schemas import InvalidRequest, problem
+from ..protocol.failure import Failure, Refused, refuse
 
 MOST_BESIDE = 512 << 10  # bytes of JSON beside its longest string: two prompts, every character escaped twice
 
@@ -74,8 +73,9 @@ async def pieces(request: web.Request) -> AsyncIterator[bytes]:
 
 
 def decode(body: bytes | str) -> Any:
-    """The JSON value of a body. Errors: InvalidRequest."""
+    """The JSON value of a body. Errors: Refused with 422."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:  # no JSON, not UTF-8, or nested too deeply
-        raise InvalidRequest([problem("json_invalid", f"JSON decode error: {error}")]) from None
+        problem = {"loc": ["body"], "msg": f"JSON decode error: {error}", "type": "json_invalid"}
+        raise Refused(Failure(422, [problem])) from None

@@ -12,7 +12,6 @@ from aiohttp import web
 from ..comfyui.client import ComfyUIGone
 from ..protocol.answers import Video
 from ..protocol.failure import Refused, refuse, wrong_field
-from ..protocol.schemas import InvalidRequest
 from ..protocol.settings import Settings
 from ..requests.lanes import Lanes
 from .access import check_key
@@ -20,7 +19,10 @@ from .answers import address_of
 from .bodies import decode, pieces, read_body
 from .incoming import is_uuid
 
-PASSED_ON = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition")
+PASSED_ON = (
+    *("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition"),
+    *("ETag", "Last-Modified"),
+)
 LIFECYCLE = ("X-Fal-Object-Lifecycle", "X-Fal-Object-Lifecycle-Preference")  # the clients' names, by version
 MOST_DESCRIPTION = 1 << 20  # bytes of the JSON that announces a file, or lists its parts
 Value = TypeVar("Value")
@@ -135,7 +137,7 @@ def read_lifetime(request: web.Request) -> float | None:
     try:
         wanted = decode(given).get("expiration_duration_seconds")
         seconds = None if wanted is None else float(wanted)
-    except (InvalidRequest, ValueError, TypeError, AttributeError, OverflowError):
+    except (Refused, ValueError, TypeError, AttributeError, OverflowError):
         seconds = -1.0
     if seconds is not None and not seconds > 0:
         message = f"{LIFECYCLE[0]} must be JSON with expiration_duration_seconds above 0."

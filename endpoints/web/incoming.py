@@ -62,7 +62,7 @@ async def read_request(request: web.Request, call: Call, settings: Settings, add
 def read_input(endpoint: Endpoint, body: bytes) -> tuple[str, str]:
     """A digest of what was asked, and the input as JSON with its seed drawn: a restart gives the same video.
 
-    Errors: InvalidRequest.
+    Errors: Refused with 422.
     """
     model = validate(endpoint, decode(body))
     digest = hashlib.sha256(model.model_dump_json().encode("utf-8", "surrogatepass")).hexdigest()

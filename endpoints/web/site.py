@@ -46,4 +46,4 @@ async def page_file(request: web.Request) -> web.StreamResponse:
 
 
 async def to_page(request: web.Request) -> web.Response:
-    raise web.HTTPFound(f"{ROOT}/")
+    raise web.HTTPFound(f"{ROOT[1:]}/")  # relative: a proxy may have us below a path

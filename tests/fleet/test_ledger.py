@@ -45,6 +45,23 @@ def test_a_ledger_of_another_program_or_version_is_left_alone(tmp_path: Path) ->
         Ledger(tmp_path)
 
 
+def test_a_ledger_that_is_damaged_anywhere_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for number in range(100):
+            ledger.put(replace(CLIP, name=str(number)))
+    file = tmp_path / FILE_NAME
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:4096] + bytes(4096) + whole[8192:]):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{FILE_NAME}: .*rename it"):
+            Ledger(tmp_path)
+    file.unlink()
+    with sqlite3.connect(file) as other:
+        other.execute("CREATE TABLE clips (name)")
+    with pytest.raises(ValueError, match=f"{FILE_NAME}: .*rename it"):
+        Ledger(tmp_path)
+
+
 def test_a_damaged_row_is_rendered_anew_and_the_others_stay(tmp_path: Path) -> None:
     damage = ("state = 'bogus'", "attempts = 'x'", "digest = x'ff'", "seconds = 'long'")
     with Ledger(tmp_path) as ledger:

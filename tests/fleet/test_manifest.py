@@ -95,7 +95,7 @@ def test_a_file_may_have_empty_lines_a_mark_and_no_end(tmp_path: Path) -> None:
 def test_a_folder_of_videos_is_checked_as_a_manifest_is(tmp_path: Path) -> None:
     with pytest.raises(BadManifest, match="There is no video in"):
         folder_items(tmp_path, VIDEO, {"prompt": "x"})
-    for name in ("clip.mp4", "clip.MOV", "other.gif", "notes.txt"):
+    for name in ("clip.mp4", "clip.MOV", "other.gif", "notes.txt", "._clip.mp4"):
         (tmp_path / name).write_bytes(b"")
     items = folder_items(tmp_path, VIDEO, {"prompt": "x"})
     assert [item.name for item in items] == ["clip-MOV", "clip-mp4", "other"]

@@ -40,7 +40,7 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(b"{")
             self.wfile.flush()
             sys.exit(1)
-        (folder / "environment").write_text("\\n".join(os.environ))
+        (folder / "environment").write_text("\\n".join([*os.environ, *sys.argv]))
         self.wfile.write(b'{"devices": []}'.ljust(100))
     def log_message(self, *_): pass
 TCPServer.allow_reuse_address = True
@@ -65,6 +65,16 @@ def test_an_argument_that_makes_no_sense_is_named(tmp_path: Path, more: list[str
         render.read_items(options)
         worker_size(options)
         comfy(options, ())
+
+
+def test_results_never_take_the_place_of_the_videos_or_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    videos = ["--videos", str(tmp_path), "--endpoint", VIDEO, "--prompt", "a"]
+    one = ["--one", str(write_manifest(tmp_path / "one.json", [line("one")]))]
+    for what, words in ((videos, "another folder than --videos"), (one, "a file with --one")):
+        options = render_arguments().parse_args([*what, "--out", str(tmp_path / "." / "")])
+        with pytest.raises(BadOption, match=words):
+            render.read_items(options)
 
 
 def test_a_folder_whose_ledger_cannot_be_opened_is_said_in_a_line(
@@ -108,3 +118,4 @@ def test_a_comfyui_that_dies_in_the_middle_of_an_answer_is_started_again(tmp_pat
         worker.end()
     names = (tmp_path / "environment").read_text().splitlines()
     assert "OMP_WAIT_POLICY" in names and "FAD_ENDPOINTS_ENABLED" not in names
+    assert int(names[names.index("--max-upload-size") + 1]) > 1000  # a night's videos may be long

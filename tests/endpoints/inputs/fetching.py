@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from fast_animatediff.endpoints.inputs.videos import fetch
-from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
+from fast_animatediff.endpoints.protocol.failure import Refused
 from fast_animatediff.endpoints.settings import Settings
 from fast_animatediff.tests.endpoints.network import Names, serving
 
@@ -38,9 +38,9 @@ def fetch_from(handler: Handler, folder: Path, wanted: Settings = HERE, path: st
 
 def refusal(action: Callable[[], object], folder: Path) -> tuple[str, str]:
     """Type and message of the problem, as the client gets them; the folder has to be empty afterwards."""
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(Refused) as caught:
         action()
-    (problem,) = caught.value.detail
+    (problem,) = caught.value.failure.detail
     assert problem["loc"] == ["body", "video_url"] and problem["msg"] == str(caught.value)
     assert list(folder.iterdir()) == []
     return problem["type"], problem["msg"]

@@ -18,7 +18,7 @@ from yarl import URL
 from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_allowed, is_public
 from fast_animatediff.endpoints.inputs.videos import fetch
-from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
+from fast_animatediff.endpoints.protocol.failure import Refused
 from fast_animatediff.tests.endpoints.inputs.fetching import STRANGER, fetch_now, refusal
 from fast_animatediff.tests.endpoints.network import Names, Recorder, serving
 
@@ -139,7 +139,7 @@ def test_names_that_nobody_answers_for_hold_up_no_other_work(
         seconds = time.monotonic() - began
         answered.set()
         assert all(
-            isinstance(each, InvalidRequest) for each in await asyncio.gather(*asking, return_exceptions=True)
+            isinstance(each, Refused) for each in await asyncio.gather(*asking, return_exceptions=True)
         )
         await names.close()
         return seconds

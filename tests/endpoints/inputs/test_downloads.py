@@ -15,7 +15,7 @@ from yarl import URL
 from fast_animatediff.endpoints.inputs.addresses import Names as SystemNames
 from fast_animatediff.endpoints.inputs.addresses import is_public
 from fast_animatediff.endpoints.inputs.videos import _redirected, fetch
-from fast_animatediff.endpoints.protocol.schemas import InvalidRequest
+from fast_animatediff.endpoints.protocol.failure import Refused
 from fast_animatediff.tests.endpoints.inputs.fetching import (
     GIF,
     HERE,
@@ -214,7 +214,7 @@ def test_a_name_that_no_resolver_takes_is_refused(tmp_path: Path, recorder: Reco
 
 
 def test_a_redirect_from_https_to_http_is_not_followed() -> None:
-    with pytest.raises(InvalidRequest, match="from https to http"):
+    with pytest.raises(Refused, match="from https to http"):
         _redirected(URL("https://example.com/a"), "http://example.com/b")
     assert str(_redirected(URL("https://example.com/a/b"), "c")) == "https://example.com/a/c"
 
@@ -233,7 +233,7 @@ def test_any_text_gives_a_problem_and_no_connection(
     with hook.watch():
         try:
             fetch_now(url, folder).unlink()
-        except InvalidRequest as error:
-            assert error.detail
+        except Refused as error:
+            assert error.failure.detail
     assert hook.looked_up == [] and list(folder.iterdir()) == []
     assert all(is_public(address) for address, _ in hook.tried)

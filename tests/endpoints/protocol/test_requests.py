@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fast_animatediff.endpoints.protocol.failure import Refused
 from fast_animatediff.endpoints.protocol.schemas import (
     ENDPOINTS,
     MAX_TEXT,
@@ -165,9 +166,9 @@ def test_problems_stay_small_however_large_the_values_are() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"])
 def test_a_body_that_is_no_json_is_a_problem(body: bytes) -> None:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(Refused) as caught:
         decode(body)
-    (problem,) = caught.value.detail
+    (problem,) = caught.value.failure.detail
     assert problem["type"] == "json_invalid" and problem["loc"] == ["body"]
 
 

@@ -63,6 +63,20 @@ def test_a_file_of_ours_that_is_gone_is_missed_and_not_asked_for_over_the_networ
     assert refused.value.failure == NO_FILE and recorder.tried == []
 
 
+@pytest.mark.parametrize(
+    "base", ["https://gpu.lan:8190", "http://example.com/comfyui", "HTTP://127.0.0.1:8189"]
+)
+def test_an_uploaded_file_is_the_video_at_whatever_name_of_ours_it_was_uploaded(
+    tmp_path: Path, recorder: Recorder, base: str
+) -> None:
+    path = Uploads(tmp_path / "uploads", 1 << 20, 3600).new("a.gif")
+    file = tmp_path / "uploads" / Path(path).parent.name / "a.gif"
+    file.write_bytes(GIF)
+    for end in ("", "?x=1", "#t=1"):
+        assert prepared(tmp_path, base + path + end).video == LocalVideo(file, is_fetched=False)
+    assert recorder.tried == []
+
+
 def test_a_video_is_fetched_once_the_disk_has_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,17 @@ def files() -> Iterator[str]:
         server.shutdown()
 
 
+def test_a_video_that_comfyui_takes_no_upload_of_is_told_at_the_field(served: Served) -> None:
+    place = f"{served.address}/fal/storage/upload/initiate"
+    url = served.http.post(place, json={"file_name": "a.mp4"}).json()["file_url"]
+    assert served.http.put(url, content=bytes(101 << 20)).status_code == 200
+    answer = served.run({"prompt": "x", "video_url": url}, f"{APP}/turbo/video-to-video")
+    assert answer.status_code == 422, answer.text
+    (problem,) = answer.json()["detail"]
+    assert (problem["loc"], problem["type"]) == (["body", "video_url"], "file_too_large")
+    assert "--max-upload-size" in problem["msg"]
+
+
 @pytest.mark.parametrize(
     ("url", "kind", "words"),
     [

@@ -61,6 +61,7 @@ def test_a_results_url_ends_in_its_name_and_can_be_read_in_parts_and_be_the_next
             )
             whole = http.get(video["url"])
             assert (len(whole.content), whole.headers["Content-Type"]) == (video["file_size"], "video/mp4")
+            assert whole.headers["ETag"], "without one, browsers can't go on with a download"
             part = http.get(video["url"], headers={"Range": "bytes=4-7"})
             assert (part.status_code, part.content) == (206, b"ftyp")
             asked = http.head(video["url"])
@@ -68,6 +69,8 @@ def test_a_results_url_ends_in_its_name_and_can_be_read_in_parts_and_be_the_next
             again = http.post(f"{address}/run/{TO_VIDEO}", json=FAST | {"video_url": video["url"]})
             assert again.status_code == 200, again.text
             assert http.get(f"{video['url']}.txt").status_code == 404
+    crossed = served.run(FAST | {"video_url": video["url"]}, TO_VIDEO)
+    assert crossed.status_code == 200, "a result of the one port is a video of the other"
 
 
 def test_a_file_that_the_host_shows_can_be_the_video_where_the_client_could_see_it_itself(

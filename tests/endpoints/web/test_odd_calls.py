@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from fast_animatediff.endpoints.protocol.settings import Settings
 from fast_animatediff.endpoints.serving import front
@@ -71,6 +72,15 @@ def test_a_name_that_no_disk_takes_is_no_page(tmp_path: Path) -> None:
     async def scenario(ask: Ask) -> None:
         for name in ("a" * 5000, "%00", "..%2Findex.html"):
             assert (await ask("GET", f"page/{name}"))[0] == 404
+
+    asked(tmp_path, scenario)
+
+
+def test_the_page_is_found_without_its_slash_also_where_a_proxy_has_it_below_a_path(tmp_path: Path) -> None:
+    async def scenario(ask: Ask) -> None:
+        status, headers = await ask("HEAD", "/fal", allow_redirects=False)
+        target = URL("https://gpu.example.com/comfyui/fal").join(URL(headers["Location"]))
+        assert (status, target.path) == (302, "/comfyui/fal/")
 
     asked(tmp_path, scenario)
 
