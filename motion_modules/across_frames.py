@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from comfy.patcher_extension import WrappersMP
+
 from .frame_values import blend
 from .host_internals import Executor, ResBlock, output_layers, resblock_layers
 
-# In transformer_options: where the last layer leaves its features for `output_across_frames`.
+# In transformer_options: where the last layer leaves its features for `output_across_frames`. Also that wrapper's key.
 FEATURES_KEY = "fast_animatediff_features"
 
 
@@ -70,3 +72,10 @@ def output_across_frames(
     for layer in layers:
         h = layer(h)
     return h
+
+
+def keep_innermost(executor: Executor, *arguments: Any, **options: Any) -> Tensor:
+    """OUTER_SAMPLE wrapper: lets no later node's wrapper (EasyCache) keep the plain output for the one across frames."""
+    wrappers = executor.class_obj.model_options["transformer_options"]["wrappers"][WrappersMP.DIFFUSION_MODEL]
+    wrappers[FEATURES_KEY] = wrappers.pop(FEATURES_KEY)
+    return executor(*arguments, **options)

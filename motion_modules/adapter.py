@@ -19,7 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.supported_models import SD15
 
-from .across_frames import FEATURES_KEY, output_across_frames, resblock_across_frames
+from .across_frames import FEATURES_KEY, keep_innermost, output_across_frames, resblock_across_frames
 from .cpu import (
     can_compute_in_bf16,
     compute_in_bf16,
@@ -266,7 +266,8 @@ def apply_motion_module(
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, wrapper)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
     if config.family.norm_across_frames:
-        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, output_across_frames)
+        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, FEATURES_KEY, output_across_frames)
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, FEATURES_KEY, keep_innermost)
     run_in_windows(patched)  # first: windows of core's node are checked by what follows
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config, strength.masks))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)

@@ -95,6 +95,14 @@ def copied(control: Any) -> Any:
     return own
 
 
+def forget_batch(control: Any) -> None:
+    """Before the batch gets smaller: T2I-Adapters keep features of its first size, and the host drops what does not fit."""
+    while control is not None:
+        if hasattr(control, "control_input"):
+            control.control_input = None
+        control = control.previous_controlnet
+
+
 def of_frames(hint: Any, frames: Sequence[int]) -> Any:
     """The rows of a hint (n, ...) for these frames; one hint serves all."""
     if not isinstance(hint, Tensor) or hint.shape[0] <= 1:

@@ -154,7 +154,10 @@ def has_windows_of_animatediff_evolved(model: ModelPatcher) -> bool:
     return getattr(options, "context_length", None) is not None
 
 
-def has_self_attention_guidance(model_options: dict) -> bool:
-    """Whether core's Self-Attention Guidance is on a model: a function within its node's method."""
+def needs_whole_clip(model_options: dict) -> str | None:
+    """The core node on a model that keeps something of one UNet call for the next, which is of another window then."""
     patches = model_options.get("sampler_post_cfg_function", ())
-    return any("SelfAttentionGuidance" in getattr(patch, "__qualname__", "") for patch in patches)
+    if any("SelfAttentionGuidance" in getattr(patch, "__qualname__", "") for patch in patches):
+        return "Self-Attention Guidance"
+    cache = model_options.get("transformer_options", {}).get("easycache")  # LazyCache is there, too
+    return "EasyCache" if getattr(cache, "name", None) == "EasyCache" else None

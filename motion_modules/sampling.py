@@ -16,7 +16,8 @@ import comfy.utils
 from comfy.model_patcher import ModelPatcher
 
 from .adapter import motion_config
-from .host_internals import ModelSamplingDiscrete
+from .control_windows import forget_batch
+from .host_internals import CONTEXT_HANDLER, ModelSamplingDiscrete
 from .sampler_settings import SamplerSettings, setting_warnings
 from .sampling_run import check_is_clip, noise_level, warn_of_length
 from .schedule import (
@@ -32,6 +33,7 @@ from .schedule import (
     sigmas_at,
     trailing_timesteps,
 )
+from .windows import WindowHandler
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,17 @@ class CfgUntil(comfy.samplers.CFGGuider):
         model_options = model_options or {}
         options = model_options.get("transformer_options", {})
         guided = self.until_sigma < 0.0 or noise_level(timestep, options) > self.until_sigma
+        if not guided and self.cfg != 1.0:
+            self._forget_batch(model_options.get(CONTEXT_HANDLER))
         self.set_cfg(self.guided_cfg if guided else 1.0)
         return super().predict_noise(x, timestep, model_options, seed)
+
+    def _forget_batch(self, handler: object) -> None:
+        for conditions in self.conds.values():
+            for condition in conditions or ():
+                forget_batch(condition.get("control"))
+        if isinstance(handler, WindowHandler):
+            handler.forget_controls()
 
 
 def mode_of(model: ModelPatcher) -> str:

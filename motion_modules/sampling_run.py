@@ -20,8 +20,8 @@ from .host_internals import (
     PREPARE_WINDOWS,
     Executor,
     condition_with,
-    has_self_attention_guidance,
     has_windows_of_animatediff_evolved,
+    needs_whole_clip,
     rows_of_condition,
     window_frames,
 )
@@ -84,7 +84,7 @@ class BeginSampling:
         if handler is None or frames <= handler.context_length:
             log.info("%d frames in one piece", frames)
         if isinstance(handler, WindowHandler) and handler.is_windowed(frames):
-            _refuse_self_attention_guidance(model_options)
+            _refuse_what_needs_whole_clip(model_options)
         return executor(noise, *arguments, **options)
 
     def _windows_if_needed(self, frames: int) -> WindowHandler | None:
@@ -108,12 +108,13 @@ def check_is_clip(latent: Tensor) -> None:
         )
 
 
-def _refuse_self_attention_guidance(model_options: dict) -> None:
-    """Core's SAG keeps the attention of the last call alone and compares it with the whole clip."""
-    if has_self_attention_guidance(model_options):
+def _refuse_what_needs_whole_clip(model_options: dict) -> None:
+    """SAG compares the attention of the last call with the whole clip; EasyCache takes each window for the one before."""
+    name = needs_whole_clip(model_options)
+    if name is not None:
         raise ValueError(
-            "Self-Attention Guidance does not work in context windows. Remove that node, or render no more frames than "
-            "one window holds, or switch motion_layers_only of Context Windows (AnimateDiff) on."
+            f"{name} does not work in context windows. Remove that node, or render no more frames than one window holds, "
+            "or switch motion_layers_only of Context Windows (AnimateDiff) on."
         )
 
 

@@ -76,8 +76,12 @@ class WindowHandler(IndexListContextHandler):
     def _begin(self) -> None:
         if self.fuse_method.name == ContextFuseMethods.OVERLAP_LINEAR:
             self.fuse_method = ContextFuseMethod(self.fuse_method.name, overlap_linear_weights)
-        self._controls = WindowedControls()
         self._clip = 0
+        self.forget_controls()
+
+    def forget_controls(self) -> None:
+        """Lets the controls for each window be made anew."""
+        self._controls = WindowedControls()
 
     @classmethod
     def for_run(cls, handler: IndexListContextHandler) -> WindowHandler:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from test_adapter import FRAMES, inserted, predict
 
+import comfy.sample
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy_extras.nodes_easycache import EasyCacheNode
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.across_frames import norm_across_frames
 from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
@@ -82,3 +84,19 @@ def test_norm_across_one_frame_is_the_plain_norm():
     norm = torch.nn.GroupNorm(4, 8)
     x = torch.randn(3, 8, 5, 5)
     assert torch.allclose(norm_across_frames(norm, x, 1), norm(x), atol=1e-6)
+
+
+def test_easycache_keeps_the_output_across_the_frames_on_either_side_of_the_node():
+    def cached(model):
+        return EasyCacheNode.execute(model, 100.0, 0.0, 1.0, False).args[0]  # skips all it may
+
+    def sampled(model):
+        return comfy.sample.sample(
+            model, components.noise(FRAMES), 6, 1.0, "euler", "simple", components.conditioning(3),
+            components.conditioning(5), torch.zeros(FRAMES, 4, 8, 8), seed=1, disable_pbar=True,
+        )  # fmt: skip
+
+    base, module = components.sd15_model(), components.motion_module(families.V1)
+    behind = sampled(cached(apply_motion_module(base, module)))
+    assert torch.equal(behind, sampled(apply_motion_module(cached(base), module)))
+    assert not torch.equal(behind, sampled(apply_motion_module(base, module)))

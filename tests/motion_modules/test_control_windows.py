@@ -18,6 +18,8 @@ from comfy.context_windows import ContextFuseMethods, ContextSchedules
 from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.control_windows import control_of_frames
 from fast_animatediff.motion_modules.layer_windows import make_windows
+from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
+from fast_animatediff.motion_modules.sampling import make_sigmas, sample
 from fast_animatediff.motion_modules.windows import WindowHandler, WindowSettings, set_windows
 
 SCHEDULES = [
@@ -248,3 +250,21 @@ def test_the_control_that_the_user_connected_is_left_alone(applied):
     control = with_hints(controls.index_control(), controls.numbered(40))
     windowed = control_of_frames(control, [3, 4], 40)
     assert windowed is not control and len(control.cond_hint_original) == 40 and control.cond_hint is None
+
+
+@pytest.mark.parametrize("frames", [4, 40])
+@pytest.mark.parametrize("make", [controls.controlnet, controls.t2i_adapter])
+def test_a_control_acts_in_the_steps_without_guidance_too(applied, make, frames, caplog):
+    control = with_hints(make(), controls.numbered(frames))
+    prompts, nothing = conditions(control, control), torch.zeros(frames, 4, 8, 8)
+    settings = SamplerSettings(seed=1, steps=4, cfg=4.0, cfg_until=0.5)
+    found = sample(applied, *prompts, {"samples": nothing}, settings)["samples"]
+    assert "could not be applied" not in caplog.text
+    half, sigmas = (comfy.sample.prepare_noise(nothing, 1), nothing), make_sigmas(applied, "linspace", 4)
+    for cfg, levels in ((4.0, sigmas[:3]), (1.0, sigmas[2:])):
+        euler = comfy.samplers.sampler_object("euler")
+        end = comfy.sample.sample_custom(
+            applied, half[0], cfg, euler, levels, *prompts, half[1], disable_pbar=True
+        )
+        half = nothing, end
+    assert torch.allclose(found, half[1], atol=1e-4)

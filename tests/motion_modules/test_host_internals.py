@@ -19,6 +19,7 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.ops
 import comfy.samplers
+import comfy_extras.nodes_easycache
 import comfy_extras.nodes_sag
 from fast_animatediff import motion_modules
 
@@ -62,6 +63,7 @@ ATTRIBUTES: dict[Any, list[str]] = {
     comfy.model_patcher.ModelPatcherDynamic: ["get_non_dynamic_delegate"],
     comfy.samplers.KSampler: ["DISCARD_PENULTIMATE_SIGMA_SAMPLERS"],
     comfy_extras.nodes_sag: ["SelfAttentionGuidance"],
+    comfy_extras.nodes_easycache.EasyCacheHolder(0.2, 0.15, 0.95, 8, False): ["name"],
 }
 
 

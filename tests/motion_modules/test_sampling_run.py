@@ -10,6 +10,7 @@ import torch
 
 import comfy.sample
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import make_windows
@@ -95,11 +96,16 @@ def test_windows_of_animatediff_evolved_are_not_windowed_again(applied):
     assert seen[-1] == list(range(32, 40))
 
 
-def test_self_attention_guidance_in_windows_is_refused_with_what_to_do(applied):
-    model = SelfAttentionGuidance.execute(applied, 0.5, 2.0).args[0]
-    with pytest.raises(
-        ValueError, match="Self-Attention Guidance does not work in context windows.*motion_l"
-    ):
+@pytest.mark.parametrize(
+    ("name", "patched"),
+    [
+        ("Self-Attention Guidance", lambda model: SelfAttentionGuidance.execute(model, 0.5, 2.0).args[0]),
+        ("EasyCache", lambda model: EasyCacheNode.execute(model, 0.2, 0.15, 0.95, False).args[0]),
+    ],
+)
+def test_what_keeps_one_call_for_the_next_is_refused_in_windows_with_what_to_do(applied, name, patched):
+    model = patched(applied)
+    with pytest.raises(ValueError, match=f"{name} does not work in context windows.*motion_l"):
         sampled(model, 40, components.conditioning(3), cfg=4.0)
     layers = set_windows(model, make_windows(WindowSettings(16, 4, motion_layers_only=True)))
     for frames, either in ((8, model), (40, layers)):
