@@ -13,7 +13,7 @@ import av.error
 
 from ..timing import TimedFrame
 from .container import File, Limits, moving_pictures, open_container, pts_seconds, seek
-from .gif import with_local_palettes
+from .gif import gif_packets
 from .packets import packets
 
 DEFAULT_RATE = Fraction(25)
@@ -159,7 +159,7 @@ class PictureStream:
 
     def _packets(self) -> Iterator[av.Packet]:
         found = packets(self.container, self.stream)
-        return with_local_palettes(found) if self.decoder.codec.canonical_name == "gif" else found
+        return gif_packets(found) if self.decoder.codec.canonical_name == "gif" else found
 
     def _time(self, frame: av.VideoFrame, step: Fraction) -> Fraction | None:
         """When the frame appears; times rounded to milliseconds go back to the grid of the stream's rate."""
