@@ -12,9 +12,7 @@ import av.error
 from .container import moving_pictures, pts_seconds
 
 BACK = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
-FORWARD = Fraction(
-    10
-)  # seconds: a larger step ahead in an MPEG-TS is another recording, as for FFmpeg's tools
+FORWARD = Fraction(10)  # seconds: a larger step ahead is another recording in MPEG-TS, as for FFmpeg's tools
 JOINED = ("mpegts", "matroska,webm")  # what FFmpeg reads on where another file of its kind begins
 MOST_HELD = 500  # packets, of sound that jumps without its pictures
 

@@ -87,12 +87,14 @@ class PictureStream:
         elif whole and self.container.format.name.startswith(STORES_END):
             end = Fraction(whole, av.time_base)
         elif self.stream.duration:
-            end = pts_seconds((self.stream.start_time or 0) + self.stream.duration, self.stream)
+            in_fragments = self.container.format.name.startswith("mov") and not self.stream.frames
+            begin = 0 if in_fragments else self.stream.start_time or 0  # of fragments FFmpeg tells the end
+            end = pts_seconds(begin + self.stream.duration, self.stream)
         else:
             end = Fraction((self.container.start_time or 0) + whole, av.time_base) if whole else None
         if end is None or end <= 0:
             return None
-        return end - self.origin if end > self.origin else end  # fragments tell their length alone
+        return end - self.origin if end > self.origin else end  # some fragments tell their length alone
 
     def duration_is_rough(self) -> bool:
         """Whether the duration may be that of sound which goes on after the pictures, or FFmpeg's guess."""
