@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .container import File, Limits, open_container, pts_seconds, seek
+from .container import File, Limits, moving_pictures, open_container, pts_seconds, seek
 from .packets import packets
 
 GAP = Fraction(1, 20)  # seconds: smaller jumps in the time stamps are rounding, not silence
@@ -58,7 +58,8 @@ class SourceAudio(Mapping[str, Any]):
             stream = audio_stream(container)
             if stream is None:
                 return track
-            if from_key_frame and not seek(container, stream, self._begin - LEAD):
+            pictures = moving_pictures(container) or stream  # whose places a file lists more often
+            if from_key_frame and not seek(container, pictures, self._begin - LEAD):
                 return None
             for packet in packets(container, stream):
                 for frame in _frames(stream, packet):

@@ -12,20 +12,26 @@ import av.error
 from .container import moving_pictures, pts_seconds
 
 BACK = Fraction(1, 4)  # seconds: a larger step back in time is a recording that begins anew
-FORWARD = Fraction(10)  # seconds: a larger step ahead is another recording, no pause, as for FFmpeg's tools
+FORWARD = Fraction(10)  # seconds: a larger step ahead is another recording in MPEG-TS, as for FFmpeg's tools
+JOINED = ("mpegts", "matroska,webm")  # what FFmpeg reads on where another file of its kind begins
 MOST_HELD = 500  # packets, of sound that jumps without its pictures
 
 
 def packets(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.Packet]:
     """The packets of a stream, then an empty one, which drains its decoder. Where a file can't be read on, it ends.
 
-    The times of an MPEG-TS may begin anew midway, as where `cat a.ts b.ts` made it: its parts follow each other.
+    The times of an MPEG-TS or Matroska file may begin anew midway, as where `cat a.ts b.ts` made it: its parts follow
+    each other.
     """
-    pictures = moving_pictures(container) if container.format.name == "mpegts" else None
+    pictures = moving_pictures(container) if container.format.name in JOINED else None
     if pictures is None:
         yield from _demuxed(container, stream)
     else:
-        placed = without_jumps(_demuxed(container, *dict.fromkeys((stream, pictures))), pictures)
+        placed = without_jumps(
+            _demuxed(container, *dict.fromkeys((stream, pictures))),
+            pictures,
+            FORWARD if container.format.name == "mpegts" else None,
+        )
         yield from (packet for packet in placed if packet.stream_index == stream.index)
     last: av.Packet = av.Packet()
     last.stream = stream
@@ -34,13 +40,16 @@ def packets(container: av.container.InputContainer, stream: av.stream.Stream) ->
     yield last
 
 
-def without_jumps(packets: Iterable[av.Packet], pictures: av.VideoStream) -> Iterator[av.Packet]:
+def without_jumps(
+    packets: Iterable[av.Packet], pictures: av.VideoStream, longest_pause: Fraction | None
+) -> Iterator[av.Packet]:
     """Moves each recording's packets to follow the pictures of the one before; sound keeps its distance from them.
 
     A recording begins where the times of the pictures jump. Its sound may lie before that in the file: such packets
     come after the picture that tells where they belong. What sound the recording before has left is covered by it.
+    A step ahead of more than `longest_pause` seconds is a jump too.
     """
-    recordings = _Recordings(pictures)
+    recordings = _Recordings(pictures, longest_pause)
     for packet in packets:
         yield from recordings.placed(packet)
     yield from recordings.rest()
@@ -49,8 +58,8 @@ def without_jumps(packets: Iterable[av.Packet], pictures: av.VideoStream) -> Ite
 class _Recordings:
     """Which recording each packet of the pictures and of one sound track belongs to. `shift` is seconds to add."""
 
-    def __init__(self, pictures: av.VideoStream) -> None:
-        self._pictures = pictures
+    def __init__(self, pictures: av.VideoStream, longest_pause: Fraction | None) -> None:
+        self._pictures, self._longest_pause = pictures, longest_pause
         self._frame = 1 / Fraction(pictures.average_rate or 25)
         self._end = self._shift = self._sound_shift = Fraction(0)
         self._begin = 0  # where the newest recording begins, in bytes
@@ -91,7 +100,7 @@ class _Recordings:
             return False
         step = time - self._due.get(packet.stream_index, time)
         self._due[packet.stream_index] = time + self._duration(packet)
-        return not -BACK <= step <= FORWARD
+        return step < -BACK or (self._longest_pause is not None and step > self._longest_pause)
 
     def _duration(self, packet: av.Packet) -> Fraction:
         known = pts_seconds(packet.duration, packet)

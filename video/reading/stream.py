@@ -13,7 +13,7 @@ import av.error
 
 from ..timing import TimedFrame
 from .container import File, Limits, moving_pictures, open_container, pts_seconds, seek
-from .gif import with_local_palettes
+from .gif import gif_packets
 from .packets import packets
 
 DEFAULT_RATE = Fraction(25)
@@ -87,12 +87,14 @@ class PictureStream:
         elif whole and self.container.format.name.startswith(STORES_END):
             end = Fraction(whole, av.time_base)
         elif self.stream.duration:
-            end = pts_seconds((self.stream.start_time or 0) + self.stream.duration, self.stream)
+            in_fragments = self.container.format.name.startswith("mov") and not self.stream.frames
+            begin = 0 if in_fragments else self.stream.start_time or 0  # of fragments FFmpeg tells the end
+            end = pts_seconds(begin + self.stream.duration, self.stream)
         else:
             end = Fraction((self.container.start_time or 0) + whole, av.time_base) if whole else None
         if end is None or end <= 0:
             return None
-        return end - self.origin if end > self.origin else end  # fragments tell their length alone
+        return end - self.origin if end > self.origin else end  # some fragments tell their length alone
 
     def duration_is_rough(self) -> bool:
         """Whether the duration may be that of sound which goes on after the pictures, or FFmpeg's guess."""
@@ -159,7 +161,7 @@ class PictureStream:
 
     def _packets(self) -> Iterator[av.Packet]:
         found = packets(self.container, self.stream)
-        return with_local_palettes(found) if self.decoder.codec.canonical_name == "gif" else found
+        return gif_packets(found) if self.decoder.codec.canonical_name == "gif" else found
 
     def _time(self, frame: av.VideoFrame, step: Fraction) -> Fraction | None:
         """When the frame appears; times rounded to milliseconds go back to the grid of the stream's rate."""

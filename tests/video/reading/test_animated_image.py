@@ -222,13 +222,21 @@ def test_sixteen_bit_greys_are_not_cut_off(tmp_path) -> None:
 
 
 def gif(
-    path: Path, frames: Sequence[tuple[int, tuple[int, int, int, int], int]], *, background: int = 3
+    path: Path,
+    frames: Sequence[tuple[int, tuple[int, int, int, int], int | None]],
+    *,
+    background: int = 3,
+    delay: int = 10,
 ) -> Path:
-    """A GIF of 8x8 without a transparent colour: for each frame its colour's number, its box and its disposal."""
+    """A GIF of 8x8 without a transparent colour: for each frame its colour's number, its box and its disposal.
+
+    One with the disposal None has no delay either. `delay` is in hundredths of a second.
+    """
     palette = bytes([0, 0, 0, 255, 0, 0, 0, 255, 0, 30, 144, 255])
     data = b"GIF89a" + struct.pack("<HHBBB", SIDE, SIDE, 0x80 | 1, background, 0) + palette
     for colour, (left, top, width, height), disposal in frames:
-        data += b"\x21\xf9\x04" + struct.pack("<BHB", disposal << 2, 10, 0) + b"\0"
+        if disposal is not None:
+            data += b"\x21\xf9\x04" + struct.pack("<BHB", disposal << 2, delay, 0) + b"\0"
         data += b"\x2c" + struct.pack("<HHHHB", left, top, width, height, 0)
         # Uncompressed LZW: a clear code before every two pixels keeps the codes at three bits.
         codes = [
@@ -254,6 +262,18 @@ def test_what_a_gif_does_not_cover_is_transparent(tmp_path, background) -> None:
     )
     assert clip.images[:, :, 4:].max() == 0 and clip.mask[:, :, 4:].min() == 1
     assert clip.images[1, :, :2, 1].min() == 1 and clip.images[1, :, 2:4, 0].min() == 1
+
+
+@pytest.mark.parametrize(
+    "disposals, seconds", [((None, None, None), 0.3), ((None, None, 1), 0.7), ((1, None, None), 0.7)]
+)
+def test_gif_frames_without_a_delay_are_shown_for_a_tenth_of_a_second(tmp_path, disposals, seconds) -> None:
+    frames = [(colour, WHOLE, disposal) for colour, disposal in zip((1, 2, 1), disposals, strict=True)]
+    path = gif(tmp_path / "clip.gif", frames, delay=50)
+    with open_source(str(path), path.name) as source:
+        assert source.frame_count == 3 and float(source.duration) == seconds
+    clip = load(path)
+    assert middle(clip) == [RED, GREEN, RED] and float(clip.seconds) == seconds
 
 
 def test_an_opaque_animation_has_no_mask(tmp_path) -> None:

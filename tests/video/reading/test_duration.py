@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -65,3 +66,20 @@ def test_all_frames_are_loaded_without_a_warning(
         with open_source(str(path), name) as source:
             described = describe_clip(source, Selection(Fraction(25)), "source")
         assert described.frames in (49, 50, 51) and abs(described.duration - told) < Fraction(1, 10)
+
+
+def test_fragments_of_a_broadcast_are_as_long_as_their_frames(tmp_path, caplog) -> None:
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = write(tmp_path / "live.mov", (0, 0), 2, (X264, PCM), **fragments)
+    data = bytearray(path.read_bytes())
+    for found in re.finditer(b"tfdt", bytes(data)):
+        ticks_per_second = 12800 if data[bytes(data).rindex(b"tfhd", 0, found.start()) + 11] == 1 else RATE
+        begin = int.from_bytes(data[found.end() + 4 : found.end() + 12]) + 1000 * ticks_per_second
+        data[found.end() + 4 : found.end() + 12] = begin.to_bytes(8)
+    path.write_bytes(data)
+    limits = Limits(max_frames=60)
+    for selection in (Selection(Fraction(25)), Selection(Fraction(0))):
+        with open_source(str(path), path.name, limits) as source:
+            assert abs(source.duration - 2) < Fraction(1, 10)
+            assert numbers(load_clip(source, selection, "source", limits=limits).images) == list(range(50))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -1,4 +1,4 @@
-"""Recordings joined as `cat a.ts b.ts` joins them, where the times of the second begin anew: one clip, in step."""
+"""Recordings joined as `cat a.ts b.ts` and `cat a.mkv b.mkv` join them, where the times of the second begin anew: one clip, in step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import HEIGHT, WIDTH, barcode, numbers
+from clips import HEIGHT, OPTIONS, WIDTH, barcode, numbers, write_video
 
 from fast_animatediff.video import Clip, Selection, load_clip, open_source
 
 RATE = 48000
+PICTURES, SOUND = {".webm": "libvpx-vp9"}, {".webm": "libopus"}
 
 
 def tone(hertz: int, seconds: int) -> np.ndarray:
@@ -30,12 +31,13 @@ def with_tone(
 ) -> Path:
     """A bar-coded clip of 25 fps, counted from `first`, with a tone (none for 0 hertz), as long as the pictures if nothing else is said."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25)
+        codec = PICTURES.get(path.suffix, "libx264")
+        video = container.add_stream(codec, rate=25)
         if hertz:
-            audio = container.add_stream("aac", rate=RATE)
+            audio = container.add_stream(SOUND.get(path.suffix, "aac"), rate=RATE)
             audio.layout = "mono"
         video.width, video.height = WIDTH, HEIGHT
-        video.options, video.gop_size = {"preset": "ultrafast"}, 10
+        video.options, video.gop_size = OPTIONS[codec], 10
         for k in range(seconds * 25):
             frame = av.VideoFrame.from_ndarray(barcode(first + k), format="rgb24")
             frame.pts, frame.time_base = round(origin * 25) + k, Fraction(1, 25)
@@ -82,6 +84,28 @@ def test_joined_recordings_go_on_in_pictures_and_sound(tmp_path, origins, start)
     assert abs(len(clip.images) - (4 - start) * 10) <= 1
     changes = int((2 - start) * 2) if start < 2 else 0
     assert heard(audio)[:changes] == [440] * changes and set(heard(audio)[changes + 1 :]) == {880}
+
+
+@pytest.mark.parametrize(
+    "start", [Fraction(0), Fraction(3, 2), Fraction(3), Fraction(9, 2), Fraction(7)], ids=str
+)
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_joined_matroska_recordings_keep_their_own_sound(tmp_path, suffix, start) -> None:
+    first = with_tone(tmp_path / f"a{suffix}", 440, 2)
+    second = with_tone(tmp_path / f"b{suffix}", 880, 6, 50)
+    clip, audio = load(joined(first, second), Selection(Fraction(10), Fraction(0), start))
+    assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(len(clip.images))]
+    assert abs(len(clip.images) - (8 - start) * 10) <= 1
+    assert heard(audio)[:-1] == (4 * [440] + 12 * [880])[int(start * 2) : -1]
+
+
+def test_a_long_pause_of_a_matroska_recording_stays_where_it_is(tmp_path) -> None:
+    """Screen recorders write no frames while nothing moves."""
+    path = tmp_path / "clip.mkv"
+    write_video(path, [Fraction(k, 10) for k in (*range(10), *range(200, 210))])
+    with open_source(str(path), path.name) as source:
+        clip = load_clip(source, Selection(Fraction(10)), "source")
+    assert numbers(clip.images)[::10] == [0, *([9] * 19), 10]
 
 
 @pytest.mark.parametrize("origin, start", [(0, 9), (0, 15), (3, 5), (3, 9), (3, 12)])
