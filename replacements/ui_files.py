@@ -85,13 +85,12 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
     old = {(link[0], link[1], link[2], name): id for id, link, name in named_links(before)}
     kept_links = written_links(written)
     next_link = max([*kept_links, *known_numbers(before, "link")])
-    stacked: dict[Id, int] = {}  # by node of the file, how high the nodes that stand above its place reach
     for node in graph.nodes.values():
         if node.like is not None:
-            original = entries[first_like(node).id]
-            entries[node.id] = new_entry(graph, node, original, stacked)
+            entries[node.id] = new_entry(graph, node, entries[first_like(node).id])
         else:
             patch_values(node, entries[node.id])
+    lay_out(graph, entries)
     kept = [entries[id] for id in graph.nodes]
     for entry in kept:
         for output in entry.get("outputs") or []:
@@ -148,16 +147,10 @@ def first_like(node: Node) -> Node:
     return node
 
 
-def new_entry(graph: Graph, node: Node, original: dict[str, Any], stacked: dict[Id, int]) -> dict[str, Any]:
-    """A node of the file for a new one; those after the first of an original are put above it, one on the other."""
+def new_entry(graph: Graph, node: Node, original: dict[str, Any]) -> dict[str, Any]:
+    """A node of the file for a new one, where the original is."""
     known, values = KNOWN_NODES[node.type], filled(node.type, node.inputs)
     height = TITLE + ROW * (len(known.widgets) + max(len(known.sockets), len(known.outputs)))
-    x, y = position(original)
-    if original["id"] in stacked:
-        stacked[original["id"]] += height + TITLE + GAP
-        y -= stacked[original["id"]]
-    else:
-        stacked[original["id"]] = 0
     linked = [name for name in values if isinstance(values[name], Source)]
     sockets: list[dict[str, Any]] = [
         {"name": name, "type": type, "link": None} for name, type in known.sockets.items()
@@ -173,7 +166,7 @@ def new_entry(graph: Graph, node: Node, original: dict[str, Any], stacked: dict[
     return {
         "id": node.id,
         "type": node.type,
-        "pos": [x, y],
+        "pos": pair(original.get("pos", (0, 0))),
         "size": [WIDTH, height],
         "flags": {},
         "order": original.get("order", 0),
@@ -185,10 +178,39 @@ def new_entry(graph: Graph, node: Node, original: dict[str, Any], stacked: dict[
     }
 
 
-def position(entry: dict[str, Any]) -> tuple[float, float]:
-    """Of a node; files of 2023 wrote it as an object with the keys 0 and 1."""
-    place = entry.get("pos", [0, 0])
-    return (place["0"], place["1"]) if isinstance(place, dict) else (place[0], place[1])
+def lay_out(graph: Graph, entries: dict[Id, dict[str, Any]]) -> None:
+    """The first new node takes the place of the one that it was made for; others stand above it, where nothing else lies."""
+    fixed = {id: entries[id] for id, node in graph.nodes.items() if node.like is None}
+    above = []
+    for node in graph.nodes.values():
+        if node.like is None:
+            continue
+        original = first_like(node).id
+        if original in fixed:
+            above.append(entries[node.id])
+        else:
+            fixed[original] = entries[node.id]
+    taken = [box_of(entry) for entry in fixed.values()]
+    for entry in above:
+        left, top, right, bottom = box_of(entry)
+        while hit := [
+            box for box in taken if box[0] < right and left < box[2] and box[1] < bottom and top < box[3]
+        ]:
+            up = bottom + GAP - min(box[1] for box in hit)
+            top, bottom = top - up, bottom - up
+        entry["pos"][1] = top + TITLE
+        taken.append((left, top, right, bottom))
+
+
+def box_of(entry: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Left, top of the title, right, bottom."""
+    (x, y), (width, height) = pair(entry.get("pos", (0, 0))), pair(entry.get("size", (WIDTH, ROW)))
+    return x, y - TITLE, x + width, y + height
+
+
+def pair(numbers: Any) -> list[float]:
+    """Files of 2023 wrote places and sizes as objects with the keys 0 and 1."""
+    return [numbers["0"], numbers["1"]] if isinstance(numbers, dict) else [numbers[0], numbers[1]]
 
 
 def patch_values(node: Node, entry: dict[str, Any]) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 from fast_animatediff.replacements.convert import Conversion, convert
 from fast_animatediff.replacements.rules import RULES, SETTINGS
+from fast_animatediff.replacements.ui_files import box_of, pair
 from fast_animatediff.tests.workflows.graphs import Prompt, read
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = sorted(Path(__file__).with_name("peers").glob("*.json"))
+UI_PEERS = [path for path in PEERS if "api" not in path.stem]
 
 
 def node(type: str, **inputs: Any) -> dict[str, Any]:
@@ -58,9 +60,7 @@ def test_the_given_document_is_not_changed_and_a_converted_one_stays_as_it_is(pa
     assert again.replaced == [] and again.document == converted
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in PEERS if "api" not in path.stem], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", UI_PEERS, ids=lambda path: path.stem)
 def test_links_of_a_converted_file_agree_with_its_sockets(path: Path) -> None:
     workflow = convert(read(path)).document
     nodes = {entry["id"]: entry for entry in workflow["nodes"]}
@@ -76,6 +76,18 @@ def test_links_of_a_converted_file_agree_with_its_sockets(path: Path) -> None:
     assert sum(
         socket["link"] is not None for entry in nodes.values() for socket in entry.get("inputs", [])
     ) == len(ids)
+
+
+@pytest.mark.parametrize("path", UI_PEERS, ids=lambda path: path.stem)
+def test_nodes_that_come_in_addition_lie_on_no_other(path: Path) -> None:
+    before = {tuple(pair(entry["pos"])) for entry in read(path)["nodes"]}
+    after = convert(read(path)).document["nodes"]
+    added = [entry for entry in after if tuple(pair(entry["pos"])) not in before]
+    assert added
+    for entry in added:
+        left, top, right, bottom = box_of(entry)
+        for other in (box_of(other) for other in after if other is not entry):
+            assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
 
 
 def test_other_packs_nodes_stay_and_stay_connected() -> None:
