@@ -19,7 +19,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.taesd.taesd import TAESD
 
 from ..domain.captions import host_tokens, plain_caption
-from ..domain.edges import edges_of
+from ..domain.edges import LOW, edges_of
 from ..domain.scenes import draw_attributes, seeded
 from ..extension.family import HEADS, UNET
 from ..shipped import Weights
@@ -51,6 +51,7 @@ OWN = (
     "zero_convs.",
     "middle_block_out.",
 )  # what the UNet's encoder has no counterpart of
+HIGHEST = 0.1  # of the low thresholds of its hints' edges, of which LOW is the least
 LATE = 0.7  # favours timesteps of much noise, where is decided what is to be seen where
 
 
@@ -86,11 +87,12 @@ class EdgeStage:
         timesteps = draw_timesteps(batch.rng, len(latents), LATE).to(self.device)
         own = (torch.rand(len(latents), generator=batch.rng) < 0.5).to(self.device)
         sigma = torch.where(own, self.sigmas["linear"][timesteps], self.sigmas["sqrt_linear"][timesteps])
+        low = LOW * (HIGHEST / LOW) ** torch.rand(1, generator=batch.rng).item()
         predicted = self.denoise(
             add_noise(latents, noise, sigma),
             timesteps,
             context.repeat_interleave(PICTURES_PER_CAPTION, 0),
-            edges_of(batch.pictures),
+            edges_of(batch.pictures, low),
         )
         error = noise_loss(predicted, noise, sigma, subject_weights(batch.pictures))
         high = sigma > 4

@@ -42,7 +42,7 @@ PLANS = {
     "cameras": LORA_PLAN(steps=9000, learning_rate=7e-4, other_rates={"lora.": 5e-3, "readouts.": 3e-3}),
     "edits": LORA_PLAN(steps=5000, learning_rate=5e-4, other_rates={"lora.": 2e-3, "readouts.": 3e-3}),
     "rolls": LORA_PLAN(steps=800, learning_rate=2e-3, warm_up=30, other_rates={"readouts.": 3e-3}),
-    "edges": Plan(steps=2400, batch=16, learning_rate=1e-3, warm_up=50, weight_decay=0.0, ema=0.995),
+    "edges": Plan(steps=7200, batch=16, learning_rate=1e-3, warm_up=50, weight_decay=0.0, ema=0.995),
     "turbo": Plan(steps=1500, batch=8, learning_rate=3e-4, warm_up=50, weight_decay=0.0),
 }
 
