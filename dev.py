@@ -6,6 +6,7 @@ Standard library only. Everything lands in `.venv/` and `.dev/` of the checkout;
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -265,7 +266,9 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(line_buffering=True, errors="replace")
     if not arguments or arguments[0] not in COMMANDS:
         if arguments and not arguments[0].startswith("-"):
-            print(f"{arguments[0]} is not a command.", file=sys.stderr)
+            near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            print(f"{arguments[0]} is not a command.{meant}", file=sys.stderr)
         print(USAGE)
         return 0 if arguments in (["-h"], ["--help"]) else 2
     signal.signal(signal.SIGTERM, terminate)

@@ -94,11 +94,10 @@ def demo() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
+    argparse.ArgumentParser("dev.py demo", description=__doc__).parse_args(arguments)
     try:
         demo()
-    except KeyboardInterrupt:
-        print("\nStopped.")
+    except KeyboardInterrupt:  # of which dev.py tells
         return 130
     except (NodeFailed, PromptRefused, OSError, RuntimeError) as error:
         print(f"\n{error}", file=sys.stderr)

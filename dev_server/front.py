@@ -23,7 +23,7 @@ PORT = 8189  # beside a ComfyUI's usual one
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "dev.py serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", required=True, help="addresses of ComfyUIs, separated by commas")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")

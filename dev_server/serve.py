@@ -31,15 +31,15 @@ def switch_endpoints_on(base: Path) -> Callable[[str], None]:
             print(f"\n---- {title}\n\n{text}")
         print(f"\n---- In a browser\n\n{url}/fal/\n")
         print(
-            "The models are tiny: they know shapes of 64x64 pixels, and nothing else. On that page choose the size custom,"
+            "The models are tiny: they know shapes of 64x64 pixels, and nothing else. On that page choose Turbo text to video, the"
         )
-        print("64x64, and a prompt such as 'a red circle moving left'; 512x512 takes minutes.")
+        print("size custom, 64x64, and a prompt such as 'a red circle moving left'; 512x512 takes minutes.")
 
     return greet
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return ui.main(arguments, __doc__, switch_endpoints_on)
+    return ui.main(arguments, "serve", __doc__, switch_endpoints_on)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,14 @@ export SSL_CERT_FILE={authority} FAL_KEY=any
 fal/bin/python - <<'END'
 import fal_client
 
+shown = 0
+
 def on_queue_update(update):
+    global shown
     if isinstance(update, fal_client.InProgress):
-        for log in update.logs:
+        for log in update.logs[shown:]:
             print(log["message"])
+        shown = len(update.logs)
 
 result = fal_client.subscribe(
     "{endpoint}",
@@ -44,12 +48,14 @@ node --input-type=module - <<'END'
 import {{ fal }} from "@fal-ai/client"; // older than 1.10, it ignores proxyUrl and calls the hosted service
 
 fal.config({{ proxyUrl: {{ url: "{address}/fal/proxy", when: "always" }} }});
+let shown = 0;
 const result = await fal.subscribe("{endpoint}", {{
   input: {data},
   logs: true,
   onQueueUpdate: (update) => {{
     if (update.status === "IN_PROGRESS") {{
-      update.logs.map((log) => log.message).forEach((line) => console.log(line));
+      update.logs.slice(shown).forEach((log) => console.log(log.message));
+      shown = update.logs.length;
     }}
   }},
 }});

@@ -49,11 +49,12 @@ def greet(url: str) -> None:
 
 def main(
     arguments: list[str] | None = None,
+    name: str = "ui",
     description: str | None = __doc__,
     prepare: Callable[[Path], Callable[[str], None]] = lambda base: greet,
 ) -> int:
-    """prepare: is given the folder of the models and clips before ComfyUI starts, and returns how to greet."""
-    parser = argparse.ArgumentParser(description=description)
+    """name: of the command. prepare: is given the folder of the models and clips before ComfyUI starts, and returns how to greet."""
+    parser = argparse.ArgumentParser(f"dev.py {name}", description=description)
     parser.add_argument("--port", type=int, help=f"default: {USUAL_PORT}, or a free one if that is taken")
     options = parser.parse_args(arguments)
     try:
@@ -61,8 +62,7 @@ def main(
         set_up(base)
         port = usual_port_if_free() if options.port is None else options.port
         return serve(port, base, prepare(base))
-    except KeyboardInterrupt:
-        print("\nStopped.")
+    except KeyboardInterrupt:  # of which dev.py tells
         return 0
     except (OSError, RuntimeError) as error:
         print(error, file=sys.stderr)

@@ -68,7 +68,7 @@ def check(lines: Iterable[tuple[int, bytes]]) -> list[Item]:
     if problems:
         raise BadManifest(problems)
     if not items:
-        raise BadManifest([(0, "There is nothing to render in it.")])
+        raise BadManifest([(0, "The manifest is empty: write one request on each line.")])
     return items
 
 

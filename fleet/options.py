@@ -43,21 +43,24 @@ def comfy(options: argparse.Namespace, warm: Iterable[dict[str, Any]]) -> Comfy:
     """
     if not options.hang_seconds > 0:
         raise BadOption("--hang-seconds has to be above 0.")
-    named = options.comfyui
-    folder = Path(named or os.environ["COMFYUI_PATH"]).expanduser()
-    is_own = bool(named or os.environ.get("FAD_OWN_COMFYUI"))
+    folder = Path(options.comfyui or os.environ["COMFYUI_PATH"]).expanduser()
     more = shlex.split(options.options)
-    if not is_own:
+    if has_tiny_models(options):
         more += ["--cpu", "--use-pytorch-cross-attention", "--disable-api-nodes"]
     return Comfy(
         folder=str(folder),
         python=options.python or find_python(folder) or sys.executable,
-        shared=options.shared or str(folder if is_own else Path(os.environ["FAD_DEV_BASE"])),
+        shared=options.shared or (os.environ["FAD_DEV_BASE"] if has_tiny_models(options) else str(folder)),
         child=CHILD.read_text(encoding="utf-8"),
         options=tuple(more),
         warm=tuple(warm),
         hang_seconds=options.hang_seconds,
     )
+
+
+def has_tiny_models(options: argparse.Namespace) -> bool:
+    """Whether no ComfyUI is named, so that `dev.py` brings its own."""
+    return not (options.comfyui or os.environ.get("FAD_OWN_COMFYUI"))
 
 
 def find_python(folder: Path) -> str | None:

@@ -33,16 +33,16 @@ class Progress:
     def ended(self, done: bool) -> None:
         if done:
             self.done += 1
+            self.ends.append(time.monotonic())
         else:
             self.failed += 1
-        self.ends.append(time.monotonic())
 
     @property
     def left(self) -> int:
         return self.total - self.skipped - self.done - self.failed
 
     def per_minute(self) -> float | None:
-        """Clips a minute, of late; None before the first."""
+        """Clips made a minute, of late; None before the first."""
         if not self.ends:
             return None
         first = self.began if len(self.ends) < RATE_CLIPS else self.ends[0]

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..endpoints.protocol.settings import Settings
-from .options import BadOption, comfy, warm_prompts, worker_size
+from .options import BadOption, comfy, has_tiny_models, warm_prompts, worker_size
 from .worker import Worker
 from .workers import RayWorkers
 
@@ -58,6 +58,8 @@ async def open_source(
         return
     how = comfy(options, warm_prompts(endpoints, settings))
     say(f"Starting the ComfyUI in {how.folder} ...")
+    if has_tiny_models(options):
+        say("The models are tiny: they know shapes of 64x64 pixels. A clip of 512x512 takes minutes.")
     worker = Worker(how, "127.0.0.1")
     try:
         while worker.report()["state"] != "ready":

@@ -38,7 +38,7 @@ def _number(text: str, line: int) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"Line {line}: {brief(text) or 'nothing'} is not a number; expected such as {EXAMPLE}."
+            f"Line {line}: {brief(text) or 'nothing'} is not a number; write a key such as {EXAMPLE}."
         )
     return number
 

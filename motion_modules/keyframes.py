@@ -65,9 +65,7 @@ def parse_keys(text: str, ends: str = "\n", example: str = "24: a prompt") -> li
         match = FRAME.match(text, start)
         if match is None:
             found = brief(text[start:].partition("\n")[0])
-            raise ValueError(
-                f"Line {line}: expected a frame, a colon and a text, such as {example}; found {found}."
-            )
+            raise ValueError(f"Line {line}: expected a key such as {example}; found {found}.")
         is_quoted = match["quoted"] is not None
         frame = _frame(match["quoted" if is_quoted else "bare"], line, example)
         if frame in keys:
@@ -110,7 +108,7 @@ def frames_beyond(keys: Sequence[Key], num_frames: int) -> str | None:
     if not beyond:
         return None
     named = ", ".join(map(str, beyond[:8])) + (f" and {len(beyond) - 8} more" if len(beyond) > 8 else "")
-    return f"Beyond the clip, whose last frame is {num_frames - 1}: {named}."
+    return f"Keys beyond the clip, which ends at frame {num_frames - 1}: {named}."
 
 
 def timeline(keys: Sequence[Key], num_frames: int, interpolation: str, most: int = 12) -> list[str]:
@@ -145,7 +143,7 @@ def _frame(name: str, line: int, example: str) -> int:
         raise ValueError(f"Line {line}: frame {brief(name)} is negative; frames count from 0.")
     if not re.fullmatch(r"\d{1,9}", name):
         raise ValueError(
-            f"Line {line}: {brief(name) or 'nothing'} is not a frame number; expected such as {example}."
+            f"Line {line}: {brief(name) or 'nothing'} is not a frame number; write a key such as {example}."
         )
     return int(name)
 

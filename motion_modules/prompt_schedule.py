@@ -6,6 +6,7 @@ The host keeps such rows (comfy/conds.py), and its context windows give each win
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from comfy.sd import CLIP
 
-from .keyframes import Blend, Key, blends
+from .keyframes import Blend, Key, blends, brief
 
 # In the options of a conditioning: how many frames its rows are for.
 FRAMES = "prompt_schedule_frames"
+NOT_UNDERSTOOD = re.compile(r"--neg\b|`[^`]*`")  # of FizzNodes: a negative prompt, an expression
 MOST_REPEATS = 4  # of the longest prompt, as the host allows where it pads
 
 Conditioning = list[list]  # of [(rows, tokens, channels), options], as the host passes it
@@ -47,6 +49,18 @@ def encode_schedule(
     number = {prompt: i for i, prompt in enumerate(needed)}
     rows = [Blend(number[prompts[first]], number[prompts[second]], weight) for first, second, weight in rows]
     return [_mix_entries(entries, rows) for entries in zip(*encoded, strict=True)]
+
+
+def words_of_other_packs(keys: Sequence[Key]) -> str | None:
+    """A warning that names what another pack would not take for words; None where there is nothing of the kind."""
+    found = [(key.line, match[0]) for key in keys if (match := NOT_UNDERSTOOD.search(key.text))]
+    if not found:
+        return None
+    line, words = found[0]
+    return (
+        f"Line {line}: {brief(words)} is read as words of the prompt. Expressions are not understood; use a second Prompt "
+        "Schedule for the negative prompt."
+    )
 
 
 def _mix_entries(entries: Sequence[list], rows: Sequence[Blend]) -> list:

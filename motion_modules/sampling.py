@@ -170,7 +170,14 @@ def sample(
     sampler_name = SAMPLERS[mode] if settings.sampler_name == "auto" else settings.sampler_name
     sigmas = last_steps(make_sigmas(model, scheduler, settings.steps, sampler_name), settings.strength)
     steps = len(sigmas) - 1
-    log.info("%d of %d steps, mode %s, %s, %s", steps, settings.steps, mode, sampler_name, scheduler)
+    log.info(
+        "%d of %d steps, mode %s, sampler %s, scheduler %s",
+        steps,
+        settings.steps,
+        mode,
+        sampler_name,
+        scheduler,
+    )
     for warning in setting_warnings(motion_config(model), bool(model.patches), latent_image, mode, settings):
         log.warning(warning)
     if steps == 0:

@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io
 from ..motion_modules.control_strengths import MOST, with_control_strength
 from ..motion_modules.frame_values import parse_numbers, values_of
 from ..motion_modules.keyframes import INTERPOLATIONS, Key, frames_beyond, parse_keys, timeline
-from ..motion_modules.prompt_schedule import encode_schedule
+from ..motion_modules.prompt_schedule import encode_schedule, words_of_other_packs
 from .host_progress import host_progress
 from .node_text import show_on_node
 
@@ -24,14 +24,15 @@ log = logging.getLogger(__name__)
 FrameNumbers = io.Custom("FLOATS")
 
 
-def show_timeline(node: type[io.ComfyNode], keys: Sequence[Key], num_frames: int, interpolation: str) -> None:
-    """Shows on the node what was understood, and warns of keys beyond the clip."""
-    lines, warning = timeline(keys, num_frames, interpolation), frames_beyond(keys, num_frames)
-    if warning:
+def show_timeline(
+    node: type[io.ComfyNode], keys: Sequence[Key], num_frames: int, interpolation: str, *more: str | None
+) -> None:
+    """Shows on the node what was understood, and warns of keys beyond the clip. more: other warnings."""
+    warnings = [warning for warning in (frames_beyond(keys, num_frames), *more) if warning]
+    for warning in warnings:
         log.warning("%s: %s", node.define_schema().display_name, warning)
-        lines = [warning, *lines]
     if node.hidden:
-        show_on_node(lines, node.hidden.unique_id)
+        show_on_node([*warnings, *timeline(keys, num_frames, interpolation)], node.hidden.unique_id)
 
 
 class PromptSchedule(io.ComfyNode):
@@ -116,7 +117,7 @@ class PromptSchedule(io.ComfyNode):
                 "The checkpoint has no text encoder. Connect clip to Load CLIP, or choose another checkpoint."
             )
         keys = parse_keys(schedule)
-        show_timeline(cls, keys, num_frames, interpolation)
+        show_timeline(cls, keys, num_frames, interpolation, words_of_other_packs(keys))
         return io.NodeOutput(
             encode_schedule(clip, keys, num_frames, before, after, interpolation, host_progress())
         )

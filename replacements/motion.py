@@ -172,7 +172,8 @@ def sample_settings(graph: Graph, node: Node) -> bool:
     names = ("noise_layers", "iteration_opts", "seed_override", "image_inject", "ancestral_opts")
     for name in (*names, "batch_offset", "seed_offset", "adapt_denoise_steps"):
         if node.inputs.get(name):
-            graph.note(node, f"not carried over: {name}.")
+            giver = origin_node(graph, node, name)
+            graph.note(node, f"not carried over: {name}{f' ({giver.type})' if giver else ''}.")
     return noise == "FreeNoise"
 
 

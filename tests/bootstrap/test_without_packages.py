@@ -61,6 +61,10 @@ def test_no_command_is_left_out(checkout: Path) -> None:
     assert commands and set(commands) == set(TOLD) - {"fleet up", "bench waiting"}
 
 
+def test_a_misspelt_command_is_told_the_nearest(checkout: Path) -> None:
+    assert ask(checkout, "dmeo").stderr == "dmeo is not a command. Did you mean demo?\n"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -110,7 +110,7 @@ def test_prompt_schedule_shows_on_both_kinds_of_nodes_what_was_understood(visit:
     no_trouble(result)
     for kind in ("canvas", "Nodes 2.0"):
         assert [line.rstrip() for line in result["shown"][kind].splitlines()] == [
-            "Beyond the clip, whose last frame is 3: 24.",
+            "Keys beyond the clip, which ends at frame 3: 24.",
             "4 frames, linear",
             f"2 and before: a <red> __circle__ on *{kind}*",
             "24: a green circle",

@@ -88,7 +88,7 @@ def test_a_file_may_have_empty_lines_a_mark_and_no_end(tmp_path: Path) -> None:
     )
     assert [item.name for item in read_manifest(file)] == ["one", "two"]
     file.write_bytes(b"\n")
-    with pytest.raises(BadManifest, match="There is nothing to render in it"):
+    with pytest.raises(BadManifest, match="The manifest is empty"):
         read_manifest(file)
 
 

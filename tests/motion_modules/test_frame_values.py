@@ -65,12 +65,12 @@ def test_a_constant_schedule_is_the_number_itself():
     ("text", "message"),
     [
         ("", "The schedule is empty"),
-        ("0: fast", "Line 1: fast is not a number; expected such as 24: 0.5"),
+        ("0: fast", "Line 1: fast is not a number; write a key such as 24: 0.5"),
         ("0: 0.5,\n3: nan", "Line 2: nan is not a number"),
         ("0:", "Line 1: nothing is not a number"),
         ("0: 0.5\n-2: 1", "Line 2: frame -2 is negative"),
         ("0: 0.5, 0: 1", "frame 0 was given before"),
-        ("0.5", "Line 1: expected a frame, a colon"),
+        ("0.5", "Line 1: expected a key such as 24: 0.5; found 0.5"),
         ("0: {1|2}", "is not a number"),
     ],
 )

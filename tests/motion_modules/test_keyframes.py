@@ -146,10 +146,10 @@ def test_ten_thousand_keys_and_a_hundred_kilobytes_are_read_at_once() -> None:
         ("{}", "The schedule is empty."),
         (
             "0: a cat\na dog",
-            "Line 2: expected a frame, a colon and a text, such as 24: a prompt; found a dog.",
+            "Line 2: expected a key such as 24: a prompt; found a dog.",
         ),
-        ("0: a cat\n\n12 a dog", "Line 3: expected a frame, a colon and a text"),
-        ("0: a cat\nmax_f: a dog", "Line 2: max_f is not a frame number; expected such as 24: a prompt."),
+        ("0: a cat\n\n12 a dog", "Line 3: expected a key such as 24: a prompt"),
+        ("0: a cat\nmax_f: a dog", "Line 2: max_f is not a frame number; write a key such as 24: a prompt."),
         ("1.5: a cat", "Line 1: 1.5 is not a frame number"),
         (": a cat", "Line 1: nothing is not a frame number"),
         ("12345678901: a cat", "Line 1: 12345678901 is not a frame number"),
@@ -166,7 +166,7 @@ def test_ten_thousand_keys_and_a_hundred_kilobytes_are_read_at_once() -> None:
         ('"0": "a cat",\n"24": "a dog', 'Line 2: the text has no closing ".'),
         (
             '"0": a cat, best quality',
-            "Line 1: expected a frame, a colon and a text, such as 24: a prompt; found best",
+            "Line 1: expected a key such as 24: a prompt; found best",
         ),
         ("0: " + "a" * 10 + "\n" + "b" * 99, f"Line 2: expected .* found {'b' * 39}…"),
     ],
@@ -248,7 +248,7 @@ def test_the_timeline_says_what_was_understood() -> None:
 def test_keys_beyond_the_clip_are_named() -> None:
     keys = parse_keys("0: a\n15: b\n16: c\n48: d")
     assert frames_beyond(keys, 49) is None
-    assert frames_beyond(keys, 16) == "Beyond the clip, whose last frame is 15: 16, 48."
+    assert frames_beyond(keys, 16) == "Keys beyond the clip, which ends at frame 15: 16, 48."
     many = frames_beyond(parse_keys("\n".join(f"{i}: a" for i in range(10_000))), 16)
     assert many is not None and many.endswith("16, 17, 18, 19, 20, 21, 22, 23 and 9976 more.")
 

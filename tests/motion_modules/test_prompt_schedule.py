@@ -23,6 +23,7 @@ from fast_animatediff.motion_modules.prompt_schedule import (
     check_frames_of_prompts,
     encode_schedule,
     of_equal_length,
+    words_of_other_packs,
 )
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 from fast_animatediff.tiny.extension.family import TEXT_ENCODER
@@ -88,6 +89,15 @@ def sample(model: ModelPatcher, positive: Conditioning, frames: int, cfg: float 
 
 
 # ---- the rows
+
+
+def test_what_another_pack_takes_for_no_words_is_named_with_its_line() -> None:
+    for words in ("--neg ugly", "(cat:`t*2`)"):
+        named = "--neg" if "neg" in words else "`t*2`"
+        assert words_of_other_packs(parse_keys(f"0: a cat\n8: a dog {words}")).startswith(
+            f"Line 2: {named} is read as words of the prompt."
+        )
+    assert words_of_other_packs(parse_keys("0: a cat--negative, a `")) is None
 
 
 def test_each_frame_has_a_row_and_frames_at_keys_have_their_plain_prompts(clip: CLIP) -> None:

@@ -111,7 +111,7 @@ def test_auto_follows_a_consistency_table_from_cores_node(family, caplog):
     (model,) = ModelSamplingDiscrete().patch(applied(family), "lcm", zsnr=False)
     with caplog.at_level(logging.INFO):
         assert Run(model, steps=4, cfg=1.0).timesteps == [999, 759, 499, 259]
-    assert "4 of 4 steps, mode lcm, lcm, lcm" in caplog.text
+    assert "4 of 4 steps, mode lcm, sampler lcm, scheduler lcm" in caplog.text
 
 
 def test_lcm_mode_is_refused_on_models_without_a_table_for_it():

@@ -148,7 +148,9 @@ def test_what_the_engine_logs_is_shown_on_the_running_node_warnings_first():
         lambda: Sampler.execute(model, cond, cond, latent, 1, 4, 1.0, 0.2, "auto", "auto", "auto", 1.0)
     )
     assert text.startswith("No step runs: 4 steps at strength 0.2")
-    assert "no motion module" in text and text.endswith("0 of 4 steps, mode standard, euler, linspace")
+    assert "no motion module" in text and text.endswith(
+        "0 of 4 steps, mode standard, sampler euler, scheduler linspace"
+    )
 
 
 def test_what_is_odd_about_a_clip_is_shown_on_the_node_that_reads_it(folders):

@@ -20,7 +20,7 @@ def test_a_checkpoint_without_text_encoder_is_told_what_to_connect() -> None:
 
 
 def test_a_bad_line_is_refused_before_anything_is_encoded() -> None:
-    with pytest.raises(ValueError, match="Line 2: expected a frame"):
+    with pytest.raises(ValueError, match="Line 2: expected a key"):
         run("0: a cat\na dog", clip=object())
 
 
@@ -48,4 +48,4 @@ def test_a_schedule_of_numbers_reaches_the_motion_module_in_cores_own_type() -> 
 
 def test_keys_beyond_the_clip_are_told(caplog: pytest.LogCaptureFixture) -> None:
     ValueSchedule.execute("0: 0, 99: 1", 4, "linear")
-    assert "Value Schedule: Beyond the clip, whose last frame is 3: 99." in caplog.text
+    assert "Value Schedule: Keys beyond the clip, which ends at frame 3: 99." in caplog.text

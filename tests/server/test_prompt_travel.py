@@ -185,12 +185,12 @@ def test_the_node_shows_what_was_understood_and_the_log_names_keys_beyond_the_cl
     shown = asyncio.run(texts_on_nodes(comfy, prompt))
     lines = shown[node_id(prompt, "Prompt Schedule")].split("  \n")
     assert [html.unescape(line) for line in lines] == [
-        "Beyond the clip, whose last frame is 7: 24.",
+        "Keys beyond the clip, which ends at frame 7: 24.",
         "8 frames, linear",
         "2 and before: a <red> circle",
         "24: a green circle",
     ]
-    assert "Prompt Schedule: Beyond the clip, whose last frame is 7: 24." in comfy.log_text()[before:]
+    assert "Prompt Schedule: Keys beyond the clip, which ends at frame 7: 24." in comfy.log_text()[before:]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_node_shows_what_was_understood_and_the_log_names_keys_beyond_the_cl
         ("", "The schedule is empty"),
         (
             "0: a cat\na dog",
-            "Line 2: expected a frame, a colon and a text, such as 24: a prompt; found a dog.",
+            "Line 2: expected a key such as 24: a prompt; found a dog.",
         ),
         ("0: a cat\n-8: a dog", "Line 2: frame -8 is negative"),
         ('"0": "a cat", "0": "a dog"', "Line 1: frame 0 was given before"),
