@@ -25,7 +25,8 @@ def convert_file(path: Path) -> int:
     try:
         conversion = convert(read_document(path))
     except (OSError, ValueError) as error:
-        print(f"{path}: can't be read: {error}", file=sys.stderr)
+        reason = getattr(error, "strerror", None) or error
+        print(f"{path}: can't be read: {reason}", file=sys.stderr)
         return 1
     report(path, conversion)
     if not conversion.replaced:
@@ -52,6 +53,6 @@ def report(path: Path, conversion: Conversion) -> None:
     for type, number in Counter(type for _, type in conversion.replaced).items():
         print(f"  {number} x {type}")
     for note in conversion.notes:
-        print(f"  lost: {note}")
+        print(f"  note: {note}")
     for id, type in conversion.left:
         print(f"  stays: {type} (node {id}); nothing here replaces it")

@@ -151,12 +151,19 @@ def main() -> int:
         aiohttp.ClientError,
         asyncio.TimeoutError,
     ) as error:
-        reason = str(error) or "The ComfyUI does not answer."
+        reason = reason_of(error)
         display.say(f"Nothing was rendered: {reason}", "refused", reason=reason)
     except KeyboardInterrupt:
         display.say("Stopped. The same command goes on from here.", "stopped")
         return 130
     return 2
+
+
+def reason_of(error: Exception) -> str:
+    """Of an error of the system, the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or "The ComfyUI does not answer."
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ def test_the_command_writes_beside_the_file_and_leaves_what_is_there(tmp_path: P
     assert (
         done.returncode == 0
         and "1 x VHS_VideoCombine" in done.stdout
-        and "lost: VHS_VideoCombine (node 1)" in done.stdout
+        and "note: VHS_VideoCombine (node 1)" in done.stdout
     )
     written = tmp_path / "theirs converted.json"
     assert only(convert(read(file)), "FAD_ExportVideo") == read(written)["1"]["inputs"]
