@@ -8,7 +8,6 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -288,13 +287,3 @@ def test_more_images_than_fit_are_refused_with_the_number_that_fits(folders, nod
     with pytest.raises(ValueError, match=r"16 frames of 64x64 need .* There is room for 5\. Lower"):
         node.execute(clip, **{**WHOLE, "fps": 8.0})
     assert len(node.execute(clip, **{**WHOLE, "fps": 8.0, "max_frames": 5}).args[0]) == 5
-
-
-def test_a_mask_comes_with_a_transparent_clip(folders) -> None:
-    images = torch.ones(4, 64, 64, 4)
-    images[:, :32, :, 3] = 0
-    export(images, format="webm", filename_prefix="made")
-    (folders / "output/made_00001_.webm").rename(folders / "input/clip.webm")
-    pictures, _, _, _, mask = LoadVideoFrames.execute("clip.webm", **WHOLE).args
-    assert mask.shape == (4, 64, 64) and mask[:, :28].min() > 0.9 and mask[:, 36:].max() < 0.1
-    assert np.allclose(pictures[:, 2:28].numpy(), 0, atol=0.02)

@@ -48,22 +48,20 @@ class FrameBuffer:
         self.capacity = frames
 
     def add(self, picture: np.ndarray | Tensor, repeats: int) -> None:
-        """Writes a picture `repeats` times: uint8 [height, width, 3], or 4 with alpha, or a tensor [.., 3] in 0..1."""
+        """Writes a picture `repeats` times: uint8 or a tensor in 0..1, [height, width, 3], or 4 with alpha."""
         if self.count + repeats > self.capacity:
             self.reserve(max(self.count + repeats, min(2 * self.capacity, self.most)))
         rows = slice(self.count, self.count + repeats)
         self.count += repeats
-        if isinstance(picture, Tensor):
-            self._bytes = False
-            self._images[rows] = picture.to(self._images)
-            return
-        levels = torch.from_numpy(np.ascontiguousarray(picture))
-        _levels(self._images)[rows] = levels[..., :3]
-        if self._mask is None and levels.shape[-1] == 4:
+        self._bytes = not isinstance(picture, Tensor)
+        values = picture if isinstance(picture, Tensor) else torch.from_numpy(np.ascontiguousarray(picture))
+        opaque = 255 if self._bytes else 1
+        self._stored(self._images)[rows] = values[..., :3]
+        if self._mask is None and values.shape[-1] == 4:
             self._mask = self._images.new_zeros(self._images.shape[:3])
             self._check(self.capacity)
         if self._mask is not None:
-            _levels(self._mask)[rows] = 255 - levels[..., 3] if levels.shape[-1] == 4 else 0
+            self._stored(self._mask)[rows] = opaque - values[..., 3] if values.shape[-1] == 4 else 0
 
     def finish(self) -> tuple[Tensor, Tensor | None]:
         """The images, and the mask where there is alpha: 1 where the frame is transparent."""
@@ -77,11 +75,12 @@ class FrameBuffer:
 
     def _resized(self, old: Tensor, frames: int) -> Tensor:
         new = torch.empty((frames, *old.shape[1:]), dtype=old.dtype, device=old.device)
-        if self._bytes:
-            _levels(new)[: self.count] = _levels(old)[: self.count]
-        else:
-            new[: self.count] = old[: self.count]
+        self._stored(new)[: self.count] = self._stored(old)[: self.count]
         return new
+
+    def _stored(self, frames: Tensor) -> Tensor:
+        """Where pictures are written to: bytes, as long as they stay bytes."""
+        return _levels(frames) if self._bytes else frames
 
     def _check(self, frames: int) -> None:
         self._limits.check_frames(self._name, frames, self.size, self._bytes_of(1))

@@ -47,7 +47,7 @@ class SelectedFrames:
         )  # when the last frame taken, and the last one read, leave the screen
 
     def pictures(self, progress: Progress | None = None) -> Iterator[tuple[Pixels, int]]:
-        """Yields uint8 [height, width, 3], or 4 with premultiplied alpha, or a tensor [height, width, 3] in 0..1.
+        """Yields uint8 or a tensor in 0..1, [height, width, 3], or 4 with premultiplied alpha.
 
         `progress(done, total)` is called for every source frame and may raise to cancel.
         """

@@ -43,8 +43,8 @@ class Source(ABC):
 
     @abstractmethod
     def pixels(self, frame: Any, width: int, height: int) -> np.ndarray | Tensor:
-        """A frame scaled to width x height: uint8 [height, width, 3], or 4 with premultiplied alpha where it is not
-        opaque; or a tensor [height, width, 3] in 0..1."""
+        """A frame scaled to width x height: uint8 or a tensor in 0..1, [height, width, 3], or 4 with premultiplied alpha
+        where it is not opaque."""
 
     def audio(self, start: Fraction, seconds: Fraction) -> Mapping[str, Any] | None:
         """The sound of a span as the host's AUDIO value, None where there is none."""

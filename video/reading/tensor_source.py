@@ -34,8 +34,9 @@ class TensorSource(Source):
             yield TimedFrame(index * self._step, self._step, image)
 
     def pixels(self, frame: Tensor, width: int, height: int) -> Tensor:
-        """The image scaled to width x height, [height, width, 3] in 0..1."""
-        image = frame[..., :3]
+        """The image scaled to width x height in 0..1, [height, width, 3], or 4 with premultiplied alpha."""
+        alpha = frame[..., 3:].clamp(0, 1)
+        image = torch.cat((frame[..., :3] * alpha, alpha), dim=-1) if frame.shape[-1] == 4 else frame
         if image.shape[:2] == (height, width):
             return image
         scaled = torch.nn.functional.interpolate(
