@@ -39,9 +39,7 @@ def check_images(images: Frames) -> None:
     if len(images.shape) != 4 or images.shape[-1] not in (1, 3, 4):
         raise ValueError(f"Expected images [frames, height, width, 3], got {list(images.shape)}.")
     if 0 in images.shape:
-        raise ValueError(
-            "There are no frames to export. Check that the node before this one makes at least one."
-        )
+        raise ValueError("There are no frames. Check that the node before this one makes at least one.")
 
 
 def uint8_frames(

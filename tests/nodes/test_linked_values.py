@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
+import torch
 from test_video_nodes import WHOLE, clip_in_input, export, grey
 
-from fast_animatediff.nodes.load_video import LoadVideoFrames
+from comfy_api.v0_0_2 import InputImpl, Types
+from fast_animatediff.nodes.load_video import LoadVideoFrames, SampleVideoFrames
 from fast_animatediff.nodes.load_video_latents import LoadVideoLatents
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -19,6 +22,23 @@ def test_a_linked_file_is_checked_when_the_node_runs(node) -> None:
     assert node.validate_inputs(None) is True
     first, second = (node.fingerprint_inputs(None, **WHOLE) for _ in range(2))
     assert math.isnan(first) and {(0, first)} != {(0, second)}, "the host takes it for a change"
+
+
+@pytest.mark.parametrize("format", ["mp4", "gif", "webp"])
+@pytest.mark.parametrize("count", [-3, 65536])
+def test_a_loop_count_that_no_file_can_say_is_refused_with_a_sentence(folders, format, count) -> None:
+    with pytest.raises(ValueError, match=f"loop_count must be 0 .for ever. to 65,535, not {count}"):
+        export(grey(2), format=format, loop_count=count)
+    assert list((folders / "output").rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("rate", [0, -8])
+def test_a_video_made_at_no_rate_is_refused_with_a_sentence(rate) -> None:
+    video = InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=torch.zeros(2, 16, 16, 3), frame_rate=Fraction(rate))
+    )
+    with pytest.raises(ValueError, match=f"The video has {rate} frames per second"):
+        SampleVideoFrames.execute(video, **WHOLE)
 
 
 @pytest.mark.parametrize("fps", [math.inf, -math.inf, math.nan])

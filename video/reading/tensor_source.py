@@ -22,6 +22,8 @@ class TensorSource(Source):
         self, images: Tensor, rate: Fraction, audio: Mapping[str, Any] | None = None, name: str = "The video"
     ) -> None:
         check_images(images)
+        if rate <= 0:
+            raise ValueError(f"{name} has {float(rate):g} frames per second. Make it with an fps above 0.")
         self.name, self.rate = name, rate
         self.height, self.width = images.shape[1:3]
         self.frame_count = len(images)

@@ -25,6 +25,7 @@ WITH_SOUND = ("mp4", "webm")
 QUALITIES = ("low", "medium", "high", "maximum")
 DEFAULT_QUALITY = "high"
 MAX_FPS = 1000
+MOST_LOOPS = 65535  # as a GIF and a WebP can say
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Export:
             raise ValueError(
                 f"crf must be -1 (from quality) or 0 to {highest} for {self.format}, not {self.crf}."
             )
+        if not 0 <= self.loop_count <= MOST_LOOPS:
+            raise ValueError(f"loop_count must be 0 (for ever) to {MOST_LOOPS:,}, not {self.loop_count}.")
 
     @property
     def reads_once(self) -> bool:

@@ -57,7 +57,7 @@ def test_audio_without_a_waveform_is_an_error_that_says_so(tmp_path) -> None:
 
 
 def test_no_frames_is_an_error(tmp_path) -> None:
-    with pytest.raises(ValueError, match="There are no frames to export"):
+    with pytest.raises(ValueError, match="There are no frames"):
         save(torch.zeros(0, 16, 16, 3), tmp_path)
     assert os.listdir(tmp_path) == []
 
