@@ -99,7 +99,7 @@ def checked_prefix(filename_prefix: str) -> str:
     folder, name = os.path.split(os.path.join(output, prefix))
     if name == os.pardir or not folder_paths.is_within_directory(output, folder):
         raise ValueError(
-            f"filename_prefix '{filename_prefix}' points outside the output folder. Remove '..' or the leading slash."
+            f"filename_prefix '{filename_prefix}' points outside the output folder. Remove '..', the leading slash or the link."
         )
     return prefix
 

@@ -28,7 +28,7 @@ FEWEST_PICTURES = 2  # in a folder that is offered
 def input_clips() -> list[str]:
     """Names of the clips in the input folder, sorted, folders last and with a slash at their end.
 
-    Links that lead out of the host's folders are left out.
+    Links that lead out of it, and folders with pictures that lead out of the host's folders, are left out.
     """
     with os.scandir(folder_paths.get_input_directory()) as entries:
         offered = sorted((entry.is_dir(), entry.name) for entry in entries if is_offered(entry))
@@ -44,11 +44,13 @@ def is_offered(entry: os.DirEntry[str]) -> bool:
         folder = entry.is_dir()
         if not folder and extension not in (*EXTENSIONS, *IMAGE_EXTENSIONS):
             return False
-        if entry.is_symlink() and not is_contained(os.path.realpath(entry.path)):
+        if entry.is_symlink() and not folder_paths.is_within_directory(
+            folder_paths.get_input_directory(), entry.path
+        ):
             return False
         status = entry.stat()
         if folder:
-            return len(pictures_in(entry.path, status.st_mtime_ns)) >= FEWEST_PICTURES
+            return has_pictures(entry.path, status.st_mtime_ns)
         if not entry.is_file():
             return False
     except OSError:  # a link that leads to itself, a folder that can't be read
@@ -66,6 +68,13 @@ def moves(path: str, modified: int, size: int) -> bool:
 def pictures_in(folder: str, modified: int) -> tuple[str, ...]:
     """The names of a folder's numbered pictures, in order; read once per change, as above."""
     return tuple(numbered_pictures(os.listdir(folder)))
+
+
+@lru_cache(maxsize=1024)
+def has_pictures(folder: str, modified: int) -> bool:
+    """Whether a folder holds a clip, none of whose pictures would be refused; looked at once per change, as above."""
+    pictures = [os.path.join(folder, name) for name in pictures_in(folder, modified)]
+    return len(pictures) >= FEWEST_PICTURES and all(map(is_contained, map(os.path.realpath, pictures)))
 
 
 def open_clip(file: str, fps: Fraction) -> Source:
@@ -106,12 +115,14 @@ def clip_fingerprint(file: str | None) -> str | float:
     return digest.hexdigest()
 
 
-def check_clip(file: str | None) -> bool | str:
+def check_clip(file: object) -> bool | str:
     """True for a clip that can be opened and for a linked input, which has no name yet, else a sentence for the page."""
     if file is None:
         return True
-    if not file.strip("/"):
-        return "No clip is chosen. Choose or upload a video."
+    try:
+        file = clip_name(file)
+    except ValueError as error:
+        return str(error)
     name = display_name(file)
     try:
         path = contained_path(file)
@@ -126,8 +137,20 @@ def check_clip(file: str | None) -> bool | str:
     except PermissionError:
         return f"{name} can't be read. Change its permissions or upload the video again."
     except (ValueError, OSError):
-        return f"{name} is not in ComfyUI's input folder. Choose or upload a video."
+        folder = next((kind for kind in ("output", "temp") if file.endswith(f"[{kind}]")), "input")
+        return f"{name} is not in ComfyUI's {folder} folder. Choose or upload a video."
     return True
+
+
+def clip_name(file: object) -> str:
+    """What a client sends or a link brings, if it is a clip's name; ValueError where it is empty or no text."""
+    if not isinstance(file, str):
+        raise ValueError(
+            f"file must be the name of a clip, but is of type {type(file).__name__}. Choose or upload a video."
+        )
+    if not folder_paths.annotated_filepath(file)[0].strip("/. "):
+        raise ValueError("No clip is chosen. Choose or upload a video.")
+    return file
 
 
 def is_contained(path: str) -> bool:
@@ -142,7 +165,7 @@ def is_contained(path: str) -> bool:
 
 def contained_path(file: str) -> str:
     """The real path of a file of the input, output or temp folder; ValueError when it leads out of them."""
-    path = os.path.realpath(folder_paths.get_annotated_filepath(file))
+    path = os.path.realpath(folder_paths.get_annotated_filepath(clip_name(file)))
     if is_contained(path):
         return path
     raise ValueError(

@@ -218,5 +218,6 @@ def test_links_out_of_the_folders_are_not_followed(folders, linked) -> None:
         assert input_clips() == [] and LoadVideoFrames.validate_inputs("walk/") is not True
         return
     (make_folder(folders, ["0.png"]) / "1.png").symlink_to(folders / "secret" / "1.png")
+    assert input_clips() == []
     with pytest.raises(ValueError, match="walk/1.png is a link to a file outside ComfyUI's folders"):
         load()

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from PIL import Image
 from test_video_nodes import WHOLE, clip_in_input, export, grey
 
 from comfy_api.v0_0_2 import InputImpl, Types
@@ -22,6 +23,23 @@ def test_a_linked_file_is_checked_when_the_node_runs(node) -> None:
     assert node.validate_inputs(None) is True
     first, second = (node.fingerprint_inputs(None, **WHOLE) for _ in range(2))
     assert math.isnan(first) and {(0, first)} != {(0, second)}, "the host takes it for a change"
+
+
+@pytest.mark.parametrize("file", [5, 1.5, True, ["clip.mp4"], {"name": "clip.mp4"}])
+def test_a_value_that_is_no_name_is_refused_with_a_sentence(file) -> None:
+    sentence = f"file must be the name of a clip, but is of type {type(file).__name__}."
+    assert str(LoadVideoFrames.validate_inputs(file)).startswith(sentence)
+    with pytest.raises(ValueError, match=sentence):
+        LoadVideoFrames.execute(file, **WHOLE)
+
+
+@pytest.mark.parametrize("file", ["", "/", ".", "./", "[input]", " [output]"])
+def test_no_name_does_not_load_the_pictures_of_the_whole_folder(folders, file) -> None:
+    for place in ("input", "output"):
+        Image.new("RGB", (16, 16)).save(folders / place / "0001.png")
+    assert LoadVideoFrames.validate_inputs(file) == "No clip is chosen. Choose or upload a video."
+    with pytest.raises(ValueError, match="No clip is chosen"):
+        LoadVideoFrames.execute(file, **{**WHOLE, "fps": 8.0})
 
 
 @pytest.mark.parametrize("format", ["mp4", "gif", "webp"])

@@ -127,13 +127,15 @@ def test_every_kind_of_video_that_can_be_loaded_is_listed(folders) -> None:
 
 
 def test_links_in_the_input_folder_do_no_harm(folders) -> None:
-    """One that leads to itself, one that leads nowhere, and one out of the folder, which would be refused."""
+    """One that leads to itself, one that leads nowhere, and those out of the folder, which would be refused."""
     file = clip_in_input(folders)
-    (folders / "elsewhere.mp4").write_bytes((folders / "input" / file).read_bytes())
+    for place in (folders, folders / "output"):
+        (place / "elsewhere.mp4").write_bytes((folders / "input" / file).read_bytes())
     for name, target in (
         ("loop.mp4", "loop.mp4"),
         ("gone.png", "nothing.png"),
         ("out.mp4", "../elsewhere.mp4"),
+        ("output.mp4", "../output/elsewhere.mp4"),
     ):
         (folders / "input" / name).symlink_to(target)
     (folders / "input" / "inside.mp4").symlink_to(file)
@@ -205,7 +207,10 @@ def test_links_out_of_the_folders_are_not_followed(folders) -> None:
 
 
 def test_a_missing_file_is_named_without_its_folder(folders) -> None:
-    assert LoadVideoFrames.validate_inputs("gone.mp4").startswith("gone.mp4 is not in ComfyUI's input folder")
+    for name, folder in (("gone.mp4", "input"), ("gone.mp4 [output]", "output"), ("gone.mp4 [temp]", "temp")):
+        assert LoadVideoFrames.validate_inputs(name).startswith(
+            f"gone.mp4 is not in ComfyUI's {folder} folder"
+        )
 
 
 def video_of(folders: Path, kind: str) -> object:
