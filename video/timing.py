@@ -71,8 +71,10 @@ class Selection:
     max_frames: int = 0
 
     def __post_init__(self) -> None:
-        if self.fps < 0 or self.seconds < 0 or self.start < 0 or self.max_frames < 0:
-            raise ValueError("fps, seconds, start and max_frames must not be negative.")
+        seconds = (("first_n_seconds", self.seconds), ("start_seconds", self.start))
+        for name, value in (("fps", self.fps), *seconds, ("max_frames", Fraction(self.max_frames))):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, but is {float(value):g}.")
 
     def count(self) -> int | None:
         """The number of targets, or None when only the end of the video decides."""

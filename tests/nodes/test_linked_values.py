@@ -76,3 +76,9 @@ def test_a_rate_too_low_to_be_told_from_zero_is_not_taken_for_every_frame(folder
 def test_seconds_that_are_no_number_are_refused_with_a_sentence(folders, name) -> None:
     with pytest.raises(ValueError, match="Seconds must be a finite number, not inf"):
         LoadVideoFrames.execute(clip_in_input(folders), **{**WHOLE, name: math.inf})
+
+
+@pytest.mark.parametrize("name", ["first_n_seconds", "fps", "start_seconds", "max_frames"])
+def test_a_negative_number_is_refused_by_its_name_and_value(folders, name) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must not be negative, but is -2"):
+        LoadVideoFrames.execute(clip_in_input(folders), **{**WHOLE, name: -2})
