@@ -9,9 +9,9 @@ from typing import Any
 from .api_prompts import read_prompt, write_prompt
 from .graph import HANDING_ON, Graph, Node, Note, Source
 from .rules import RULES, is_peer, is_setting
-from .ui_files import inner_nodes, read_workflow, write_workflow
+from .subgraphs import subgraphs_of, with_ends, without_ends
+from .ui_files import Workflow, read_workflow, write_workflow
 
-SUBGRAPH = "a node of another pack inside a subgraph is left as it is: unpack the subgraph first."
 GROUP = "a node of another pack inside a group node is left as it is: convert the group node to nodes first."
 
 
@@ -41,16 +41,41 @@ def convert(document: Any, is_wanted: Callable[[str], bool] = is_peer) -> Conver
     ):
         raise ValueError("This is neither a workflow saved by ComfyUI's page nor an API prompt.")
     try:
-        graph = read_workflow(document) if is_ui_file else read_prompt(document)
-        replace_all(graph, is_wanted)
-        left = [(node.id, node.type) for node in graph.nodes.values() if is_peer(node.type)]
-        notes = [*graph.notes, *(inner_notes(document) if is_ui_file else [])]
-        replaced = [(node.id, node.type) for node in graph.replaced]
-        if replaced:
-            document = write_workflow(graph, document) if is_ui_file else write_prompt(graph, document)
+        if is_ui_file:
+            notes = group_notes(document)
+            document, graphs = convert_file(document, is_wanted)
+        else:
+            notes, graphs = [], [read_prompt(document)]
+            replace_all(graphs[0], is_wanted)
+            document = write_prompt(graphs[0], document) if graphs[0].replaced else document
+        left = [
+            (node.id, node.type) for graph in graphs for node in graph.nodes.values() if is_peer(node.type)
+        ]
+        notes = [*(note for graph in graphs for note in graph.notes), *notes]
+        replaced = [(node.id, node.type) for graph in graphs for node in graph.replaced]
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"It is not as ComfyUI writes it ({type(error).__name__}: {error}).") from error
     return Conversion(document, replaced, left, notes)
+
+
+def convert_file(workflow: Workflow, is_wanted: Callable[[str], bool]) -> tuple[Workflow, list[Graph]]:
+    """The file and its subgraphs, in which no two nodes have one number."""
+    main = read_workflow(workflow)
+    graphs, subgraphs = [main], []
+    for subgraph in subgraphs_of(workflow):
+        opened = with_ends(subgraph)
+        graph = read_workflow(opened)
+        graph.last = main.last
+        replace_all(graph, is_wanted)
+        main.last = graph.last
+        graphs.append(graph)
+        subgraphs.append(without_ends(write_workflow(graph, opened)) if graph.replaced else subgraph)
+    replace_all(main, is_wanted)
+    if not any(graph.replaced for graph in graphs):
+        return workflow, graphs
+    if subgraphs:
+        workflow = {**workflow, "definitions": {**workflow["definitions"], "subgraphs": subgraphs}}
+    return write_workflow(main, workflow), graphs
 
 
 def replace_all(graph: Graph, is_wanted: Callable[[str], bool]) -> None:
@@ -80,15 +105,8 @@ def is_over(graph: Graph, node: Node, is_wanted: Callable[[str], bool]) -> bool:
     return found is not None and is_setting(found[0].type) and is_wanted(found[0].type)
 
 
-def inner_notes(workflow: dict[str, Any]) -> list[Note]:
+def group_notes(workflow: Workflow) -> list[Note]:
     """Of nodes that are out of reach."""
     groups = ((workflow.get("extra") or {}).get("groupNodes") or {}).items()
     grouped = [(name, node) for name, group in groups for node in group.get("nodes") or []]
-    return [
-        *(
-            Note(node["id"], node["type"], SUBGRAPH)
-            for node in inner_nodes(workflow)
-            if is_peer(node["type"])
-        ),
-        *(Note(name, node["type"], GROUP) for name, node in grouped if is_peer(node["type"])),
-    ]
+    return [Note(name, node["type"], GROUP) for name, node in grouped if is_peer(node["type"])]

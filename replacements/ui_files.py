@@ -113,10 +113,9 @@ def write_workflow(graph: Graph, before: Workflow) -> Workflow:
             links[id] = kept_links.get(id) or as_before(link, before)
     written["nodes"] = kept
     written["links"] = [links[id] for id in sorted(links)]
-    ids = [id for id in graph.nodes if isinstance(id, int)]
     for place, name in ((written, "last_{}_id"), (written.get("state", {}), "last{}Id")):
         if place is written or place:
-            for kind, last in (("node", max(ids, default=0)), ("link", next_link)):
+            for kind, last in (("node", graph.last), ("link", next_link)):
                 key = name.format(kind if place is written else kind.title())
                 if key in place:
                     place[key] = max(place[key] or 0, last)
@@ -136,7 +135,7 @@ def named_links(workflow: Workflow) -> list[tuple[int, tuple[Id, int, Id, int, s
 
 def as_before(link: list[Any], before: Workflow) -> Any:
     """A new link in the form that the file's others have."""
-    is_object = any(isinstance(other, dict) for other in before.get("links") or [])
+    is_object = "inputNode" in before or any(isinstance(other, dict) for other in before.get("links") or [])
     return dict(zip(LINK, link, strict=True)) if is_object else link
 
 

@@ -22,6 +22,7 @@ export class ClipView {
     this.frame.append(this.line)
     this.urls = []
     this.ratio = 0 // height by width of the picture's room; 0 without one
+    this.lines = 0 // height of the text
     // A type of its own: of two with the same name and type on nodes with one id, Nodes 2.0 goes on showing the first.
     this.widget = node.addDOMWidget(name, `${TYPE}${made++}`, this.frame, {
       serialize: false,
@@ -66,16 +67,17 @@ export class ClipView {
   }
 
   height() {
-    const lines = this.line.textContent ? 2 * LINE_HEIGHT : 0
     const width = this.node.size?.[0] - SIDES || 0
-    return this.ratio || lines ? Math.round(width * this.ratio) + lines + SIDES : 0
+    return this.ratio || this.lines ? Math.round(width * this.ratio) + this.lines + SIDES : 0
   }
 
   // Makes room on the node; it never takes any back, as people arrange their nodes.
   fit() {
     const { node } = this
-    this.frame.style.display = this.ratio || this.line.textContent ? 'flex' : 'none'
     const [width, height] = node.size
+    const text = this.line.textContent
+    this.lines = text ? Math.max(2 * LINE_HEIGHT, heightOf(text, STYLE.line, width - SIDES)) : 0
+    this.frame.style.display = this.ratio || text ? 'flex' : 'none'
     const needed = window.LiteGraph.vueNodesMode ? 0 : node.computeSize()[1]
     if (height < needed) node.setSize([width, needed])
     node.graph?.setDirtyCanvas(true, true)
@@ -86,6 +88,16 @@ export class ClipView {
 export function pictureOn(node) {
   const shown = (node.widgets ?? []).filter(({ type }) => String(type).startsWith(TYPE))
   return shown.map(({ element }) => element.querySelector('img, video')).find(Boolean)
+}
+
+// What a text takes in an element of this style.
+export function heightOf(text, style, width) {
+  const ruler = element('div', `${style}; position: absolute; visibility: hidden; box-sizing: border-box; width: ${width}px`)
+  ruler.textContent = text
+  document.body.append(ruler)
+  const height = ruler.offsetHeight
+  ruler.remove()
+  return height
 }
 
 function isInline(url) {

@@ -9,7 +9,7 @@ main(async (page, { shot, drop }, file, answer) => {
   await shot('question')
   const question = await dialog.innerText()
   await dialog.getByRole('button', { name: answer }).click()
-  await page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type === 'KSampler'))
+  await page.waitForFunction(() => window.app.graph.nodes.some((node) => node.type === 'CLIPTextEncode'))
   await page.waitForTimeout(1000)
   await shot('answered')
   const types = await page.evaluate(() => window.app.graph.nodes.map((node) => node.last_serialization?.type ?? node.type))

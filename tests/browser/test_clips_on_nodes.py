@@ -124,6 +124,15 @@ LOAD_AND_EXPORT = [
 ]
 
 
+def test_all_of_what_is_wrong_with_a_file_can_be_read_on_its_node(
+    visit: Visit, comfy_server: ComfyServer
+) -> None:
+    (comfy_server.base / "input" / "no video.mp4").write_text("no video" * 100)
+    result = visit("read_messages.js", "no video.mp4")
+    for texts in result["read"].values():
+        assert len(texts) == 2 and all("Use one of these: mp4" in text for text in texts)
+
+
 def test_new_files_under_names_of_deleted_ones_are_shown(
     visit: Visit, comfy_server: ComfyServer, tmp_path: Path
 ) -> None:

@@ -16,10 +16,13 @@ PEERS = Path(__file__).resolve().parents[1] / "replacements" / "peers"
 
 
 def types(workflow: dict) -> list[str]:
-    return sorted(node["type"] for node in workflow["nodes"])
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    return sorted(node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"])
 
 
-@pytest.mark.parametrize("name", ["text to video", pytest.param("camera moves", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["text to video", "inside a subgraph", pytest.param("camera moves", marks=pytest.mark.slow)]
+)
 def test_the_page_replaces_the_nodes_and_runs_what_it_made(
     visit: Callable[..., dict], comfy_server: ComfyServer, name: str
 ) -> None:

@@ -202,6 +202,7 @@ HAND_MADE = {
     "text to video": text_to_video,
     "camera moves": camera_moves,
     "video to video": video_to_video,
+    "inside a subgraph": video_to_video,
     "prompt travel": prompt_travel,
     "sliding windows": sliding_windows,
     "values by position": values_by_position,

@@ -50,6 +50,10 @@ def with_sampler(**nodes: dict[str, Any]) -> Prompt:
     }
 
 
+def graphs_of(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
+
+
 @pytest.mark.parametrize("path", PEERS, ids=lambda path: path.stem)
 def test_the_given_document_is_not_changed_and_a_converted_one_stays_as_it_is(path: Path) -> None:
     document = read(path)
@@ -80,14 +84,16 @@ def test_links_of_a_converted_file_agree_with_its_sockets(path: Path) -> None:
 
 @pytest.mark.parametrize("path", UI_PEERS, ids=lambda path: path.stem)
 def test_nodes_that_come_in_addition_lie_on_no_other(path: Path) -> None:
-    before = {tuple(pair(entry["pos"])) for entry in read(path)["nodes"]}
-    after = convert(read(path)).document["nodes"]
-    added = [entry for entry in after if tuple(pair(entry["pos"])) not in before]
+    found = read(path)
+    before = {tuple(pair(entry["pos"])) for graph in graphs_of(found) for entry in graph["nodes"]}
+    graphs = graphs_of(convert(found).document)
+    added = [entry for graph in graphs for entry in graph["nodes"] if tuple(pair(entry["pos"])) not in before]
     assert added
-    for entry in added:
-        left, top, right, bottom = box_of(entry)
-        for other in (box_of(other) for other in after if other is not entry):
-            assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
+    for nodes in (graph["nodes"] for graph in graphs):
+        for entry in (entry for entry in nodes if entry in added):
+            left, top, right, bottom = box_of(entry)
+            for other in (box_of(other) for other in nodes if other is not entry):
+                assert left >= other[2] or other[0] >= right or top >= other[3] or other[1] >= bottom
 
 
 def test_other_packs_nodes_stay_and_stay_connected() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_convert import loaded, node, only, with_sampler
 
 from fast_animatediff.replacements.convert import convert
+from fast_animatediff.replacements.rules import is_peer
+from fast_animatediff.tests.workflows.graphs import read
+
+PEERS = Path(__file__).with_name("peers")
 
 
 def ui_node(id: int, type: str, inputs: list[dict], outputs: list[dict], **more: Any) -> dict[str, Any]:
@@ -45,17 +50,57 @@ def test_links_and_inputs_of_other_packs_stay_as_they_are_written() -> None:
     assert made["id"] == 41  # a number that no node had, not even one within a subgraph
 
 
-def test_nodes_in_subgraphs_and_group_nodes_are_named() -> None:
-    inner = {"id": 50, "type": "VHS_VideoCombine"}
+def test_nodes_in_group_nodes_are_named_and_a_subgraph_without_peers_stays_as_it_is() -> None:
+    subgraph = {**peers_in_subgraph(), "nodes": [{"id": 50, "type": "Theirs"}], "links": [], "outputs": []}
+    groups = {"my group": {"nodes": [{"type": "ADE_LoadAnimateDiffModel", "index": 0}]}}
     workflow = {
         "nodes": [ui_node(1, "ControlNetLoaderAdvanced", [], [])],
-        "definitions": {"subgraphs": [{"nodes": [inner]}]},
-        "extra": {"groupNodes": {"my group": {"nodes": [{"type": "ADE_LoadAnimateDiffModel", "index": 0}]}}},
+        "definitions": {"subgraphs": [subgraph]},
+        "extra": {"groupNodes": groups},
     }
     conversion = convert(workflow)
-    notes = [str(note) for note in conversion.notes]
-    assert ["subgraph" in notes[0], "my group" in notes[1] and "group node" in notes[1]] == [True, True]
+    (note,) = map(str, conversion.notes)
+    assert "my group" in note and "group node" in note
+    assert conversion.document["definitions"] == workflow["definitions"]
     assert conversion.document["nodes"][0]["id"] == 51
+
+
+def peers_in_subgraph() -> dict[str, Any]:
+    (subgraph,) = read(PEERS / "inside a subgraph.json")["definitions"]["subgraphs"]
+    return subgraph
+
+
+def test_nodes_in_subgraphs_are_replaced_and_their_links_agree_at_both_ends() -> None:
+    """Also with what the subgraph gets and gives; numbers of nodes are used once in the file."""
+    before = peers_in_subgraph()
+    end = {"id": 90, "origin_id": 4, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "IMAGE"}
+    lost = {**end, "id": 91, "origin_slot": 3, "target_slot": 1}
+    before["links"] += [end, lost]
+    before["outputs"] = [
+        {"name": "frames", "type": "IMAGE", "linkIds": [90]},
+        {"name": "info", "type": "VHS_VIDEOINFO", "linkIds": [91]},
+    ]
+    main = ui_node(95, "ControlNetLoaderAdvanced", [], [], widgets_values=["a"])
+    document = {"nodes": [main], "last_node_id": 95, "definitions": {"subgraphs": [before]}}
+    conversion = convert(document)
+    (subgraph,) = conversion.document["definitions"]["subgraphs"]
+    nodes = {entry["id"]: entry for entry in subgraph["nodes"]}
+    ids = [*nodes, *(entry["id"] for entry in conversion.document["nodes"])]
+    assert not any(is_peer(entry["type"]) for entry in nodes.values())
+    assert len(set(ids)) == len(ids) and conversion.document["last_node_id"] == max(ids)
+    for link in subgraph["links"]:
+        if link["origin_id"] == -10:
+            assert link["id"] in subgraph["inputs"][link["origin_slot"]]["linkIds"]
+        else:
+            assert link["id"] in nodes[link["origin_id"]]["outputs"][link["origin_slot"]]["links"]
+        if link["target_id"] == -20:
+            assert link["id"] in subgraph["outputs"][link["target_slot"]]["linkIds"]
+        else:
+            assert nodes[link["target_id"]]["inputs"][link["target_slot"]]["link"] == link["id"]
+    assert [len(slot["linkIds"]) for slot in subgraph["inputs"]] == [2, 1, 1, 1, 1]
+    assert [len(slot["linkIds"]) for slot in subgraph["outputs"]] == [1, 0]
+    (note,) = map(str, conversion.notes)
+    assert "info of Outputs of subgraph New Subgraph" in note
 
 
 def test_a_written_file_is_found_under_the_id_that_its_client_knows() -> None:
