@@ -63,7 +63,7 @@ class _Recordings:
         self._frame = 1 / Fraction(pictures.average_rate or 25)
         self._end = self._shift = self._sound_shift = Fraction(0)
         self._begin = 0  # where the newest recording begins, in bytes
-        self._last: dict[int, Fraction] = {}  # of each stream, by its own clock; a packet's duration may be wrong
+        self._last: dict[int, Fraction] = {}  # by stream, on its own clock: durations may be wrong
         self._held: list[av.Packet] = []
 
     def placed(self, packet: av.Packet) -> list[av.Packet]:
