@@ -77,12 +77,6 @@ def test_an_uploaded_file_is_the_video_at_whatever_name_of_ours_it_was_uploaded(
     assert recorder.tried == []
 
 
-def test_a_name_of_a_file_that_is_no_text_is_missed(tmp_path: Path, recorder: Recorder) -> None:
-    with pytest.raises(Refused) as refused:
-        prepared(tmp_path, f"{US}/fal/files/\ud800/a.mp4")
-    assert refused.value.failure.status == 422 and recorder.tried == []
-
-
 def test_a_video_is_fetched_once_the_disk_has_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
