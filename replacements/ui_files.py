@@ -165,7 +165,7 @@ def new_entry(graph: Graph, node: Node, original: dict[str, Any]) -> dict[str, A
     return {
         "id": node.id,
         "type": node.type,
-        "pos": pair(original.get("pos", (0, 0))),
+        "pos": pair(original.get("pos") or (0, 0)),
         "size": [WIDTH, height],
         "flags": {},
         "order": original.get("order", 0),
@@ -203,13 +203,14 @@ def lay_out(graph: Graph, entries: dict[Id, dict[str, Any]]) -> None:
 
 def box_of(entry: dict[str, Any]) -> tuple[float, float, float, float]:
     """Left, top of the title, right, bottom."""
-    (x, y), (width, height) = pair(entry.get("pos", (0, 0))), pair(entry.get("size", (WIDTH, ROW)))
+    (x, y), (width, height) = pair(entry.get("pos") or (0, 0)), pair(entry.get("size") or (WIDTH, ROW))
     return x, y - TITLE, x + width, y + height
 
 
 def pair(numbers: Any) -> list[float]:
-    """Files of 2023 wrote places and sizes as objects with the keys 0 and 1."""
-    return [numbers["0"], numbers["1"]] if isinstance(numbers, dict) else [numbers[0], numbers[1]]
+    """Files of 2023 wrote places and sizes as objects with the keys 0 and 1; the page writes null for NaN."""
+    first, second = (numbers["0"], numbers["1"]) if isinstance(numbers, dict) else numbers[:2]
+    return [first or 0, second or 0]
 
 
 def patch_values(node: Node, entry: dict[str, Any]) -> None:

@@ -137,6 +137,12 @@ def test_every_file_is_short_enough_to_be_read_at_once() -> None:
     assert long_files(ROOT) == []
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by it, and would find one in the place of the other."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_imports_of_this_checkout_are_found(imports: Imports) -> None:
     """So that the tests above do not pass for having looked at nothing."""
     for name, other in (

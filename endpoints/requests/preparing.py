@@ -23,13 +23,14 @@ from ..protocol.answers import ROOT, Log
 from ..protocol.failure import VIDEO_AWAY, Refused, refuse, wrong_field
 from ..protocol.schemas import ENDPOINTS, validate
 from ..protocol.settings import Settings
+from ..protocol.spelling import parsed
 from .jobs import Job, Jobs
 from .results import Results
 from .store import keep_trying
 
 FULL_SECONDS = 5.0  # between attempts to store a video on a full disk
 # Of a result or an upload, at whatever name or port of ours: nobody else has such an id.
-OURS = re.compile(r"(?i:https?)://[^?#]+?(?P<path>/fal/(?:storage/)?files/(?P<id>[^/?#]+)/[^/?#]+)")
+OURS = re.compile(r"/fal/(?:storage/)?files/(?P<id>[0-9a-f-]{32,36})/[^/]+")
 NO_FILE = wrong_field("video_url", "There is no such file here.", "file_download_error")
 
 
@@ -142,10 +143,11 @@ class Preparation:
         host = self.results.host
         own = (job.address, host.url) if host else (job.address,)
         is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
-        if ours := None if is_data else OURS.match(url):
+        link = None if is_data else parsed(url)
+        if ours := link and OURS.search(link.raw_path):
             if video := await self._result(ours["id"]):
                 return video
-            if uploaded := await asyncio.to_thread(self.uploads.find, ours["path"]):
+            if uploaded := await asyncio.to_thread(self.uploads.find, ours[0]):
                 return LocalVideo(uploaded, is_fetched=False)
         if path := None if is_data else own_path(url, own):
             if host and job.has_view and (shown := host_file(url, own)):

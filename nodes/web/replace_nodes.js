@@ -24,7 +24,7 @@ app.registerExtension({
   async beforeConfigureGraph(workflow) {
     const graphs = [workflow, ...(workflow?.definitions?.subgraphs ?? [])]
     if (!graphs.some((graph) => graph?.nodes?.some(isMissing))) return
-    workflow.id ??= window.LiteGraph.uuidv4() // which files of 2023 lack: the page keeps it
+    workflow.id ||= window.LiteGraph.uuidv4() // which files of 2023 lack: the page keeps it
     if (declined.has(workflow.id)) return
     const response = await api.fetchApi('/fast_animatediff/replacements', {
       method: 'POST',

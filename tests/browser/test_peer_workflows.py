@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,10 +44,13 @@ def test_who_declines_keeps_the_nodes(visit: Callable[..., dict]) -> None:
 
 
 def test_who_declines_is_asked_about_other_workflows_and_not_again_about_the_same(
-    visit: Callable[..., dict],
+    visit: Callable[..., dict], tmp_path: Path
 ) -> None:
-    """Also where the files have no ids, as those of 2023."""
+    """Also where the files have no ids, as those of 2023, or empty ones."""
     files = [PEERS / f"{name}.json" for name in ("text to video", "second pass")]
     assert all("id" not in read(path) for path in files)
+    for path in files[:]:
+        files.append(tmp_path / path.name)
+        files[-1].write_text(json.dumps(read(path) | {"id": ""}))
     result = visit("decline_peers.js", *files)
-    assert (result["asked"], result["back"]) == ([1, 1], 0)
+    assert (result["asked"], result["back"]) == ([1, 1, 1, 1], 0)

@@ -141,6 +141,16 @@ def test_settings_of_a_format_that_export_video_has_not_are_named(format: str, n
     assert [str(value) in note.text for note in convert({"1": combine}).notes] == [True]
 
 
+@pytest.mark.parametrize("numbers", [None, [], [200, None], [None, None], {"0": None, "1": 90}])
+@pytest.mark.parametrize("what", ["pos", "size"])
+def test_a_node_whose_place_or_size_is_damaged_lets_the_others_be_replaced(what: str, numbers: Any) -> None:
+    damaged = {"pos": [0, 0], "size": [200, 90], what: numbers}
+    nodes = [ui_node(1, "Theirs", [], []) | damaged, ui_node(2, "ControlNetLoaderAdvanced", [], [])]
+    conversion = convert({"nodes": nodes, "links": []})
+    assert [entry["type"] for entry in conversion.document["nodes"]] == ["Theirs", "ControlNetLoader"]
+    assert conversion.document["nodes"][0][what] == numbers
+
+
 def test_a_linked_crf_stays_linked() -> None:
     prompt = {
         "2": node("INTConstant", value=20),

@@ -63,7 +63,7 @@ class _Recordings:
         self._frame = 1 / Fraction(pictures.average_rate or 25)
         self._end = self._shift = self._sound_shift = Fraction(0)
         self._begin = 0  # where the newest recording begins, in bytes
-        self._due: dict[int, Fraction] = {}  # when the next packet of a stream should come, by its own clock
+        self._last: dict[int, Fraction] = {}  # by stream, on its own clock: durations may be wrong
         self._held: list[av.Packet] = []
 
     def placed(self, packet: av.Packet) -> list[av.Packet]:
@@ -98,8 +98,8 @@ class _Recordings:
         time = pts_seconds(packet.dts, packet)
         if time is None:
             return False
-        step = time - self._due.get(packet.stream_index, time)
-        self._due[packet.stream_index] = time + self._duration(packet)
+        step = time - self._last.get(packet.stream_index, time)
+        self._last[packet.stream_index] = time
         return step < -BACK or (self._longest_pause is not None and step > self._longest_pause)
 
     def _duration(self, packet: av.Packet) -> Fraction:

@@ -87,8 +87,7 @@ class PictureStream:
         elif whole and self.container.format.name.startswith(STORES_END):
             end = Fraction(whole, av.time_base)
         elif self.stream.duration:
-            in_fragments = self.container.format.name.startswith("mov") and not self.stream.frames
-            begin = 0 if in_fragments else self.stream.start_time or 0  # of fragments FFmpeg tells the end
+            begin = 0 if self._tells_end() else self.stream.start_time or 0
             end = pts_seconds(begin + self.stream.duration, self.stream)
         else:
             end = Fraction((self.container.start_time or 0) + whole, av.time_base) if whole else None
@@ -124,6 +123,12 @@ class PictureStream:
         decoder.thread_type = "AUTO"
         decoder.thread_count = min(os.cpu_count() or 1, MOST_THREADS)
         return decoder
+
+    def _tells_end(self) -> bool:
+        """Whether FFmpeg tells when the stream ends as its duration: in fragments, but for what an edit list moves them."""
+        places = self.stream.index_entries
+        in_fragments = self.container.format.name.startswith("mov") and not self.stream.frames
+        return in_fragments and len(places) > 0 and places[-1].timestamp < (self.stream.duration or 0)
 
     def _times_ascend(self) -> bool:
         """Whether a time names one place: an edit list may show a part of the file before an earlier one."""

@@ -72,8 +72,8 @@ def test_an_uploaded_file_is_the_video_at_whatever_name_of_ours_it_was_uploaded(
     path = Uploads(tmp_path / "uploads", 1 << 20, 3600).new("a.gif")
     file = tmp_path / "uploads" / Path(path).parent.name / "a.gif"
     file.write_bytes(GIF)
-    for end in ("", "?x=1", "#t=1"):
-        assert prepared(tmp_path, base + path + end).video == LocalVideo(file, is_fetched=False)
+    for url in (base + path, f" {base}{path}?x=1", f"{base}{path}#t=1", f"{base}{path}\n"):
+        assert prepared(tmp_path, url).video == LocalVideo(file, is_fetched=False)
     assert recorder.tried == []
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psutil
@@ -67,13 +68,13 @@ def longest_silence(served: Served) -> Iterator[list[float]]:
             after = comfyui.cpu_times()
             silences[0] = max(silences[0], after.user + after.system - before.user - before.system)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield silences
-    finally:
-        done.set()
-        asking.join()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield silences
+        finally:
+            done.set()
+            asking.result()  # an answer that never came is no silence of 0 s
 
 
 def stream(body: bytes) -> Iterator[bytes]:

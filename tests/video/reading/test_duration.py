@@ -46,6 +46,7 @@ LIVE_FLV = {"flvflags": "no_duration_filesize"}
         ("live.flv", (1000, 1000), 2, (X264, PCM), LIVE_FLV, 2),
         ("late.mkv", (30, 0), 32, (X264, PCM), {}, 2),
         ("late.mov", (30, 0), 32, (X264, PCM), {}, 2),
+        ("fragments.mov", (1, 0), 3, (X264, PCM), {"movflags": "frag_keyframe+delay_moov"}, 2),
         ("late.flv", (30, 0), 32, (X264, PCM), {}, 2),
         ("late.ts", (30, 0), 32, (X264, "mp2"), {}, 2),
         ("between.mkv", (30, 0), 38, (X264, PCM), {}, 2),

@@ -108,6 +108,15 @@ def test_a_long_pause_of_a_matroska_recording_stays_where_it_is(tmp_path) -> Non
     assert numbers(clip.images)[::10] == [0, *([9] * 19), 10]
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_a_matroska_recording_that_becomes_faster_than_its_header_says_is_one(tmp_path, suffix) -> None:
+    path = tmp_path / f"clip{suffix}"
+    write_video(path, [Fraction(k) for k in range(3)] + [2 + Fraction(k, 25) for k in range(1, 51)])
+    with open_source(str(path), path.name) as source:
+        clip = load_clip(source, Selection(Fraction(25)), "source")
+    assert numbers(clip.images)[:100] == [0] * 25 + [1] * 25 + list(range(2, 52))
+
+
 @pytest.mark.parametrize("origin, start", [(0, 9), (0, 15), (3, 5), (3, 9), (3, 12)])
 def test_a_start_in_any_of_the_joined_recordings_finds_its_frames(tmp_path, origin, start) -> None:
     first = with_tone(tmp_path / "a.ts", 440, 8)
