@@ -9,8 +9,8 @@ from typing import Any
 from .api_prompts import read_prompt, write_prompt
 from .graph import HANDING_ON, Graph, Node, Note, Source
 from .rules import RULES, is_peer, is_setting
-from .subgraphs import subgraphs_of, with_ends, without_ends
-from .ui_files import Workflow, read_workflow, write_workflow
+from .subgraphs import with_ends, without_ends
+from .ui_files import Workflow, read_workflow, subgraphs_of, write_workflow
 
 GROUP = "a node of another pack inside a group node is left as it is: convert the group node to nodes first."
 

@@ -7,10 +7,6 @@ from .ui_files import Workflow, links_of
 BEGIN, END = ("inputNode", "inputs"), ("outputNode", "outputs")
 
 
-def subgraphs_of(workflow: Workflow) -> list[Workflow]:
-    return (workflow.get("definitions") or {}).get("subgraphs") or []
-
-
 def with_ends(subgraph: Workflow) -> Workflow:
     ends = []
     for end, slots in (BEGIN, END):

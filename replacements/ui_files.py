@@ -57,13 +57,12 @@ def known_numbers(workflow: Workflow, kind: str) -> Iterator[int]:
     yield workflow.get(f"last_{kind}_id") or 0
     yield (workflow.get("state") or {}).get(f"last{kind.title()}Id") or 0
     if kind == "node":
-        yield from (node["id"] for node in inner_nodes(workflow) if isinstance(node.get("id"), int))
+        inner = (node for subgraph in subgraphs_of(workflow) for node in subgraph.get("nodes") or [])
+        yield from (node["id"] for node in inner if isinstance(node.get("id"), int))
 
 
-def inner_nodes(workflow: Workflow) -> list[dict[str, Any]]:
-    """The nodes within subgraphs."""
-    subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
-    return [node for subgraph in subgraphs for node in subgraph.get("nodes") or []]
+def subgraphs_of(workflow: Workflow) -> list[Workflow]:
+    return (workflow.get("definitions") or {}).get("subgraphs") or []
 
 
 def order_of(type: str) -> list[str]:
