@@ -21,6 +21,7 @@ from ..video import (
     exact_rate,
     export_video,
     front_end_tags,
+    on_black,
     play_order,
     write_errors,
 )
@@ -128,8 +129,8 @@ def as_video(path: Path, images: Input.Image, settings: Export) -> Input.Video:
         return InputImpl.VideoFromFile(str(path))
     order = play_order(len(images), settings.ping_pong)
     shown = images[order] if settings.ping_pong else images
-    on_black = shown[..., :3] * shown[..., 3:].clamp(0, 1) if shown.shape[-1] == 4 else shown
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=on_black, frame_rate=settings.fps))
+    opaque = on_black(shown) if shown.shape[-1] == 4 else shown
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=opaque, frame_rate=settings.fps))
 
 
 def result(path: Path, subfolder: str, hidden: io.HiddenHolder | None) -> dict[str, list[ui.SavedResult]]:

@@ -1,6 +1,6 @@
 """Frames in, frames out: which frames, decoding, encoding. Knows neither nodes nor motion modules."""
 
-from .frames import half_of, play_order
+from .frames import half_of, on_black, play_order
 from .preview import write_preview
 from .reading import open_source
 from .reading.animated_image import AnimatedImageSource, is_animated_image, is_still_image
@@ -55,6 +55,7 @@ __all__ = [
     "is_still_image",
     "load_clip",
     "numbered_pictures",
+    "on_black",
     "open_source",
     "play_order",
     "trimmed_audio",

@@ -73,10 +73,15 @@ def to_uint8(image: Tensor, index: int = 0, alpha: bool = False) -> np.ndarray:
     if image.shape[-1] == 1:
         image = image.expand(-1, -1, 3)
     if image.shape[-1] == 4 and not alpha:
-        image = image[..., :3] * image[..., 3:].clamp(0, 1)
+        image = on_black(image)
     if image.shape[-1] == 3 and alpha:
         image = torch.nn.functional.pad(image, (0, 1), value=1.0)
     return (image * 255).add_(0.5).clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def on_black(images: Tensor) -> Tensor:
+    """The colours of images [.., 4] with alpha in 0..1 before a black background, [.., 3]."""
+    return images[..., :3] * images[..., 3:].clamp(0, 1)
 
 
 def pad_to_even(picture: np.ndarray) -> np.ndarray:

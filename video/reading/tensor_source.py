@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..frames import check_images
+from ..frames import check_images, on_black
 from ..timing import TimedFrame
 from .audio import trimmed_audio
 from .source import Source
@@ -37,8 +37,9 @@ class TensorSource(Source):
 
     def pixels(self, frame: Tensor, width: int, height: int) -> Tensor:
         """The image scaled to width x height in 0..1, [height, width, 3], or 4 with premultiplied alpha."""
-        alpha = frame[..., 3:].clamp(0, 1)
-        image = torch.cat((frame[..., :3] * alpha, alpha), dim=-1) if frame.shape[-1] == 4 else frame
+        image = frame
+        if frame.shape[-1] == 4:
+            image = torch.cat((on_black(frame), frame[..., 3:].clamp(0, 1)), dim=-1)
         if image.shape[:2] == (height, width):
             return image
         scaled = torch.nn.functional.interpolate(
