@@ -140,20 +140,9 @@ class Preparation:
         return fill(endpoint, self.workflows[job.endpoint], model, self.settings)
 
     async def _find(self, job: Job, url: str, log: Log) -> LocalVideo | HostVideo:
-        host = self.results.host
-        own = (job.address, host.url) if host else (job.address,)
         is_data = url[:5].lower() == "data:"  # which may be too large to be parsed as a URL
-        link = None if is_data else parsed(url)
-        if ours := link and OURS.search(link.raw_path):
-            if video := await self._result(ours["id"]):
-                return video
-            if uploaded := await asyncio.to_thread(self.uploads.find, ours[0]):
-                return LocalVideo(uploaded, is_fetched=False)
-        if path := None if is_data else own_path(url, own):
-            if host and job.has_view and (shown := host_file(url, own)):
-                return HostVideo(host, shown)
-            if path.startswith(f"{ROOT}/"):
-                raise Refused(NO_FILE)
+        if not is_data and (video := await self._own(job, url)):
+            return video
         log.say("Fetching the video")
         while True:
             try:
@@ -165,6 +154,22 @@ class Preparation:
                     raise
                 logging.warning("Fast AnimateDiff endpoints: no space for a video yet: %s", error.strerror)
                 await asyncio.sleep(FULL_SECONDS)
+
+    async def _own(self, job: Job, url: str) -> LocalVideo | HostVideo | None:
+        """The video at an address of ours; None elsewhere. Errors: Refused where there is no such file of ours."""
+        link = parsed(url)
+        if ours := link and OURS.search(link.raw_path):
+            if video := await self._result(ours["id"]):
+                return video
+            if uploaded := await asyncio.to_thread(self.uploads.find, ours[0]):
+                return LocalVideo(uploaded, is_fetched=False)
+        host = self.results.host
+        addresses = (job.address, host.url) if host else (job.address,)
+        if host and job.has_view and (shown := host_file(url, addresses)):
+            return HostVideo(host, shown)
+        if (own_path(url, addresses) or "").startswith(f"{ROOT}/"):
+            raise Refused(NO_FILE)
+        return None
 
     async def _result(self, request_id: str) -> LocalVideo | HostVideo | None:
         """The video that an earlier request made."""
