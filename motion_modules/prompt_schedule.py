@@ -53,14 +53,13 @@ def encode_schedule(
 
 def words_of_other_packs(keys: Sequence[Key]) -> str | None:
     """A warning that names what another pack would not take for words; None where there is nothing of the kind."""
-    found = [(key.line, match[0]) for key in keys if (match := NOT_UNDERSTOOD.search(key.text))]
-    if not found:
-        return None
-    line, words = found[0]
-    return (
-        f"Line {line}: {brief(words)} is read as words of the prompt. Expressions are not understood; use a second Prompt "
-        "Schedule for the negative prompt."
-    )
+    for key in keys:
+        if match := NOT_UNDERSTOOD.search(key.text):
+            return (
+                f"Line {key.line}: {brief(match[0])} is read as words of the prompt. Expressions are not understood; use a "
+                "second Prompt Schedule for the negative prompt."
+            )
+    return None
 
 
 def _mix_entries(entries: Sequence[list], rows: Sequence[Blend]) -> list:

@@ -172,11 +172,7 @@ def sample(
     steps = len(sigmas) - 1
     log.info(
         "%d of %d steps, mode %s, sampler %s, scheduler %s",
-        steps,
-        settings.steps,
-        mode,
-        sampler_name,
-        scheduler,
+        *(steps, settings.steps, mode, sampler_name, scheduler),
     )
     for warning in setting_warnings(motion_config(model), bool(model.patches), latent_image, mode, settings):
         log.warning(warning)
