@@ -47,6 +47,7 @@ class Case:
     until: float = 1.0
     lora: bool = False
     windowed: bool = False
+    fused: bool = False
 
 
 def sizes(pixels: int) -> list[Case]:
@@ -80,6 +81,7 @@ def options(pixels: int, frames: int) -> list[Case]:
         Case(f"{frames} frames, motion_layers_only", replace(long_clip, layer_windows=True), windowed=True),
         Case("v1 module", clip, module="mm_sd_v14.safetensors"),
         Case("AnimateLCM module", clip, module="AnimateLCM_sd15_t2v.safetensors"),
+        Case("fused kernels", clip, fused=True),
     ]
 
 
@@ -166,10 +168,11 @@ def count(contender: Any, sample: Any) -> dict[str, Any]:
 
 def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
     """A function that samples with the case's options; the files are read now."""
-    from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+    from fast_animatediff.motion_modules.adapter import apply_motion_module
     from fast_animatediff.motion_modules.checkpoint import load_motion_module
     from fast_animatediff.motion_modules.layer_windows import make_windows
     from fast_animatediff.motion_modules.lora import load_motion_lora
+    from fast_animatediff.motion_modules.motion_settings import MotionSettings
     from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
     from fast_animatediff.motion_modules.sampling import sample
     from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
@@ -177,6 +180,8 @@ def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
     module = load_motion_module(str(folder / case.module))
     loras = (load_motion_lora(str(folder / "lora.safetensors"), 1.0),) if case.lora else ()
     model = apply_motion_module(contender.base, module, MotionSettings(loras=loras, **dict(case.settings)))
+    if case.fused:
+        model = with_fused_kernels(model)
     if case.windowed:
         windows = make_windows(WindowSettings(16, 4, motion_layers_only=case.job.layer_windows))
         model = set_windows(model, windows)
@@ -186,6 +191,19 @@ def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
     settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, mode, cfg_until=case.until)
     start = {"samples": host.empty_latent(job)}
     return lambda: sample(contender.model, *host.host_conditions(), start, settings)
+
+
+def with_fused_kernels(model: Any) -> Any:
+    """The model with fused kernels in all motion layers, without the trial, for which there is no card."""
+    from comfy.patcher_extension import WrappersMP
+    from fast_animatediff.motion_modules.adapter import KEY
+    from fast_animatediff.motion_modules.fused_kernels import FusedKernels
+
+    model = model.clone()
+    [wrapper] = model.wrappers[WrappersMP.APPLY_MODEL][KEY]
+    fused = replace(wrapper, run=FusedKernels(always=True))
+    model.wrappers[WrappersMP.APPLY_MODEL][KEY] = [fused]
+    return model
 
 
 def work(arguments: argparse.Namespace) -> dict[str, Any]:

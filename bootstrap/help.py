@@ -26,8 +26,8 @@ USAGE = """usage: python3 dev.py COMMAND [arguments]
   models          shows, then downloads the real weights that the workflows name  [--comfyui PATH] [--yes]
                   --workflow TITLE, --only WORD: some of them
   bench [NAME]    this pack beside its peers: --ade PATH, --help; --gpu: all of it on a card; --pack DIR: for a machine
-                  without network; or benchmarks/NAME.py: counted, directed, endpoints, fleet, less_work,
-                  long_clips, video, waiting
+                  without network; or benchmarks/NAME.py: counted, directed, endpoints, fleet, kernels,
+                  less_work, long_clips, video, waiting
 
 COMMAND --help says more. The first call installs into .venv and .dev of this checkout; later calls start at once."""
 

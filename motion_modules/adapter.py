@@ -8,7 +8,7 @@ loads, offloads, clones and copies it to other GPUs together with the UNet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from .cpu import (
     use_pytorch_attention,
 )
 from .frame_values import FrameValues
+from .fused_kernels import fused_kernels
 from .host_internals import (
     CONTEXT_HANDLER,
     LAYER_PATCH,
@@ -38,8 +39,9 @@ from .host_internals import (
     without_dynamic_vram,
 )
 from .layer_windows import LayerWindow, LayerWindowsHandler, in_windows
-from .lora import MotionLora, apply_motion_lora
+from .lora import apply_motion_lora
 from .model import MotionModule, MotionModuleConfig, follows_attention, last_block
+from .motion_settings import BETA_SCHEDULES, MotionSettings, motion_warnings
 from .sampling_run import (
     BeginSampling,
     begin_step,
@@ -52,38 +54,13 @@ from .sampling_run import (
 )
 from .schedule import sampling_like
 from .spatial import FEED_FORWARD_LIMIT, attention_in_parts
+from .still_background import StillBackground
+from .temporal import BlockRunner, TemporalTransformerBlock
 from .windows import check_frames, run_in_windows
 
 log = logging.getLogger(__name__)
 
 KEY = "fast_animatediff"
-HIGHEST_MOTION_SCALE = 2.0
-
-# Names of the beta schedules that Apply Motion Module offers: (table, original steps of a consistency table).
-BETA_SCHEDULES: dict[str, tuple[str, int | None]] = {
-    "sqrt_linear (AnimateDiff)": ("sqrt_linear", None),
-    "linear (SD1.5)": ("linear", None),
-    "lcm 100 (AnimateLCM)": ("sqrt_linear", 100),
-    "lcm 50 (LCM-LoRA)": ("sqrt_linear", 50),
-    "lcm 50 linear (AnimateDiff-Evolved)": ("linear", 50),
-}
-
-
-@dataclass(frozen=True)
-class MotionSettings:
-    """motion_scale: factor on the attention keys. cpu_bf16: computes in bf16 on a CPU made for it.
-
-    strength, motion_scale: a number, or one for each frame. mask (n, h, w): where the module acts, for all frames or each.
-    """
-
-    strength: float | Sequence[float] = 1.0
-    motion_scale: float | Sequence[float] = 1.0
-    beta_schedule: str = "auto"
-    start_percent: float = 0.0
-    end_percent: float = 1.0
-    loras: tuple[MotionLora, ...] = ()
-    cpu_bf16: bool = False
-    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,7 @@ class MotionState:
     """What the layers of one UNet call need.
 
     strength, motion_scale: a number, or one for each frame (and pixel), see `FrameValues.at`.
-    windows: of the motion layers, where a clip is longer than they take.
+    windows: of the motion layers, where a clip is longer than they take. run: how their blocks are computed.
     frames: of each clip in the batch, from 0. A range, as torch.compile takes its length for a constant and guards it;
         a number that changes would become symbolic, and with it every shape.
     """
@@ -101,6 +78,7 @@ class MotionState:
     motion_scale: float | Tensor
     frames: range
     windows: tuple[LayerWindow, ...] = ()
+    run: BlockRunner = TemporalTransformerBlock.__call__
 
 
 @dataclass(frozen=True)
@@ -108,12 +86,14 @@ class MotionModuleWrapper:
     """APPLY_MODEL wrapper: hands this device's motion module to the UNet for one call, beside the conditions.
 
     start_percent, end_percent: where the module acts, on the schedule of the run, which a later node may have set.
+    run: how blocks are computed.
     """
 
     strength: FrameValues
     motion_scale: FrameValues
     start_percent: float
     end_percent: float
+    run: BlockRunner
 
     def __call__(
         self,
@@ -145,7 +125,7 @@ class MotionModuleWrapper:
                     check_is_whole(x, options, "Apply Motion Module")
                 place = (*frames_in_call(frames, params), x)
                 strength, motion_scale = self.strength.at(*place), self.motion_scale.at(*place)
-                conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows)
+                conds[KEY] = MotionState(module, strength, motion_scale, range(frames), windows, self.run)
         return executor(x, sigma, c_concat, c_crossattn, control, options, **conds)
 
     def _acts_at(self, sigma: Tensor, transformer_options: dict, sampling: Any) -> bool:
@@ -208,9 +188,8 @@ def motion_layer(
     transformer = state.module.at(block)
     if transformer is not None and is_attention == follows_attention(block, levels):
         limit = transformer_options.get(FEED_FORWARD_LIMIT, 0)
-        x = in_windows(
-            transformer, x, len(state.frames), state.windows, state.strength, state.motion_scale, limit
-        )
+        values = state.strength, state.motion_scale
+        x = in_windows(transformer, x, len(state.frames), state.windows, *values, limit, state.run)
     if block == last_block(levels) and is_attention and FEATURES_KEY in transformer_options:
         transformer_options[FEATURES_KEY].append((x, len(state.frames), state.strength))
     return x
@@ -251,17 +230,16 @@ def apply_motion_module(
         )
     sampling = sampling_like(model.get_model_object("model_sampling"), table, lcm_steps)
     patched.add_object_patch("model_sampling", sampling)
-    if settings.start_percent >= settings.end_percent:
-        log.warning(
-            "start_percent %g is not before end_percent %g: the motion module never acts.",
-            *(settings.start_percent, settings.end_percent),
-        )
-    strength = FrameValues.make("strength", settings.strength, 1.0, settings.mask)
+    for warning in motion_warnings(settings):
+        log.warning(warning)
+    strength, motion_scale = settings.strengths(), settings.motion_scales()
+    run = fused_kernels(model.load_device) if settings.fused_kernels else None
     wrapper = MotionModuleWrapper(
         strength,
-        FrameValues.make("motion_scale", settings.motion_scale, HIGHEST_MOTION_SCALE),
+        motion_scale,
         settings.start_percent,
         settings.end_percent,
+        run or TemporalTransformerBlock.__call__,
     )
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, wrapper)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, state_to_layers)
@@ -272,6 +250,8 @@ def apply_motion_module(
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, BeginSampling(config, strength.masks))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
+    if settings.still_background and strength.mask is not None:
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, StillBackground(strength))
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .frame_values import blend
 from .host_internals import get_context_weights
-from .temporal import TemporalTransformer
+from .temporal import BlockRunner, TemporalTransformer, TemporalTransformerBlock
 from .windows import WindowHandler, WindowSettings
 
 
@@ -81,16 +81,17 @@ def in_windows(
     strength: float | Tensor,
     motion_scale: float | Tensor,
     elements: int = 0,
+    run: BlockRunner = TemporalTransformerBlock.__call__,
 ) -> Tensor:
     """transformer(x) for features x (b * frames, c, h, w), in windows; all at once without any.
 
     strength, motion_scale: see `FrameValues.at`.
     """
     if isinstance(strength, Tensor):
-        acted = in_windows(transformer, x, frames, windows, 1.0, motion_scale, elements)
+        acted = in_windows(transformer, x, frames, windows, 1.0, motion_scale, elements, run)
         return blend(x, acted, strength)
     if not windows:
-        return transformer(x, frames, strength, motion_scale, elements)
+        return transformer(x, frames, strength, motion_scale, elements, run)
     clips = x.unflatten(0, (-1, frames))
     # What the windows add is summed, not their features: x itself is not rounded, and large ones don't overflow.
     fused = clips.clone()
@@ -103,7 +104,7 @@ def in_windows(
         else:
             part = clips.index_select(1, window.index)
             scale = scale.index_select(0, window.index) if isinstance(scale, Tensor) else scale
-        motion = transformer.motion(part.flatten(0, 1), length, scale, elements)
+        motion = transformer.motion(part.flatten(0, 1), length, scale, elements, run)
         if window.index is None:
             fused.narrow(1, first, length).addcmul_(motion, window.weights, value=strength)
         else:

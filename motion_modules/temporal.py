@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float | Tensor) -> Ten
     n, f, c = q.shape
     if isinstance(motion_scale, Tensor):
         q, motion_scale = q * motion_scale.view(-1, 1).to(q.dtype), 1.0
-    # Not 0, which CUDA's kernels multiply by the -inf of masked keys.
-    scale = (c // HEADS) ** -0.5 * max(motion_scale, 1e-6)
+    scale = temperature(c, motion_scale)
     q, k, v = (t.unflatten(-1, (HEADS, c // HEADS)).transpose(1, 2) for t in (q, k, v))  # (n, heads, f, d)
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or n > MATRIX_FORM_SEQUENCES:
         parts = zip(q.split(SEQUENCES), k.split(SEQUENCES), v.split(SEQUENCES), strict=True)
@@ -61,6 +60,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, motion_scale: float | Tensor) -> Ten
     q, k, v = torch.stack((q, k, v)).flatten(1, 2)  # (n * heads, f, d), one copy for all
     weights = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(dim=-1)
     return torch.bmm(weights, v).unflatten(0, (n, HEADS)).transpose(1, 2).reshape(n, f, c)
+
+
+def temperature(channels: int, motion_scale: float) -> float:
+    """The factor on queries times keys. Not 0, which CUDA's kernels multiply by the -inf of masked keys."""
+    return (channels // HEADS) ** -0.5 * max(motion_scale, 1e-6)
 
 
 class TemporalAttention(nn.Module):
@@ -118,13 +122,18 @@ class FeedForward(nn.Module):
 
     def add_to(self, x: Tensor, h: Tensor, elements: int) -> Tensor:
         """x + feed_forward(h), both (n, f, c). elements: limit of the widest activation; overwrites x to keep it."""
-        parts = -(-x.numel() * 8 // max(elements, FEED_FORWARD_ELEMENTS))
+        parts = self.parts(x, elements)
         if parts == 1 or torch.is_grad_enabled():
             return linear_add(self.net[2], self.net[0](h), x)
         with cast_once(cast(GEGLU, self.net[0]).proj, x) as widen, cast_once(self.net[2], x) as narrow:
             for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
                 add_linear(narrow, linear_geglu(widen, some_h), some_x)
         return x
+
+    @staticmethod
+    def parts(x: Tensor, elements: int) -> int:
+        """How many pieces keep the widest activation under its limit."""
+        return -(-x.numel() * 8 // max(elements, FEED_FORWARD_ELEMENTS))
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -142,6 +151,19 @@ class TemporalTransformerBlock(nn.Module):
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = cast(TemporalAttention, attention).add_to(x, norm(x).add_(positions), motion_scale)
         return self.ff.add_to(x, self.ff_norm(x), elements)
+
+
+class BlockRunner(Protocol):
+    """Another way to compute a block; may overwrite x."""
+
+    def __call__(
+        self,
+        block: TemporalTransformerBlock,
+        x: Tensor,
+        positions: Tensor,
+        scale: float | Tensor,
+        elements: int,
+    ) -> Tensor: ...
 
 
 class TemporalTransformer(nn.Module):
@@ -172,6 +194,7 @@ class TemporalTransformer(nn.Module):
         strength: float = 1.0,
         motion_scale: float | Tensor = 1.0,
         elements: int = 0,
+        run: BlockRunner = TemporalTransformerBlock.__call__,
     ) -> Tensor:
         """Returns x + strength * (module(x) - x).
 
@@ -180,18 +203,26 @@ class TemporalTransformer(nn.Module):
             strength: how far the result goes from x to module(x).
             motion_scale: factor on the attention keys, an inverse temperature; or one for each frame, see `attend`.
             elements: of the feed-forward's widest activation, where memory allows more than usual.
+            run: how a block is computed.
         """
-        motion = self.motion(x, frames, motion_scale, elements)
+        motion = self.motion(x, frames, motion_scale, elements, run)
         return x.unflatten(0, (-1, frames)).add(motion, alpha=strength).flatten(0, 1)
 
-    def motion(self, x: Tensor, frames: int, motion_scale: float | Tensor, elements: int = 0) -> Tensor:
+    def motion(
+        self,
+        x: Tensor,
+        frames: int,
+        motion_scale: float | Tensor,
+        elements: int = 0,
+        run: BlockRunner = TemporalTransformerBlock.__call__,
+    ) -> Tensor:
         """module(x) - x, as (b, f, c, h, w)."""
         positions = comfy.model_management.cast_to_device(self.positions[:, :frames], x.device, x.dtype)
         # "(b f) c h w -> (b h w) f c"
         tokens = self.norm(x).flatten(2).unflatten(0, (-1, frames)).permute(0, 3, 1, 2).flatten(0, 1)
         tokens = linear(self.proj_in, tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, positions, motion_scale, elements)
+            tokens = run(cast(TemporalTransformerBlock, block), tokens, positions, motion_scale, elements)
         height, width = x.shape[2:]
         # "(b h w) f c -> b f c h w"
         return linear(self.proj_out, tokens).unflatten(0, (-1, height, width)).permute(0, 3, 4, 1, 2)

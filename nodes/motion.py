@@ -9,9 +9,10 @@ from torch import Tensor
 from comfy.model_patcher import ModelPatcher
 from comfy_api.v0_0_2 import io
 
-from ..motion_modules.adapter import BETA_SCHEDULES, MotionSettings, apply_motion_module
+from ..motion_modules.adapter import apply_motion_module
 from ..motion_modules.host_internals import ContextFuseMethods, ContextSchedules
 from ..motion_modules.layer_windows import make_windows
+from ..motion_modules.motion_settings import BETA_SCHEDULES, MotionSettings
 from ..motion_modules.windows import WindowSettings, set_windows
 from .loaders import CATEGORY, MotionLoraType, MotionModuleType
 from .schedules import FrameNumbers
@@ -111,6 +112,21 @@ class ApplyMotionModule(io.ComfyNode):
                     tooltip="Where the motion module acts: fully where white, not at all where black. One mask for all "
                     "frames, or one for each.",
                 ),
+                io.Boolean.Input(
+                    "still_background",
+                    default=False,
+                    optional=True,
+                    tooltip="With a mask: where it is black, all frames show one picture, which stands still. Off: each "
+                    "frame is a picture of its own there.",
+                ),
+                io.Boolean.Input(
+                    "fused_kernels",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="On a GPU with Triton: fewer passes over memory in the motion module, where a trial in the first "
+                    "step finds them faster on this card. The log says which. Off: PyTorch's kernels.",
+                ),
             ],
             outputs=[io.Model.Output("model", tooltip="For AnimateDiff Sampler or any other sampler.")],
         )
@@ -131,6 +147,8 @@ class ApplyMotionModule(io.ComfyNode):
         strength_per_frame: list[float] | None = None,
         motion_scale_per_frame: list[float] | None = None,
         mask: Tensor | None = None,
+        still_background: bool = False,
+        fused_kernels: bool = False,
     ) -> io.NodeOutput:
         if compile_motion:
             log.warning(
@@ -146,6 +164,8 @@ class ApplyMotionModule(io.ComfyNode):
             motion_lora,
             cpu_bf16,
             mask,
+            still_background,
+            fused_kernels,
         )
         return io.NodeOutput(apply_motion_module(model, motion_module, settings))
 

@@ -44,6 +44,8 @@ def use_host() -> None:
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
+    if args.cpu:  # Triton's kernels run in its interpreter; it decides that when it is first imported
+        os.environ["TRITON_INTERPRET"] = "1"
     import nodes  # noqa: F401  # the host's own `nodes`, before anything can shadow it
 
 

@@ -14,7 +14,11 @@ from .jobs import Job, relative_error
 from .report import OURS, Results, name_of
 
 CELLS = "cfg-step,step,frames-32,frames-64,turbo,v2v,lightning"
-VARIANTS = {"compiled": "ours, TorchCompileModel", "channels_last": "ours, channels_last"}
+VARIANTS = {
+    "fused": "ours, fused kernels",
+    "compiled": "ours, TorchCompileModel",
+    "channels_last": "ours, channels_last",
+}
 # Largest relative error of a UNet call against fp32 on the same card. fp8 holds weights with three bits.
 PARITY = {"fp16": 1e-2, "bf16": 3e-2, "fp8": 2e-1}
 # How many times as long AnimateDiff-Evolved and diffusers have to take, by cell.

@@ -22,7 +22,7 @@ class SkippedError(RuntimeError):
 class Setting:
     """Where and how to run. dtype: one of DTYPES. peer: the folder that has the contender's code, if named.
 
-    variant: of this pack, as another of the host's settings runs it: compiled, channels_last.
+    variant: of this pack, as other settings of it or of the host run it: fused, compiled, channels_last.
     """
 
     contender: str

@@ -27,8 +27,9 @@ def attention_flops(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], 
     return sdpa_flop_count(q, k, v)
 
 
-# PyTorch's formulas, and those of a CPU that it lacks: attention, and the linear layers of oneDNN.
+# PyTorch's formulas, and those that it lacks: a product added in place; of a CPU attention, and oneDNN's linear layers.
 FORMULAS: dict[Any, Callable[..., int]] = {**flop_registry}
+FORMULAS[torch.ops.aten.addmm_] = FORMULAS[torch.ops.aten.addmm]
 FORMULAS[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = shape_wrapper(attention_flops)
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     FORMULAS[torch.ops.mkldnn._linear_pointwise] = shape_wrapper(linear_flops)
@@ -78,7 +79,8 @@ class OperationCounter(TorchDispatchMode):
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         if not is_view(function, inputs, outputs) and not str(function).startswith(NO_KERNEL):
             self.total.kernels += 1
-            self.total.bytes += sum(size_of(tensor) for tensor in (*inputs, *outputs))
+            written = [tensor for tensor in written_inputs(function, args) if tensor not in set(outputs)]
+            self.total.bytes += sum(size_of(tensor) for tensor in (*inputs, *outputs, *written))
             self._count_flops(function, args, kwargs, result, inputs)
         for tensor in outputs:
             self._watch(tensor)
@@ -104,6 +106,12 @@ class OperationCounter(TorchDispatchMode):
 
     def _forget(self, size: int) -> None:
         self.live -= size
+
+
+def written_inputs(function: Any, args: tuple[Any, ...]) -> list[Tensor]:
+    """What an operation changes in place; the last of PyTorch's own also return it."""
+    places = zip(function._schema.arguments, args, strict=False)
+    return [arg for place, arg in places if place.alias_info and place.alias_info.is_write]
 
 
 def is_view(function: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:

@@ -178,8 +178,9 @@ def make_control(size: jobs.Size) -> Any:
 
 
 def our_model(contender: Ours, case: Case, pixels: int) -> Any:
-    from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+    from fast_animatediff.motion_modules.adapter import apply_motion_module
     from fast_animatediff.motion_modules.layer_windows import make_windows
+    from fast_animatediff.motion_modules.motion_settings import MotionSettings
     from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
     settings = MotionSettings(

@@ -28,8 +28,9 @@ class Ours:
         from comfy.cli_args import args
 
         args.force_channels_last = setting.variant == "channels_last"
-        from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+        from fast_animatediff.motion_modules.adapter import apply_motion_module
         from fast_animatediff.motion_modules.checkpoint import load_motion_module
+        from fast_animatediff.motion_modules.motion_settings import MotionSettings
 
         model = load_model(setting.folder, setting.size)
         if setting.dtype == "bf16" and setting.device == "cpu":
@@ -37,9 +38,8 @@ class Ours:
         self.base = model
         self.motion_module = load_motion_module(str(setting.folder / MOTION_MODULE))
         # As the node's own default is; it has no say where a precision is asked for.
-        self.model = apply_motion_module(
-            model, self.motion_module, MotionSettings(cpu_bf16=setting.dtype == "auto")
-        )
+        settings = MotionSettings(cpu_bf16=setting.dtype == "auto", fused_kernels=setting.variant == "fused")
+        self.model = apply_motion_module(model, self.motion_module, settings)
         self.is_compiled = setting.variant == "compiled"
         if self.is_compiled:
             self.model = compiled(self.model, "inductor" if setting.device == "cuda" else "eager")

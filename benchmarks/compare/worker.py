@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -255,6 +256,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # such as which kernels were found faster
     worker: Worker | None = None
     for line in sys.stdin:
         command, values = json.loads(line)

@@ -22,6 +22,8 @@ const REPLACED = {
   FAD_ApplyMotionModule: { strength: 'strength_per_frame', motion_scale: 'motion_scale_per_frame' },
   FAD_ControlNetStrength: { strength: 'strength_per_frame' }
 }
+// Widgets that have no effect without a connected input.
+const DEPENDENT = { FAD_ApplyMotionModule: { still_background: 'mask' } }
 
 app.registerExtension({
   name: 'FastAnimateDiff.UnusedInputs',
@@ -29,6 +31,7 @@ app.registerExtension({
   nodeCreated(node) {
     const rules = RULES[node.comfyClass] ?? []
     const replaced = REPLACED[node.comfyClass] ?? {}
+    const dependent = DEPENDENT[node.comfyClass] ?? {}
     const refresh = () => {
       for (const [names, deciding, isUnused] of rules) {
         // What a linked widget will be is not known yet.
@@ -36,6 +39,7 @@ app.registerExtension({
         disable(node, names, isKnown && isUnused(...deciding.map((name) => widget(node, name).value)))
       }
       for (const [name, input] of Object.entries(replaced)) disable(node, [name], isLinked(node, input))
+      for (const [name, input] of Object.entries(dependent)) disable(node, [name], !isLinked(node, input))
       node.graph?.setDirtyCanvas(true, true)
     }
     if (!rules.length && !Object.keys(replaced).length) return

@@ -92,3 +92,27 @@ def test_a_motion_layer_is_counted_by_itself(unet):
     assert (level, size, counts.kernels) == (0, 8 * 4 * 4, 1)
     assert done.unet_counts[0].kernels == 2
     assert not unet._forward_hooks and not unet.motion._forward_pre_hooks
+
+
+def test_what_an_operation_changes_in_place_is_read_and_written():
+    x, y, weight = torch.zeros(4, 8), torch.zeros(4, 2), torch.zeros(2, 8)
+    with OperationCounter() as added:
+        x.add_(x)
+    with OperationCounter() as multiplied:
+        x.addmm_(y, weight)
+    assert added.total.bytes == 3 * 4 * 32
+    assert multiplied.total.bytes == 4 * (32 + 8 + 16 + 32)
+    assert sum(multiplied.total.flops.values()) == 2 * 4 * 2 * 8
+
+
+def test_so_is_what_an_operator_of_a_packs_own_changes():
+    @torch.library.custom_op("fast_animatediff_tests::bump", mutates_args=("x",))
+    def bump(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x.add_(y)
+        return y.clone()
+
+    x, y = torch.zeros(8), torch.ones(8)
+    with OperationCounter() as counter:
+        bump(x, y)
+    # One operation to the counter, whatever is inside: x and y read, x and the result written.
+    assert counter.total.kernels == 1 and counter.total.bytes == 4 * 4 * 8

@@ -12,7 +12,8 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy_extras.nodes_easycache import EasyCacheNode
 from fast_animatediff.motion_modules import families
 from fast_animatediff.motion_modules.across_frames import norm_across_frames
-from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 
 
 class AcrossFrames(torch.nn.Module):

@@ -14,9 +14,10 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
 from fast_animatediff.motion_modules.checkpoint import load_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 
 predict = components.predict
 FRAMES = 6

@@ -12,7 +12,8 @@ import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 from fast_animatediff.motion_modules.schedule import VelocitySampling
 
 

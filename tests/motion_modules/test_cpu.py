@@ -9,8 +9,9 @@ import comfy.sample
 from comfy.cli_args import args
 from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from fast_animatediff.motion_modules import cpu
-from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
 from fast_animatediff.motion_modules.lora import load_motion_lora
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 
 FRAMES = 4
 native_bf16 = pytest.mark.skipif(not cpu.has_native_bf16(), reason="a processor without bf16")

@@ -8,9 +8,10 @@ import torch
 
 import comfy.sample
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, MotionState, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, MotionState, apply_motion_module
 from fast_animatediff.motion_modules.frame_values import FrameValues, blend, parse_numbers, values_of
 from fast_animatediff.motion_modules.layer_windows import LayerWindow, in_windows, make_windows
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 from fast_animatediff.motion_modules.temporal import attend
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows
 
@@ -103,10 +104,10 @@ def test_a_mask_of_one_value_is_a_strength(base, module):
 class AddsOne:
     """A temporal transformer that adds 1, so that what is added is the strength."""
 
-    def __call__(self, x, frames, strength, motion_scale, elements):
+    def __call__(self, x, frames, strength, motion_scale, elements, run):
         return x + strength
 
-    def motion(self, x, frames, motion_scale, elements):
+    def motion(self, x, frames, motion_scale, elements, run):
         return torch.ones_like(x).unflatten(0, (-1, frames))
 
 

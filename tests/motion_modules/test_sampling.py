@@ -11,7 +11,8 @@ from diffusers import EulerDiscreteScheduler
 import comfy.sample
 import comfy.samplers
 from fast_animatediff.motion_modules import families
-from fast_animatediff.motion_modules.adapter import KEY, MotionSettings, MotionState, apply_motion_module
+from fast_animatediff.motion_modules.adapter import KEY, MotionState, apply_motion_module
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
 from fast_animatediff.motion_modules.sampling import make_sigmas, sample, with_sampling_for
 from fast_animatediff.motion_modules.schedule import LcmSampling

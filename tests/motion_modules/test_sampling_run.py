@@ -12,8 +12,9 @@ import comfy.sample
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_sag import SelfAttentionGuidance
-from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import apply_motion_module
 from fast_animatediff.motion_modules.layer_windows import make_windows
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 from fast_animatediff.motion_modules.sampler_settings import SamplerSettings
 from fast_animatediff.motion_modules.sampling import make_sigmas, sample
 from fast_animatediff.motion_modules.windows import WindowSettings, set_windows

@@ -4,7 +4,8 @@ import components
 import pytest
 import torch
 
-from fast_animatediff.motion_modules.adapter import MotionSettings, apply_motion_module
+from fast_animatediff.motion_modules.adapter import apply_motion_module
+from fast_animatediff.motion_modules.motion_settings import MotionSettings
 from fast_animatediff.nodes.motion import ApplyMotionModule
 from fast_animatediff.nodes.node_text import MARKUP
 from fast_animatediff.nodes.schedules import PromptSchedule, ValueSchedule
