@@ -26,6 +26,7 @@ import torch
 
 from fast_animatediff.benchmarks.compare import fake_cuda, host, jobs, weights
 from fast_animatediff.benchmarks.compare.contender import Setting
+from fast_animatediff.benchmarks.compare.fused import with_fused_kernels
 from fast_animatediff.benchmarks.compare.waits import WaitCounter
 
 # Datasheets: dense operations a second in fp16 with sums in fp32, bytes a second. LAUNCH: seconds that PyTorch and
@@ -38,7 +39,7 @@ STEPS = 3  # the second is counted, and nothing runs after it
 
 @dataclass(frozen=True)
 class Case:
-    """What is sampled. module: the motion module's file. settings: of MotionSettings; until: cfg_until."""
+    """What is sampled. module: the motion module's file. settings: of MotionSettings; until: cfg_until. fused: of `fused_blocks`."""
 
     name: str
     job: jobs.Job
@@ -47,7 +48,7 @@ class Case:
     until: float = 1.0
     lora: bool = False
     windowed: bool = False
-    fused: bool = False
+    fused: str = ""
 
 
 def sizes(pixels: int) -> list[Case]:
@@ -81,7 +82,8 @@ def options(pixels: int, frames: int) -> list[Case]:
         Case(f"{frames} frames, motion_layers_only", replace(long_clip, layer_windows=True), windowed=True),
         Case("v1 module", clip, module="mm_sd_v14.safetensors"),
         Case("AnimateLCM module", clip, module="AnimateLCM_sd15_t2v.safetensors"),
-        Case("fused kernels", clip, fused=True),
+        Case("fused passes", clip, fused="fused_passes"),
+        Case("fused products", clip, fused="fused_products"),
     ]
 
 
@@ -181,7 +183,7 @@ def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
     loras = (load_motion_lora(str(folder / "lora.safetensors"), 1.0),) if case.lora else ()
     model = apply_motion_module(contender.base, module, MotionSettings(loras=loras, **dict(case.settings)))
     if case.fused:
-        model = with_fused_kernels(model)
+        model = with_fused_kernels(model, case.fused)
     if case.windowed:
         windows = make_windows(WindowSettings(16, 4, motion_layers_only=case.job.layer_windows))
         model = set_windows(model, windows)
@@ -191,19 +193,6 @@ def sample_ours(contender: Any, case: Case, folder: Path) -> Any:
     settings = SamplerSettings(job.seed, job.steps, job.cfg, job.strength, mode, cfg_until=case.until)
     start = {"samples": host.empty_latent(job)}
     return lambda: sample(contender.model, *host.host_conditions(), start, settings)
-
-
-def with_fused_kernels(model: Any) -> Any:
-    """The model with fused kernels in all motion layers, without the trial, for which there is no card."""
-    from comfy.patcher_extension import WrappersMP
-    from fast_animatediff.motion_modules.adapter import KEY
-    from fast_animatediff.motion_modules.fused_kernels import FusedKernels
-
-    model = model.clone()
-    [wrapper] = model.wrappers[WrappersMP.APPLY_MODEL][KEY]
-    fused = replace(wrapper, run=FusedKernels(always=True))
-    model.wrappers[WrappersMP.APPLY_MODEL][KEY] = [fused]
-    return model
 
 
 def work(arguments: argparse.Namespace) -> dict[str, Any]:

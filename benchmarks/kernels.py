@@ -44,46 +44,81 @@ class Program:
 def programs(card: int, kind: str) -> Iterator[Program]:
     """Every program that SD1.5's motion layers start."""
     from fast_animatediff.motion_modules import triton_kernels as kernels
+    from fast_animatediff.motion_modules import triton_products as products
 
-    flags = {"ADDS": True, "PLACES": True, "SHIFTS": True}
+    # The first norm of a block has nothing to add, the last no positions.
+    first = {"ADDS": False, "PLACES": True, "SHIFTS": False, "y": None, "shift": None}
+    last = {"ADDS": True, "PLACES": False, "SHIFTS": True, "positions": None}
     for channels in CHANNELS:
-        blocks = kernels.norm_blocks(channels) | flags
-        yield build("norm", kernels.norm_kernel, blocks, card, kind, channels)
+        width = channels // HEADS
+        made = Compiler(card, kind, channels)
+        for name, flags in {"first norm": first, "last norm": last}.items():
+            yield made(name, kernels.norm_kernel, kernels.norm_blocks(channels) | flags)
+        yield made("geglu", kernels.geglu_kernel, {"BLOCK": kernels.GEGLU_BLOCK})
+        blocks = products.geglu_blocks(channels)
+        yield made("geglu product", products.geglu_product_kernel, blocks, products.GEGLU_OPTIONS)
         for frames in (16, 32):
-            blocks = kernels.attention_blocks(HEADS, channels // HEADS, frames)
-            yield build("attention", kernels.attention_kernel, blocks, card, kind, channels, frames)
-        yield build("geglu", kernels.geglu_kernel, {"BLOCK": kernels.GEGLU_BLOCK}, card, kind, channels)
+            made = Compiler(card, kind, channels, frames)
+            blocks = kernels.attention_blocks(HEADS, width, frames)
+            yield made("attention", kernels.attention_kernel, blocks)
+            blocks |= {"DEPTH": products.DEPTH}
+            options = products.attention_options(width)
+            for name, flags in {
+                "first norm, attention": {"ADDS": False, "y": None},
+                "second norm, attention": {"ADDS": True},
+            }.items():
+                yield made(name, products.normed_attention_kernel, blocks | flags, options)
 
 
-def build(
-    name: str, kernel: Any, constants: dict[str, Any], card: int, kind: str, channels: int, frames: int = 0
-) -> Program:
-    """Compiles a kernel with its constants."""
+@dataclass(frozen=True)
+class Compiler:
+    card: int
+    type: str
+    channels: int
+    frames: int = 0
+
+    def __call__(
+        self, name: str, kernel: Any, constants: dict[str, Any], options: dict[str, int] | None = None
+    ) -> Program:
+        """Compiles a kernel as it is when it is called: tensors and widths are multiples of 16 bytes and elements."""
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        numbers = {"eps": "fp32", "scale": "fp32"} | dict.fromkeys(
+            ("rows", "frames", "channels", "width", "sequences"), "i32"
+        )
+        signature = {
+            argument: "constexpr" if argument in constants else numbers.get(argument, f"*{self.type}")
+            for argument in kernel.arg_names
+        }
+        aligned = {
+            (place,): [["tt.divisibility", 16]]
+            for place, (argument, kind) in enumerate(signature.items())
+            if kind.startswith("*") or argument in ("channels", "width")
+        }
+        source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
+        built = triton.compile(source, target=GPUTarget("cuda", self.card, 32), options=options)
+        registers, spilled = assembled(built.asm["ptx"])
+        sizes = registers, spilled, built.metadata.shared, CARDS[self.card]
+        return Program(name, self.card, self.type, self.channels, self.frames, *sizes)
+
+
+def assembled(text: str) -> tuple[int, int]:
+    """Registers of a thread, and the bytes that it spills, as Triton's own assembler reports them."""
     import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
-    numbers = {"eps": "fp32", "scale": "fp32"} | dict.fromkeys(
-        ("rows", "frames", "channels", "width", "sequences"), "i32"
-    )
-    signature = {
-        argument: "constexpr" if argument in constants else numbers.get(argument, f"*{kind}")
-        for argument in kernel.arg_names
-    }
-    source = ASTSource(kernel, signature, constexprs=constants)
-    built = triton.compile(source, target=GPUTarget("cuda", card, 32))
-    text = built.asm["ptx"]
     assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    target = re.search(r"\.target (\w+)", text)[1]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(text)
-        target = re.search(r"\.target (\w+)", text)[1]
         command = [assembler, "-v", "--gpu-name", target, path, "-o", path.with_suffix(".cubin")]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    registers = int(re.search(r"Used (\d+) registers", report)[1])
-    spilled = int(re.search(r"(\d+) bytes spill stores", report)[1])
-    shared = built.metadata.shared
-    return Program(name, card, kind, channels, frames, registers, spilled, shared, CARDS[card])
+    registers, spilled = (
+        re.search(pattern, report)[1] for pattern in (r"Used (\d+) reg", r"(\d+) bytes spill s")
+    )
+    return int(registers), int(spilled)
 
 
 def table(found: list[Program]) -> str:
@@ -104,8 +139,10 @@ def main(arguments: list[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     run.add_places(parser)
+    parser.add_argument("--cards", default="80,86,89,90", help="compute capabilities; default: these four")
     options = parser.parse_args(arguments)
-    found = [program for card in CARDS for kind in TYPES for program in programs(card, kind)]
+    cards = [int(card) for card in options.cards.split(",")]
+    found = [program for card in cards for kind in TYPES for program in programs(card, kind)]
     folder = options.out / f"kernels-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(

@@ -6,13 +6,12 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .projections import cast_once, linear
-from .temporal import GEGLU, HEADS, TemporalAttention, TemporalTransformerBlock, attend, temperature
+from .fused_blocks import can_fuse_products, fused_passes, fused_products
+from .temporal import BlockRunner, TemporalTransformerBlock
 
 log = logging.getLogger(__name__)
 
@@ -20,20 +19,17 @@ TRIAL_RUNS = 5
 # Largest relative difference from PyTorch's result: twice what rounding to bf16 makes of a block.
 TOLERANCE = 0.02
 
-# Channels, sequences, frames and type of the features of a block.
-Shape = tuple[int, int, int, torch.dtype]
-
 
 @dataclass(frozen=True)
 class FusedKernels:
-    """Runs a block of a temporal transformer, as `BlockRunner` has it.
+    """Runs a block of a temporal transformer, as a `BlockRunner`.
 
-    faster: what trials found, by shape; a trial is made when a shape is first met, and waits for the card.
-    always: without trials, for counting and testing.
+    always: without trials, for counting and testing. fastest: what trials found, by what is run: a trial is made when the
+    first such block comes, and waits for the card.
     """
 
-    always: bool = False
-    faster: dict[Shape, bool] = field(default_factory=dict)
+    always: BlockRunner | None = None
+    fastest: dict[tuple, BlockRunner] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -46,33 +42,10 @@ class FusedKernels:
         arguments = positions, scale, elements
         if torch.compiler.is_compiling():  # which makes kernels of its own
             return block(x, *arguments)
-        shape = x.shape[2], x.shape[0], x.shape[1], x.dtype
-        if not self.always and shape not in self.faster:
-            self.faster[shape] = self._is_faster(block, x, *arguments)
-        return (
-            fused_block(block, x, *arguments) if self.always or self.faster[shape] else block(x, *arguments)
-        )
-
-    def _is_faster(self, block: TemporalTransformerBlock, x: Tensor, *arguments: Any) -> bool:
-        try:
-            ours, found = trial(lambda: fused_block(block, x.clone(), *arguments))
-        except Exception as error:  # a compiler's own, by its version and the card
-            log.warning("Triton can't make the fused kernels here, PyTorch's are used: %s", error)
-            return False
-        theirs, expected = trial(lambda: block(x.clone(), *arguments))
-        difference = float((found - expected).float().norm() / expected.float().norm())
-        if not difference <= TOLERANCE:
-            log.warning(
-                "The fused kernels differ from PyTorch's by %.2g on this card and are not used. Please report this, with "
-                "the card and the version of Triton.",
-                difference,
-            )
-            return False
-        log.info(
-            "Fused kernels, %d channels: %.2f times as fast as PyTorch's: %s.",
-            *(x.shape[2], theirs / ours, "used" if ours < theirs else "not used"),
-        )
-        return ours < theirs
+        kind = *x.shape, x.dtype, isinstance(scale, Tensor)
+        if self.always is None and kind not in self.fastest:
+            self.fastest[kind] = find_fastest(block, x, *arguments)
+        return (self.always or self.fastest[kind])(block, x, *arguments)
 
 
 def fused_kernels(device: torch.device) -> FusedKernels | None:
@@ -88,6 +61,41 @@ def fused_kernels(device: torch.device) -> FusedKernels | None:
     return None
 
 
+def find_fastest(
+    block: TemporalTransformerBlock, x: Tensor, positions: Tensor, scale: float | Tensor, elements: int
+) -> BlockRunner:
+    """The fastest way to compute a block, of those that compute what PyTorch's kernels do."""
+    arguments = positions, scale, elements
+    ways: dict[str, BlockRunner] = {"fused passes": fused_passes}
+    if can_fuse_products(x, scale):
+        ways["fused products"] = fused_products
+    fastest: BlockRunner = TemporalTransformerBlock.__call__
+    least, expected = trial(lambda: block(x.clone(), *arguments))
+    times = [f"PyTorch's {least:.2f}"]
+    for name, way in ways.items():
+        try:
+            milliseconds, found = trial(lambda way=way: way(block, x.clone(), *arguments))  # type: ignore[misc]
+        except Exception as error:  # a compiler's own, by its version and the card
+            log.warning("Triton can't make the kernels for %s here: %s", name, error)
+            continue
+        difference = float((found - expected).float().norm() / expected.float().norm())
+        if not difference <= TOLERANCE:
+            log.warning(
+                "Motion layers with %s differ from PyTorch's by %.2g on this card: not used. Please report this, with the "
+                "card and the version of Triton.",
+                *(name, difference),
+            )
+            continue
+        times.append(f"{name} {milliseconds:.2f}")
+        if milliseconds < least:
+            fastest, least = way, milliseconds
+    log.info(
+        "Motion layers of %d channels, in milliseconds a block: %s. The fastest is used.",
+        *(x.shape[2], ", ".join(times)),
+    )
+    return fastest
+
+
 def trial(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
     """Milliseconds of a run on the card, and its result; the first runs, which compile, don't count."""
     result = run()
@@ -99,46 +107,3 @@ def trial(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / TRIAL_RUNS, result
-
-
-def fused_block(
-    block: TemporalTransformerBlock, x: Tensor, positions: Tensor, motion_scale: float | Tensor, elements: int
-) -> Tensor:
-    """block(x, ...), in six kernels less; overwrites x (n, f, c)."""
-    from . import triton_kernels as kernels
-
-    first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
-    widen, narrow = cast(GEGLU, block.ff.net[0]).proj, block.ff.net[2]
-    h = kernels.norm(x, *_norm(block.norms[0], x), positions)
-    h = kernels.add_norm(x, _attended(first, h, motion_scale), *_norm(block.norms[1], x), positions, None)
-    with cast_once(widen, x) as widen, cast_once(narrow, x) as (weight, bias):
-        # The bias is added here, as the product below is added to x in place, which leaves no room for one.
-        h = kernels.add_norm(x, _attended(second, h, motion_scale), *_norm(block.ff_norm, x), None, bias)
-        parts = block.ff.parts(x, elements)
-        for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
-            wide = kernels.geglu(linear(widen, some_h))
-            some_x.flatten(0, 1).addmm_(wide.flatten(0, 1), weight.t())
-    return x
-
-
-def _attended(attention: TemporalAttention, h: Tensor, motion_scale: float | Tensor) -> Tensor:
-    from . import triton_kernels as kernels
-
-    qkv = linear(attention.to_qkv, h)
-    channels, frames = h.shape[-1], h.shape[1]
-    if frames > kernels.MOST_FRAMES:
-        q, k, v = qkv.chunk(3, dim=-1)
-        mixed = attend(q, k, v, motion_scale)
-    else:
-        if isinstance(motion_scale, Tensor):
-            qkv[..., :channels] *= motion_scale.view(-1, 1).to(qkv.dtype)
-            motion_scale = 1.0
-        mixed = kernels.attention(qkv, HEADS, temperature(channels, motion_scale))
-    return linear(attention.to_out[0], mixed)
-
-
-def _norm(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Weight, bias and epsilon."""
-    with cast_once(layer, x) as (weight, bias):
-        assert bias is not None
-        return weight, bias, cast(nn.LayerNorm, layer).eps

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .frame_values import FrameValues
@@ -24,7 +25,8 @@ class StillBackground:
     strength: FrameValues
 
     def __call__(self, executor: Callable, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        moving = self.strength.mask_at(range(len(x)), x.shape[-2:]).to(x)  # (f, 1, h, w)
+        # (f, 1, h, w), of each place of the latent the darkest: what is black stands still up to its edge
+        moving = -F.adaptive_max_pool2d(-self.strength.masks_of(range(len(x))), x.shape[-2:]).to(x)
         first = (moving == 0).float().argmax(dim=0, keepdim=True).expand_as(x[:1])
         found = executor(torch.where(moving == 0, x.gather(0, first), x), *arguments, **options)
         share = 1 - moving

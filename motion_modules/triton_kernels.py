@@ -65,11 +65,22 @@ def geglu_kernel(x, h, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def attend(q, k, v, sequence, frame, frames, scale):
+    """Softmax attention of tokens to those of their own sequence; padding beyond its frames is seen by none."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * 1.4426950408889634)
+    sees = (sequence[:, None] == sequence[None, :]) & (frame < frames)[None, :]
+    scores = tl.where(sees, scores, float("-inf"))
+    weights = tl.exp2(scores - tl.max(scores, axis=1)[:, None])
+    weights /= tl.sum(weights, axis=1)[:, None]
+    return tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+
+
+@triton.jit
 def attention_kernel(
     qkv, out, sequences, frames, scale,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, FRAMES: tl.constexpr, BLOCK: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK tokens of BLOCK / FRAMES sequences at once; each sees those of its own sequence."""
+    """One head of BLOCK tokens, of BLOCK / FRAMES sequences."""
     token = tl.arange(0, BLOCK)
     sequence = tl.program_id(0) * (BLOCK // FRAMES) + token // FRAMES
     frame = token % FRAMES
@@ -81,12 +92,7 @@ def attention_kernel(
     q = tl.load(qkv + place, mask=inside, other=0.0)
     k = tl.load(qkv + place + HEADS * WIDTH, mask=inside, other=0.0)
     v = tl.load(qkv + place + 2 * HEADS * WIDTH, mask=inside, other=0.0)
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * 1.4426950408889634)
-    sees = (sequence[:, None] == sequence[None, :]) & (frame < frames)[None, :]
-    scores = tl.where(sees, scores, float("-inf"))
-    weights = tl.exp2(scores - tl.max(scores, axis=1)[:, None])
-    weights /= tl.sum(weights, axis=1)[:, None]
-    mixed = tl.dot(weights.to(v.dtype), v, input_precision="ieee")
+    mixed = attend(q, k, v, sequence, frame, frames, scale)
     tl.store(out + row * (HEADS * WIDTH) + first, mixed.to(v.dtype), mask=inside)
 
 

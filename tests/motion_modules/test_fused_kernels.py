@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import components
 import pytest
@@ -13,12 +14,15 @@ import comfy.ops
 from comfy.patcher_extension import WrappersMP
 from fast_animatediff.motion_modules import fused_kernels, temporal
 from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
+from fast_animatediff.motion_modules.fused_blocks import can_fuse_products, fused_passes, fused_products
 from fast_animatediff.motion_modules.fused_kernels import FusedKernels
 from fast_animatediff.motion_modules.motion_settings import MotionSettings
+from fast_animatediff.motion_modules.temporal import TemporalTransformerBlock
 
 pytest.importorskip("triton", reason="Triton comes with PyTorch on Linux")
 
-FUSED = FusedKernels(always=True)
+PASSES, PRODUCTS = FusedKernels(always=fused_passes), FusedKernels(always=fused_products)
+WAYS = pytest.mark.parametrize("way", [PASSES, PRODUCTS], ids=["passes", "products"])
 
 
 @pytest.fixture(autouse=True)
@@ -34,49 +38,64 @@ def merged(channels, positions=32):
     return module
 
 
+@WAYS
 @pytest.mark.parametrize("channels", [64, 320])
-@pytest.mark.parametrize("frames", [1, 7, 16, 32, 40])
-def test_a_layer_is_the_same(channels, frames):
-    module, x = merged(channels, positions=40), features(frames, channels, clips=2)
-    assert (module(x, frames, run=FUSED) - module(x, frames)).abs().max() < 1e-5
+@pytest.mark.parametrize("frames", [1, 7, 16, 32])
+def test_a_layer_is_the_same(channels, frames, way):
+    """In fp32, which cards don't get the products in."""
+    module, x = merged(channels), features(frames, channels, clips=2)
+    assert (module(x, frames, run=way) - module(x, frames)).abs().max() < 2e-5
 
 
-def test_it_is_the_same_in_fp16():
+@WAYS
+def test_it_is_the_same_in_fp16(way):
     module, x = merged(320).half(), features(16, 320).half()
-    difference = (module(x, 16, run=FUSED) - module(x, 16)).float()
-    assert difference.norm() < 2e-3 * x.float().norm()
+    difference = (module(x, 16, run=way) - module(x, 16)).float()
+    assert 0 < difference.norm() < 2e-3 * x.float().norm()
+
+
+def test_more_frames_than_a_kernel_takes_are_attended_to_by_pytorch():
+    module, x = merged(64, positions=40), features(40, 64)
+    assert (module(x, 40, run=PASSES) - module(x, 40)).abs().max() < 1e-5
+    assert not can_fuse_products(torch.empty(4, 40, 64, dtype=torch.float16), 1.0)
 
 
 def test_each_frame_has_its_own_motion_scale():
     module, x = merged(64), features(6, 64, clips=2)
     scales = torch.linspace(0.5, 1.5, 6).view(-1, 1, 1, 1)
-    found, expected = (
-        module(x, 6, 1.0, scales, run=run) for run in (FUSED, type(module.transformer_blocks[0]).__call__)
-    )
-    assert (found - expected).abs().max() < 1e-5
-    assert (found - module(x, 6, run=FUSED)).abs().max() > 1e-3
+    found = module(x, 6, 1.0, scales, run=PASSES)
+    assert (found - module(x, 6, 1.0, scales)).abs().max() < 1e-5
+    assert (found - module(x, 6, run=PASSES)).abs().max() > 1e-3
+    assert not can_fuse_products(torch.empty(4, 6, 64, dtype=torch.float16), scales)
 
 
-def test_the_feed_forward_is_the_same_in_pieces(monkeypatch):
+@WAYS
+def test_the_motion_scale_is_an_inverse_temperature(way):
+    module, x = merged(64), features(6, 64)
+    assert (module(x, 6, 1.0, 1.7, run=way) - module(x, 6, 1.0, 1.7)).abs().max() < 1e-5
+
+
+@WAYS
+def test_the_feed_forward_is_the_same_in_pieces(monkeypatch, way):
     module, x = merged(64), features(6, 64, size=4)
-    expected = module(x, 6, run=FUSED)
+    expected = module(x, 6, run=way)
     monkeypatch.setattr(temporal, "FEED_FORWARD_ELEMENTS", 6 * 64 * 8 * 3)
-    assert (module(x, 6, run=FUSED) - expected).abs().max() < 1e-5
+    assert (module(x, 6, run=way) - expected).abs().max() < 1e-5
 
 
-def with_fused_kernels(model):
+def with_fused_kernels(model, way):
     """The model with fused kernels, without a trial, which needs a card."""
     model = model.clone()
     [wrapper] = model.wrappers[WrappersMP.APPLY_MODEL][KEY]
-    model.wrappers[WrappersMP.APPLY_MODEL][KEY] = [wrapper.__class__(**{**vars(wrapper), "run": FUSED})]
+    model.wrappers[WrappersMP.APPLY_MODEL][KEY] = [replace(wrapper, run=way)]
     return model
 
 
 def test_a_whole_model_makes_the_same_frames():
     settings = MotionSettings(0.8, 1.2)
     model = apply_motion_module(components.sd15_model(), components.motion_module(), settings)
-    x = components.noise(6)
-    expected, found = components.predict(model, x), components.predict(with_fused_kernels(model), x)
+    x = components.noise(2)[..., :4, :4]
+    expected, found = components.predict(model, x), components.predict(with_fused_kernels(model, PASSES), x)
     assert (found - expected).abs().max() < 2e-5 and not torch.equal(found, expected)
 
 
@@ -99,14 +118,13 @@ def test_without_a_card_they_are_not_used_and_the_log_says_so(caplog):
 
 @pytest.fixture
 def trials(monkeypatch):
-    """Trials that take as long as said: ours, then PyTorch's. Only a card can time them."""
+    """Trials that take as long as said, PyTorch's first. Only a card can time them."""
 
-    def taking(*seconds, change=0.0):
-        times = iter(seconds)
-        made = []
+    def taking(*milliseconds, change=0.0):
+        times, made = iter(milliseconds), []
 
         def trial(run):
-            made.append(run() + change * (not made))
+            made.append(run() + change * len(made))
             return next(times), made[-1]
 
         monkeypatch.setattr(fused_kernels, "trial", trial)
@@ -115,28 +133,50 @@ def trials(monkeypatch):
     return taking
 
 
-@pytest.mark.parametrize(("ours", "theirs", "word"), [(1.0, 1.5, "used"), (1.5, 1.0, "not used")])
-def test_a_trial_decides_once_for_each_shape(trials, caplog, ours, theirs, word):
-    made, run, module = trials(ours, theirs, ours, theirs), FusedKernels(), merged(64)
+HALF = features(6, 64).half()
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "fastest"),
+    [
+        ((1.5, 1.0, 2.0), fused_passes),
+        ((1.5, 1.0, 0.5), fused_products),
+        ((1.0, 1.5, 1.25), TemporalTransformerBlock.__call__),
+    ],
+)
+def test_a_trial_chooses_the_fastest_way(trials, caplog, milliseconds, fastest):
+    trials(*milliseconds)
+    run, module = FusedKernels(), merged(64).half()
     with caplog.at_level(logging.INFO):
-        for frames in (6, 6, 4):
-            module(features(frames, 64), frames, run=run)
-    assert len(made) == 4 and list(run.faster.values()) == [ours < theirs] * 2
-    assert f"64 channels: {theirs / ours:.2f} times as fast as PyTorch's: {word}." in caplog.text
+        found = module(HALF, 6, run=run)
+    assert torch.equal(found, module(HALF, 6, run=FusedKernels(always=fastest)))
+    times = "PyTorch's {:.2f}, fused passes {:.2f}, fused products {:.2f}".format(*milliseconds)
+    assert f"64 channels, in milliseconds a block: {times}. The fastest is used." in caplog.text
+
+
+def test_a_trial_is_made_once_for_each_shape(trials):
+    made, run, module = trials(*[1.0, 2.0, 3.0] * 2), FusedKernels(), merged(64).half()
+    for frames in (6, 6, 4):
+        module(features(frames, 64).half(), frames, run=run)
+    assert len(made) == 6
 
 
 def test_kernels_that_differ_on_a_card_are_not_used(trials, caplog):
-    trials(1.0, 2.0, change=1.0)
-    run, module, x = FusedKernels(), merged(64), features(6, 64)
-    assert torch.equal(module(x, 6, run=run), module(x, 6))
-    assert "differ from PyTorch's" in caplog.text and list(run.faster.values()) == [False]
+    trials(3.0, 2.0, 1.0, change=1.0)
+    run, module = FusedKernels(), merged(64).half()
+    assert torch.equal(module(HALF, 6, run=run), module(HALF, 6))
+    assert caplog.text.count("differ from PyTorch's") == 2
 
 
 def test_a_card_that_triton_has_no_kernels_for_uses_pytorchs(monkeypatch, caplog):
-    def fails(_):
-        raise RuntimeError("sm_52 is not supported")
+    def trial(run):
+        if caplog.messages or tried:
+            raise RuntimeError("sm_52 is not supported")
+        tried.append(run())
+        return 1.0, tried[0]
 
-    monkeypatch.setattr(fused_kernels, "trial", fails)
-    run, module, x = FusedKernels(), merged(64), features(6, 64)
-    assert torch.equal(module(x, 6, run=run), module(x, 6))
-    assert "PyTorch's are used: sm_52 is not supported" in caplog.text
+    tried = []
+    monkeypatch.setattr(fused_kernels, "trial", trial)
+    run, module = FusedKernels(), merged(64).half()
+    assert torch.equal(module(HALF, 6, run=run), module(HALF, 6))
+    assert caplog.text.count("here: sm_52 is not supported") == 2

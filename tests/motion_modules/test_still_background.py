@@ -84,6 +84,13 @@ def test_grey_blends_the_one_picture_with_each_frames_own(base, module):
     assert spread[0] < 1e-5 < spread[1] < spread[2]
 
 
+def test_a_place_of_the_latent_that_is_black_in_part_stands_still(base, module):
+    mask = left_half()
+    mask[..., 28:32] = 0.0
+    found = sampled(still(base, module, mask))
+    assert (found - found[:1])[..., 3:].abs().max() < 1e-5
+
+
 def test_a_mask_for_each_frame_holds_a_place_only_in_its_black_frames(base, module):
     masks = left_half().repeat(FRAMES, 1, 1)
     masks[:2, :, 32:] = 1.0

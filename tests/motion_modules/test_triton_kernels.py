@@ -14,6 +14,11 @@ import torch.nn.functional as F
 
 from fast_animatediff.motion_modules.temporal import HEADS
 
+products = pytest.importorskip(
+    "fast_animatediff.motion_modules.triton_products",
+    reason="Triton comes with PyTorch on Linux",
+    exc_type=ImportError,
+)
 kernels = pytest.importorskip(
     "fast_animatediff.motion_modules.triton_kernels",
     reason="Triton comes with PyTorch on Linux",
@@ -79,6 +84,44 @@ def test_attention_is_over_the_frames_of_each_pixel(channels, frames, dtype):
     assert found.dtype == dtype and (found.float() - expected).abs().max() <= tolerance(dtype, 16.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("channels", "frames"), [(64, 1), (64, 24), (320, 7), (320, 16), (320, 32), (640, 16)]
+)
+def test_norm_and_attention_are_one(channels, frames, dtype):
+    x, y = (random(3, frames, channels, dtype=dtype, seed=seed) for seed in (0, 3))
+    weight, bias = random(channels, dtype=dtype, seed=1), random(channels, dtype=dtype, seed=2)
+    positions = random(1, frames, channels, dtype=dtype)
+    qkv = random(3 * channels, channels, dtype=dtype) * channels**-0.5
+    norm, rest = (weight, bias, 1e-5, positions), (qkv, HEADS, (channels // HEADS) ** -0.5)
+
+    def expected(x):
+        h = F.layer_norm(x, (channels,), weight, bias) + positions
+        q, k, v = (
+            part.unflatten(-1, (HEADS, -1)).transpose(1, 2).float() for part in F.linear(h, qkv).chunk(3, -1)
+        )
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    found = products.norm_attention(x, *norm, *rest)
+    assert (found.float() - expected(x)).abs().max() <= tolerance(dtype, 16.0)
+    total, found = products.add_norm_attention(x, y, *norm, *rest)
+    assert torch.equal(total, x + y)
+    assert (found.float() - expected(x + y)).abs().max() <= tolerance(dtype, 16.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("channels", "rows"), [(32, 3), (64, 130), (320, 5)])
+def test_the_product_before_geglu_is_part_of_it(channels, rows, dtype):
+    x, weight = (
+        random(rows, 2, channels, dtype=dtype),
+        random(8 * channels, channels, dtype=dtype) * channels**-0.5,
+    )
+    bias = random(8 * channels, dtype=dtype)
+    value, gate = F.linear(x, weight, bias).chunk(2, dim=-1)
+    found = products.geglu_product(x, weight, bias)
+    assert (found - F.gelu(gate) * value).abs().max() <= tolerance(dtype, 32.0)
+
+
 def test_attention_of_large_features_does_not_overflow_in_fp16():
     qkv = 100 * random(2, 16, 3 * 320, dtype=torch.float16)
     assert kernels.attention(qkv, HEADS, 1.0).isfinite().all()
@@ -98,6 +141,13 @@ def test_the_operators_know_their_shapes_without_values(channels):
     torch.library.opcheck(
         kernels.attention, (random(2, 4, 3 * channels), HEADS, 0.1), test_utils="test_faketensor"
     )
+    if channels > 320:  # the interpreter's products take seconds
+        return
+    norm, rest = (vector, vector, 1e-5, positions), (random(3 * channels, channels), HEADS, 0.1)
+    torch.library.opcheck(products.norm_attention, (x, *norm, *rest), test_utils="test_faketensor")
+    torch.library.opcheck(products.add_norm_attention, (x, x + 1, *norm, *rest), test_utils="test_faketensor")
+    wide = random(8 * channels, channels), random(8 * channels)
+    torch.library.opcheck(products.geglu_product, (x, *wide), test_utils="test_faketensor")
 
 
 # ---- for cards
@@ -105,13 +155,13 @@ def test_the_operators_know_their_shapes_without_values(channels):
 
 @pytest.mark.slow
 def test_compiled_for_a_card_no_kernel_spills_or_needs_more_memory_than_there_is(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "kernels.py", "--out", tmp_path]
+    command = [sys.executable, ROOT / "benchmarks" / "kernels.py", "--cards", "86,90", "--out", tmp_path]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     [written] = tmp_path.glob("kernels-*/results.json")
     programs = json.loads(written.read_text())
-    assert {program["card"] for program in programs} == {80, 86, 89, 90}
+    assert {program["card"] for program in programs} == {86, 90}
     for program in programs:
         assert program["registers"] < 255 and program["spilled"] == 0, program
         assert program["shared"] <= program["most_shared"], program

@@ -1,0 +1,104 @@
+"""A block of the temporal transformer by Triton's kernels, in two ways; both overwrite its features (n, f, c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .projections import CastLayer, cast_once, linear
+from .temporal import GEGLU, HEADS, TemporalAttention, TemporalTransformerBlock, attend, temperature
+
+
+def fused_passes(
+    block: TemporalTransformerBlock, x: Tensor, positions: Tensor, scale: float | Tensor, elements: int
+) -> Tensor:
+    """block(x, ...), in six kernels less: what stands between two matrix products is one pass over memory."""
+    from . import triton_kernels as kernels
+
+    first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
+    h = kernels.norm(x, *_norm(block.norms[0], x), positions)
+    y = _attended(first, h, scale)
+    h = kernels.add_norm(x, y, *_norm(block.norms[1], x), positions, None)
+    y = _attended(second, h, scale)
+    return _feed_forward(block, x, y, elements, lambda h, widen: kernels.geglu(linear(widen, h)))
+
+
+def can_fuse_products(x: Tensor, scale: float | Tensor) -> bool:
+    """Whether `fused_products` takes such features."""
+    from . import triton_kernels, triton_products
+
+    return (
+        x.dtype in (torch.float16, torch.bfloat16)
+        and x.shape[1] <= triton_kernels.MOST_FRAMES
+        and x.shape[2] % triton_products.DEPTH == 0
+        and not isinstance(scale, Tensor)
+    )
+
+
+def fused_products(
+    block: TemporalTransformerBlock, x: Tensor, positions: Tensor, scale: float | Tensor, elements: int
+) -> Tensor:
+    """block(x, ...), in ten kernels less: also the queries, keys and values, and the wide activation, stay in the chip."""
+    from . import triton_products as kernels
+
+    first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
+    factor = temperature(x.shape[2], cast(float, scale))
+    with cast_once(first.to_qkv, x) as (weight, _):
+        y = kernels.norm_attention(x, *_norm(block.norms[0], x), positions, weight, HEADS, factor)
+    y = linear(first.to_out[0], y)
+    with cast_once(second.to_qkv, x) as (weight, _):
+        x, y = kernels.add_norm_attention(x, y, *_norm(block.norms[1], x), positions, weight, HEADS, factor)
+    y = linear(second.to_out[0], y)
+    return _feed_forward(
+        block,
+        x,
+        y,
+        elements,
+        lambda h, widen: kernels.geglu_product(h, widen.weight, cast(Tensor, widen.bias)),
+    )
+
+
+def _feed_forward(
+    block: TemporalTransformerBlock,
+    x: Tensor,
+    y: Tensor,
+    elements: int,
+    geglu: Callable[[Tensor, CastLayer], Tensor],
+) -> Tensor:
+    """x + y + feed_forward(norm(x + y)), in place of x."""
+    from . import triton_kernels as kernels
+
+    with cast_once(cast(GEGLU, block.ff.net[0]).proj, x) as widen, cast_once(block.ff.net[2], x) as narrow:
+        # The bias is added here, as the product below is added to x in place, which leaves no room for one.
+        h = kernels.add_norm(x, y, *_norm(block.ff_norm, x), None, narrow.bias)
+        parts = block.ff.parts(x, elements)
+        for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
+            wide = geglu(some_h, widen)
+            some_x.flatten(0, 1).addmm_(wide.flatten(0, 1), narrow.weight.t())
+    return x
+
+
+def _attended(attention: TemporalAttention, h: Tensor, motion_scale: float | Tensor) -> Tensor:
+    from . import triton_kernels as kernels
+
+    qkv = linear(attention.to_qkv, h)
+    channels, frames = h.shape[-1], h.shape[1]
+    if frames > kernels.MOST_FRAMES:
+        q, k, v = qkv.chunk(3, dim=-1)
+        mixed = attend(q, k, v, motion_scale)
+    else:
+        if isinstance(motion_scale, Tensor):
+            qkv[..., :channels] *= motion_scale.view(-1, 1).to(qkv.dtype)
+            motion_scale = 1.0
+        mixed = kernels.attention(qkv, HEADS, temperature(channels, motion_scale))
+    return linear(attention.to_out[0], mixed)
+
+
+def _norm(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Weight, bias and epsilon."""
+    with cast_once(layer, x) as (weight, bias):
+        assert bias is not None
+        return weight, bias, cast(nn.LayerNorm, layer).eps
