@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -42,10 +43,12 @@ class FusedKernels:
         arguments = positions, scale, elements
         if torch.compiler.is_compiling():  # which makes kernels of its own
             return block(x, *arguments)
-        kind = *x.shape, x.dtype, isinstance(scale, Tensor)
-        if self.always is None and kind not in self.fastest:
-            self.fastest[kind] = find_fastest(block, x, *arguments)
-        return (self.always or self.fastest[kind])(block, x, *arguments)
+        kind = *x.shape, x.dtype, x.device, isinstance(scale, Tensor)
+        # Triton launches on the current card, which is the first.
+        with torch.cuda.device_of(x) if torch.cuda.device_count() > 1 else nullcontext():
+            if self.always is None and kind not in self.fastest:
+                self.fastest[kind] = find_fastest(block, x, *arguments)
+            return (self.always or self.fastest[kind])(block, x, *arguments)
 
 
 def fused_kernels(device: torch.device) -> FusedKernels | None:
