@@ -8,11 +8,17 @@ from collections.abc import Callable
 import pytest
 
 pytestmark = pytest.mark.browser
-LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL = (
+LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL, MASK = (
     *("FAD_EmptyVideoLatent", "FAD_ExportVideo", "FAD_Sampler"),
-    *("FAD_ContextWindows", "FAD_ValueSchedule", "FAD_ApplyMotionModule", "FAD_ControlNetStrength"),
+    *(
+        "FAD_ContextWindows",
+        "FAD_ValueSchedule",
+        "FAD_ApplyMotionModule",
+        "FAD_ControlNetStrength",
+        "SolidMask",
+    ),
 )
-NODES = [LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL]
+NODES = [LATENT, EXPORT, SAMPLER, WINDOWS, NUMBERS, APPLY, CONTROL, MASK]
 # What a person does, node by number, and what then is grey on that node. A number connects that node, None disconnects.
 CHOICES = {
     (1, "video_size", "custom"): [],
@@ -21,8 +27,9 @@ CHOICES = {
     (2, "crf", 20): ["quality", "loop_count"],
     (3, "cfg", 1): ["cfg_until"],
     (4, "context_schedule", "looped_uniform"): [],
-    (6, "motion_scale_per_frame", 5): ["motion_scale"],
-    (6, "strength_per_frame", 5): ["strength", "motion_scale"],
+    (6, "motion_scale_per_frame", 5): ["motion_scale", "still_background"],
+    (6, "strength_per_frame", 5): ["strength", "motion_scale", "still_background"],
+    (6, "mask", 8): ["strength", "motion_scale"],
     (6, "motion_scale_per_frame", None): ["strength"],
     (7, "strength_per_frame", 5): ["strength"],
 }
@@ -34,11 +41,17 @@ def test_what_has_no_effect_is_grey_and_can_be_changed_again_once_it_has(visit: 
     assert result["complaints"] == [] and result["dialogs"] == []
     for kind in ("canvas", "Nodes 2.0"):
         expected = {LATENT: ["width", "height"], EXPORT: ["loop_count"], WINDOWS: ["context_stride"]}
+        expected[APPLY] = ["still_background"]
         seen = iter(each for each in result["seen"] if each["kind"] == kind)
-        assert dict(next(seen)["grey"]) == dict.fromkeys(NODES, []) | expected
+        assert of_ours(next(seen)) == dict.fromkeys(NODES[:-1], []) | expected
         for (number, *_), grey in CHOICES.items():
             expected[NODES[number - 1]] = grey
             now = next(seen)
-            assert dict(now["grey"]) == dict.fromkeys(NODES, []) | expected, now
+            assert of_ours(now) == dict.fromkeys(NODES[:-1], []) | expected, now
         for again in seen:  # the workflow opened, the nodes pasted
-            assert dict(again["grey"]) == dict.fromkeys(NODES, []) | expected, again
+            assert of_ours(again) == dict.fromkeys(NODES[:-1], []) | expected, again
+
+
+def of_ours(seen: dict) -> dict[str, list[str]]:
+    """What is grey, node by node, but for core's mask."""
+    return {kind: names for kind, names in seen["grey"] if kind != MASK}
