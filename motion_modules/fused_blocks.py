@@ -1,8 +1,12 @@
-"""A block of the temporal transformer by Triton's kernels, in two ways; both overwrite its features (n, f, c)."""
+"""A block of the temporal transformer by Triton's kernels, in two ways; both overwrite its features (n, f, c).
+
+No more than two layers' weights are held at once: where they are not on the card, the host has two places to put them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -19,9 +23,11 @@ def fused_passes(
     from . import triton_kernels as kernels
 
     first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
-    h = kernels.norm(x, *_norm(block.norms[0], x), positions)
+    with _norm(block.norms[0], x) as norm:
+        h = kernels.norm(x, *norm, positions)
     y = _attended(first, h, scale)
-    h = kernels.add_norm(x, y, *_norm(block.norms[1], x), positions, None)
+    with _norm(block.norms[1], x) as norm:
+        h = kernels.add_norm(x, y, *norm, positions, None)
     y = _attended(second, h, scale)
     return _feed_forward(block, x, y, elements, lambda h, widen: kernels.geglu(linear(widen, h)))
 
@@ -46,11 +52,11 @@ def fused_products(
 
     first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
     factor = temperature(x.shape[2], cast(float, scale))
-    with cast_once(first.to_qkv, x) as (weight, _):
-        y = kernels.norm_attention(x, *_norm(block.norms[0], x), positions, weight, HEADS, factor)
+    with cast_once(first.to_qkv, x) as (weight, _), _norm(block.norms[0], x) as norm:
+        y = kernels.norm_attention(x, *norm, positions, weight, HEADS, factor)
     y = linear(first.to_out[0], y)
-    with cast_once(second.to_qkv, x) as (weight, _):
-        x, y = kernels.add_norm_attention(x, y, *_norm(block.norms[1], x), positions, weight, HEADS, factor)
+    with cast_once(second.to_qkv, x) as (weight, _), _norm(block.norms[1], x) as norm:
+        x, y = kernels.add_norm_attention(x, y, *norm, positions, weight, HEADS, factor)
     y = linear(second.to_out[0], y)
     return _feed_forward(
         block,
@@ -71,13 +77,14 @@ def _feed_forward(
     """x + y + feed_forward(norm(x + y)), in place of x."""
     from . import triton_kernels as kernels
 
-    with cast_once(cast(GEGLU, block.ff.net[0]).proj, x) as widen, cast_once(block.ff.net[2], x) as narrow:
-        # The bias is added here, as the product below is added to x in place, which leaves no room for one.
-        h = kernels.add_norm(x, y, *_norm(block.ff_norm, x), None, narrow.bias)
-        parts = block.ff.parts(x, elements)
+    layers = cast(GEGLU, block.ff.net[0]).proj, block.ff.net[2]
+    # The bias is added here, as the product below is added to x in place, which leaves no room for one.
+    with cast_once(layers[1], x) as (_, bias), _norm(block.ff_norm, x) as norm:
+        h = kernels.add_norm(x, y, *norm, None, bias)
+    parts = block.ff.parts(x, elements)
+    with cast_once(layers[0], x) as widen, cast_once(layers[1], x) as (weight, _):
         for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
-            wide = geglu(some_h, widen)
-            some_x.flatten(0, 1).addmm_(wide.flatten(0, 1), narrow.weight.t())
+            some_x.flatten(0, 1).addmm_(geglu(some_h, widen).flatten(0, 1), weight.t())
     return x
 
 
@@ -97,8 +104,8 @@ def _attended(attention: TemporalAttention, h: Tensor, motion_scale: float | Ten
     return linear(attention.to_out[0], mixed)
 
 
-def _norm(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, float]:
+@contextmanager
+def _norm(layer: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
     """Weight, bias and epsilon."""
     with cast_once(layer, x) as (weight, bias):
-        assert bias is not None
-        return weight, bias, cast(nn.LayerNorm, layer).eps
+        yield weight, cast(Tensor, bias), cast(nn.LayerNorm, layer).eps

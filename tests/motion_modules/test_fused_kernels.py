@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import replace
 
 import components
@@ -12,7 +13,7 @@ from test_temporal import features, transformer
 
 import comfy.ops
 from comfy.patcher_extension import WrappersMP
-from fast_animatediff.motion_modules import fused_kernels, temporal
+from fast_animatediff.motion_modules import fused_blocks, fused_kernels, projections, temporal
 from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
 from fast_animatediff.motion_modules.fused_blocks import can_fuse_products, fused_passes, fused_products
 from fast_animatediff.motion_modules.fused_kernels import FusedKernels
@@ -81,6 +82,27 @@ def test_the_feed_forward_is_the_same_in_pieces(monkeypatch, way):
     expected = module(x, 6, run=way)
     monkeypatch.setattr(temporal, "FEED_FORWARD_ELEMENTS", 6 * 64 * 8 * 3)
     assert (module(x, 6, run=way) - expected).abs().max() < 1e-5
+
+
+@WAYS
+def test_no_more_layers_are_held_than_the_host_has_places_for(monkeypatch, way):
+    """Weights that are not on the card go to two buffers by turns (comfy.model_management.get_offload_stream)."""
+    held, most = [], []
+    cast_once = projections.cast_once
+
+    @contextmanager
+    def watched(layer, x):
+        with cast_once(layer, x) as found:
+            if not isinstance(layer, projections.CastLayer):  # held already
+                held.append(layer)
+            most.append(len(held))
+            yield found
+            held[:] = [other for other in held if other is not layer]
+
+    for module in (projections, fused_blocks):
+        monkeypatch.setattr(module, "cast_once", watched)
+    merged(64)(features(6, 64), 6, run=way)
+    assert max(most) == 2 and not held
 
 
 def with_fused_kernels(model, way):
