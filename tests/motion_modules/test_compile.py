@@ -21,6 +21,7 @@ from fast_animatediff.motion_modules.adapter import (
     apply_motion_module,
     motion_layer,
 )
+from fast_animatediff.motion_modules.fused_kernels import FusedKernels
 from fast_animatediff.motion_modules.layer_windows import LayerWindow
 
 
@@ -103,6 +104,20 @@ def test_windows_in_the_motion_layers_compile(unet, graphs):
     windows = tuple(LayerWindow((i, i + 1), torch.ones(2, 1, 1, 1), None) for i in (0, 2))
     states = [MotionState(components.motion_module().model, 1.0, 1.0, range(4), windows)]
     assert_compiles(motion_layer_of(unet, SpatialTransformer), graphs, states, 1)
+
+
+def test_fused_kernels_leave_it_to_the_compiler(unet, graphs):
+    layer, module, run = (
+        motion_layer_of(unet, SpatialTransformer),
+        components.motion_module().model,
+        FusedKernels(),
+    )
+    with torch.inference_mode():
+        expected = layer(FEATURES, MotionState(module, 1.0, 1.0, range(4)))
+        compiled = torch.compile(layer, backend=graphs.backend)
+        found = compiled(FEATURES, MotionState(module, 1.0, 1.0, range(4), run=run))
+    assert (found - expected).norm() / expected.norm() < 1e-5
+    assert len(graphs) == 1 and run.fastest == {}
 
 
 def test_norms_across_the_frames_compile(unet, graphs):

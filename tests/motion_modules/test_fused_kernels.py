@@ -40,8 +40,7 @@ def merged(channels, positions=32):
 
 
 @WAYS
-@pytest.mark.parametrize("channels", [64, 320])
-@pytest.mark.parametrize("frames", [1, 7, 16, 32])
+@pytest.mark.parametrize(("channels", "frames"), [(64, 1), (64, 7), (64, 16), (64, 32), (320, 6)])
 def test_a_layer_is_the_same(channels, frames, way):
     """In fp32, which cards don't get the products in."""
     module, x = merged(channels), features(frames, channels, clips=2)
