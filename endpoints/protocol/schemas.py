@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .failure import Failure, Refused
+from .prompt_weights import possible_weights
 
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
 PANDA = "panda playing a guitar, on a boat, in the ocean, high quality, high quality, ultra HD, realistic"
@@ -81,7 +82,9 @@ class ImageSize(Fields):
     height: int = Field(512, gt=0, le=14142, description="The height of the generated image.")
 
 
-Text = Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_enough)]
+Text = Annotated[
+    str, AfterValidator(_is_unicode), AfterValidator(_short_enough), AfterValidator(possible_weights)
+]
 NegativePrompt = Annotated[
     Text,
     Field(
