@@ -46,6 +46,11 @@ def _short_enough(text: str) -> str:
     return text
 
 
+def _without_blanks(url: str) -> str:
+    """Without what browsers pass over around a URL."""
+    return url.strip("".join(map(chr, range(33))))
+
+
 def _short_url(url: str) -> str:
     if len(url) > MAX_URL and url[:5].lower() != "data:":
         raise _too_long("url_too_long", "URL", MAX_URL)
@@ -160,7 +165,9 @@ class TurboTextToVideo(FromText):
 class FromVideo(Fields):
     """What both endpoints have that draw a video anew."""
 
-    video_url: Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_url)] = Field(
+    video_url: Annotated[
+        str, AfterValidator(_is_unicode), AfterValidator(_without_blanks), AfterValidator(_short_url)
+    ] = Field(
         description="URL of the video.",
         examples=[f"{CLIPS}animatediff-vid2vid-input-2.gif", f"{CLIPS}animatediff-vid2vid-input-1.gif"],
     )

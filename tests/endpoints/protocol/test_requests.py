@@ -240,3 +240,11 @@ def test_other_weights_brackets_and_colons_are_taken(text: str) -> None:
 def test_brackets_too_deep_to_be_read_are_a_problem(depth: int) -> None:
     (problem,) = problems("video-to-video", prompt="(" * depth + "cat" + ")" * depth)
     assert problem["loc"] == ["body", "prompt"] and problem["type"] == "brackets_too_deep"
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.mp4", "data:video/mp4;base64," + "A" * 2 * MAX_URL])
+def test_blanks_around_a_url_do_not_count(url: str) -> None:
+    """As a shell's echo or a form puts them there; a data URI after them is one, however long it is."""
+    for sent in (f" {url}", f"{url}\n", f"\r\n\t{url} \0"):
+        request = validate(ENDPOINTS[f"{APP}/video-to-video"], SMALLEST | {"video_url": sent})
+        assert request.model_dump()["video_url"] == url
