@@ -115,7 +115,7 @@ def _check_prompts_are_numbers(guider: Any) -> None:
     dtype = guider.model_patcher.model.get_dtype_inference()
     for name, entries in guider.conds.items():
         for rows in (entry.get("cross_attn") for entry in entries or ()):
-            if isinstance(rows, Tensor) and not torch.isfinite(rows.to(dtype)).all():
+            if isinstance(rows, Tensor) and not torch.isfinite(rows.to(dtype).float()).all():
                 raise ValueError(
                     f"The {name} prompt became NaN or infinite. Check its weights, such as (words:1.2), for one that is far "
                     "too large, and the text encoder."
