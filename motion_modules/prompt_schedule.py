@@ -37,7 +37,7 @@ def encode_schedule(
 
     before, after: texts around each key's, with blanks between. Each prompt that a frame needs is encoded once.
     Several entries where the CLIP has LoRAs scheduled over the run.
-    Errors: ValueError where no common length can be found, see `mix`.
+    Errors: ValueError where no common length can be found, see `mix`, or where a weight makes infinite numbers.
     """
     prompts = [" ".join(part for part in (before.strip(), key.text, after.strip()) if part) for key in keys]
     rows = blends([key.frame for key in keys], num_frames, interpolation)
@@ -45,7 +45,15 @@ def encode_schedule(
     encoded = []
     for done, prompt in enumerate(needed):
         progress(done, len(needed))
-        encoded.append(clip.encode_from_tokens_scheduled(clip.tokenize(prompt), show_pbar=False))
+        tokens = clip.tokenize(prompt)
+        encoded.append(clip.encode_from_tokens_scheduled(tokens, show_pbar=False))
+        if not all(torch.isfinite(rows).all() for rows, _ in encoded[-1]):
+            weights = (weight for chunks in tokens.values() for chunk in chunks for _, weight, *_ in chunk)
+            largest = max(weights, key=lambda weight: math.inf if math.isnan(weight) else abs(weight))
+            raise ValueError(
+                f"The prompt {brief(prompt)} became NaN or infinite. Its largest weight is {largest:g}: weights such as "
+                "(words:1.2) are near 1. If all are, check the text encoder."
+            )
     number = {prompt: i for i, prompt in enumerate(needed)}
     rows = [Blend(number[prompts[first]], number[prompts[second]], weight) for first, second, weight in rows]
     return [_mix_entries(entries, rows) for entries in zip(*encoded, strict=True)]

@@ -224,5 +224,5 @@ def _check_result(samples: Tensor) -> None:
         raise ValueError(
             f"Sampling gave NaN or infinite values in {len(broken)} of {samples.shape[0]} frames, the first is "
             f"{broken[0]}. The weights may overflow in half precision: start ComfyUI with --fp32-unet to check, and "
-            "try weaker LoRAs or a lower cfg."
+            "try weaker LoRAs, a lower cfg or smaller weights in the prompt."
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import comfy.utils
@@ -54,6 +55,7 @@ class BeginSampling:
         check_is_clip(noise)
         frames = noise.shape[0]
         check_frames_of_prompts(guider.conds, frames)
+        _check_prompts_are_numbers(guider)
         model_options.setdefault("transformer_options", {}).update(
             {CLIP_FRAMES: frames, CLIP_SIZE: tuple(noise.shape[-2:])}
         )
@@ -106,6 +108,18 @@ def check_is_clip(latent: Tensor) -> None:
             f"This latent has {found} {tuple(latent.shape)}, as those of other models; SD1.5 takes "
             "(frames, 4, height, width). Use Empty Video Latent, or VAE Encode with an SD1.5 VAE."
         )
+
+
+def _check_prompts_are_numbers(guider: Any) -> None:
+    """Errors: ValueError where a conditioning is infinite or NaN for the UNet; every frame would be."""
+    dtype = guider.model_patcher.model.get_dtype_inference()
+    for name, entries in guider.conds.items():
+        for rows in (entry.get("cross_attn") for entry in entries or ()):
+            if isinstance(rows, Tensor) and not torch.isfinite(rows.to(dtype).float()).all():
+                raise ValueError(
+                    f"The {name} prompt became NaN or infinite. Check its weights, such as (words:1.2), for one that is far "
+                    "too large, and the text encoder."
+                )
 
 
 def _refuse_what_needs_whole_clip(model_options: dict) -> None:

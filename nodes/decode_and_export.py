@@ -82,6 +82,7 @@ class DecodeAndExport(io.ComfyNode):
         prefix = checked_prefix(filename_prefix)
         progress = host_progress()
         latents = pictured(samples)
+        check_are_of(vae, latents)
         scale = getattr(
             vae, "spacial_compression_decode", lambda: LATENT_PIXELS
         )()  # other packs' VAEs have none
@@ -117,6 +118,17 @@ def pictured(samples: Mapping[str, Any]) -> Tensor:
             "There are no latents to decode. Check that the node before this one makes at least one."
         )
     return latents
+
+
+def check_are_of(vae: comfy.sd.VAE, latents: Tensor) -> None:
+    """ValueError for latents that the VAE can't decode, as those of another model."""
+    channels = getattr(vae, "latent_channels", latents.shape[1])  # other packs' VAEs tell nothing
+    if latents.ndim not in (4, 5) or latents.shape[1] != channels:
+        found = f"{latents.shape[1]} channels" if latents.ndim in (4, 5) else f"{latents.ndim} dimensions"
+        raise ValueError(
+            f"These latents have {found} {tuple(latents.shape)}, but this VAE decodes {channels} channels: (frames, "
+            f"{channels}, height, width). Use the VAE of the model that made them."
+        )
 
 
 def mixes_frames(vae: comfy.sd.VAE) -> bool:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .failure import Failure, Refused
+from .prompt_weights import possible_weights
 
 NEGATIVE_PROMPT = "(bad quality, worst quality:1.2), ugly faces, bad anime"
 PANDA = "panda playing a guitar, on a boat, in the ocean, high quality, high quality, ultra HD, realistic"
@@ -43,6 +44,11 @@ def _short_enough(text: str) -> str:
     if len(text) > MAX_TEXT:
         raise _too_long("string_too_long", "String", MAX_TEXT)
     return text
+
+
+def _without_blanks(url: str) -> str:
+    """Without what browsers pass over around a URL."""
+    return url.strip("".join(map(chr, range(33))))
 
 
 def _short_url(url: str) -> str:
@@ -81,7 +87,9 @@ class ImageSize(Fields):
     height: int = Field(512, gt=0, le=14142, description="The height of the generated image.")
 
 
-Text = Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_enough)]
+Text = Annotated[
+    str, AfterValidator(_is_unicode), AfterValidator(_short_enough), AfterValidator(possible_weights)
+]
 NegativePrompt = Annotated[
     Text,
     Field(
@@ -157,7 +165,9 @@ class TurboTextToVideo(FromText):
 class FromVideo(Fields):
     """What both endpoints have that draw a video anew."""
 
-    video_url: Annotated[str, AfterValidator(_is_unicode), AfterValidator(_short_url)] = Field(
+    video_url: Annotated[
+        str, AfterValidator(_is_unicode), AfterValidator(_without_blanks), AfterValidator(_short_url)
+    ] = Field(
         description="URL of the video.",
         examples=[f"{CLIPS}animatediff-vid2vid-input-2.gif", f"{CLIPS}animatediff-vid2vid-input-1.gif"],
     )

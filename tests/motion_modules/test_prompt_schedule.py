@@ -283,3 +283,11 @@ def test_a_sampler_refuses_a_schedule_for_another_number_of_frames(
     model = set_windows(model, make_windows(WindowSettings(8, 2)))
     with pytest.raises(ValueError, match=f"prompts for 12 frames, the latent has {frames}"):
         sample(model, scheduled(clip, f"0: {CAT}\n9: {DOG}", 12), frames)
+
+
+@pytest.mark.parametrize("weight", ["1e400", "-1e39", "nan"])
+def test_a_weight_that_makes_infinite_numbers_is_named(clip: CLIP, weight: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"The prompt a \\(cat:{weight}\\) became.*weight is (-?inf|nan|-1e\\+39):"
+    ):
+        encode_schedule(clip, parse_keys(f"0: a (dog:5)\n4: a (cat:{weight})"), 5)

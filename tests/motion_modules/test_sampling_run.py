@@ -124,3 +124,15 @@ def test_noise_masks_of_another_number_than_the_frames_are_told(applied, number,
 def test_a_scheduler_without_noise_levels_for_one_step_is_named(applied):
     with pytest.raises(ValueError, match="Scheduler kl_optimal has no noise levels for 1 step"):
         make_sigmas(applied, "kl_optimal", 1)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("which", ["positive", "negative"])
+def test_a_prompt_that_is_infinite_is_told_before_a_step_runs(applied, which, value):
+    """As of (cat:1e400), which the host takes for a weight."""
+    prompts = {"positive": components.conditioning(7), "negative": components.conditioning(5)}
+    prompts[which][0][0][0, 2, 1] = value
+    with pytest.raises(ValueError, match=rf"The {which} prompt .*weights, such as \(words:1.2\)"):
+        comfy.sample.sample(
+            applied, components.noise(4), 1, 4.0, "euler", "simple", *prompts.values(), torch.zeros(4, 4, 8, 8), seed=1
+        )  # fmt: skip

@@ -163,6 +163,24 @@ def test_a_vae_that_blends_neighbouring_frames_gets_the_whole_clip(output) -> No
     assert vae.given == [10]
 
 
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        *(
+            ((3, 16, 4, 4), "16 channels"),
+            ((1, 16, 3, 4, 4), "16 channels"),
+            ((3, 128, 1, 4, 4), "128 channels"),
+        ),
+        *(((4, 4, 4), "3 dimensions"), ((1, 8, 20), "3 dimensions"), ((4, 4), "2 dimensions")),
+    ],
+    ids=str,
+)
+def test_latents_of_another_model_are_named_before_anything_is_written(output, vae, shape, found) -> None:
+    with pytest.raises(ValueError, match=f"These latents have {found} .* this VAE decodes 4 channels"):
+        decode_and_export(torch.zeros(shape), vae)
+    assert os.listdir(output) == []
+
+
 def test_no_latents_at_all_are_named(output, vae) -> None:
     with pytest.raises(ValueError, match="There are no latents to decode"):
         decode_and_export(latents(0), vae)

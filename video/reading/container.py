@@ -10,6 +10,8 @@ from fractions import Fraction
 import av
 import av.error
 
+from .recordings import Recordings
+
 # FFmpeg's demuxers and the extensions of their files.
 CONTAINERS = {
     "mov,mp4,m4a,3gp,3g2,mj2": (".mp4", ".mov", ".m4v", ".3gp"),
@@ -90,11 +92,14 @@ def open_container(file: File, name: str) -> av.container.InputContainer:
     if isinstance(file, str):
         check_file(file, name)
         file = os.path.abspath(file)
+    recordings = Recordings(file)
+    if recordings.are_several():
+        opened: str | io.BytesIO | Recordings = recordings
     else:
-        file = io.BytesIO(file.getvalue())
+        opened = file if isinstance(file, str) else io.BytesIO(file.getvalue())
     allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     try:
-        return av.open(file, mode="r", container_options=allowed, metadata_errors="replace")
+        return av.open(opened, mode="r", container_options=allowed, metadata_errors="replace")
     except av.error.FFmpegError as error:
         kinds = ", ".join(extension[1:] for extension in EXTENSIONS)
         raise ValueError(

@@ -193,3 +193,58 @@ def test_whatever_the_values_are_the_answer_is_a_request_or_problems_that_are_js
         assert error.detail and json.dumps(error.detail, allow_nan=False)
     else:
         assert validate(endpoint, json.loads(request.model_dump_json())) == request
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize(
+    "weight", ["1e400", "inf", "-Infinity", "nan", "-1e39", "1e39", "1e20", "10001", " 1e9 "]
+)
+@pytest.mark.parametrize(
+    "text", ["a (cat:{})", "(a (b:1.1) c:{}), d", "((:) b:{})", "a) ((b:{})", r"(\):{})"]
+)
+def test_a_weight_that_makes_nan_of_the_clip_is_a_problem(field: str, weight: str, text: str) -> None:
+    (problem,) = problems("turbo/text-to-video", **{field: text.format(weight)})
+    assert problem["loc"] == ["body", field] and problem["type"] == "weight_out_of_range"
+    assert weight.strip() in problem["msg"] and "10000" in problem["msg"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "(cat:1.2)",
+            "(cat:-10000)",
+            "(year:2024)",
+            "cat:1e400",
+            r"\(cat:1e400\)",
+            "(cat:1e400",
+            "(:1e400)",
+        ),
+        *(
+            "(16:9:wide)",
+            "(cat:nano)",
+            "((cat):1.1)",
+            ")(cat:1e400)",
+            ":( " * 300,
+            "(" * 300 + "cat)",
+            "(" * 90 + ")" * 90,
+        ),
+    ],
+)
+def test_other_weights_brackets_and_colons_are_taken(text: str) -> None:
+    request = SMALLEST | {"prompt": text, "negative_prompt": text}
+    assert validate(ENDPOINTS[f"{APP}/text-to-video"], request).prompt == text
+
+
+@pytest.mark.parametrize("depth", [97, 900, 9000])
+def test_brackets_too_deep_to_be_read_are_a_problem(depth: int) -> None:
+    (problem,) = problems("video-to-video", prompt="(" * depth + "cat" + ")" * depth)
+    assert problem["loc"] == ["body", "prompt"] and problem["type"] == "brackets_too_deep"
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.mp4", "data:video/mp4;base64," + "A" * 2 * MAX_URL])
+def test_blanks_around_a_url_do_not_count(url: str) -> None:
+    """As a shell's echo or a form puts them there; a data URI after them is one, however long it is."""
+    for sent in (f" {url}", f"{url}\n", f"\r\n\t{url} \0"):
+        request = validate(ENDPOINTS[f"{APP}/video-to-video"], SMALLEST | {"video_url": sent})
+        assert request.model_dump()["video_url"] == url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -147,3 +148,45 @@ def test_a_recording_without_sound_is_silent_between_two_with(tmp_path) -> None:
     clip, audio = load(joined(*parts), Selection(Fraction(5)))
     assert numbers(clip.images) == [5 * k for k in range(30)]
     assert heard(audio) == 4 * [440] + 4 * [0] + 4 * [880]
+
+
+def write_recording(path: Path, first: int, live: bool) -> Path:
+    """One second of bar codes counted from `first`; `live` as a page's MediaRecorder does it, without sizes."""
+    options = {"live": "1"} if live else {}
+    with av.open(str(path), "w", container_options=options) as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.options, video.gop_size = WIDTH, HEIGHT, OPTIONS["libx264"], 5
+        for k in range(25):
+            frame = av.VideoFrame.from_ndarray(barcode(first + k), format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("start", [0, 1, 3], ids="from {} s on".format)
+@pytest.mark.parametrize("buffered", [False, True], ids=["a file", "in memory"])
+@pytest.mark.parametrize("kinds", ["fff", "fffff", "lf", "lff", "flff", "fflf", "lll"])
+def test_any_number_of_finished_and_live_matroska_recordings_is_one_clip(
+    tmp_path, kinds, buffered, start
+) -> None:
+    parts = [write_recording(tmp_path / f"{k}.mkv", 25 * k, kind == "l") for k, kind in enumerate(kinds)]
+    start = min(start, len(kinds) - 1)
+    path = joined(*parts)
+    with open_source(io.BytesIO(path.read_bytes()) if buffered else str(path), path.name) as source:
+        clip = load_clip(source, Selection(Fraction(5), start=Fraction(start)), "source")
+    assert numbers(clip.images) == list(range(25 * start, 25 * len(kinds), 5))
+
+
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(3, 2), Fraction(5), Fraction(9)], ids=str)
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_three_matroska_recordings_keep_their_own_sound(tmp_path, suffix, start) -> None:
+    tones = {440: 2, 880: 6, 660: 4}
+    parts = [
+        with_tone(tmp_path / f"{hertz}{suffix}", hertz, seconds, first)
+        for (hertz, seconds), first in zip(tones.items(), (0, 50, 200), strict=True)
+    ]
+    clip, audio = load(joined(*parts), Selection(Fraction(10), Fraction(0), start))
+    assert numbers(clip.images) == [int((start + Fraction(k, 10)) * 25) for k in range(len(clip.images))]
+    assert abs(len(clip.images) - (12 - start) * 10) <= 1
+    assert heard(audio)[:-1] == (4 * [440] + 12 * [880] + 8 * [660])[int(start * 2) : -1]
