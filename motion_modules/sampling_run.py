@@ -112,10 +112,13 @@ def check_is_clip(latent: Tensor) -> None:
 
 def _check_prompts_are_numbers(guider: Any) -> None:
     """Errors: ValueError where a conditioning is infinite or NaN for the UNet; every frame would be."""
-    dtype = guider.model_patcher.model.get_dtype_inference()
+    most = torch.finfo(guider.model_patcher.model.get_dtype_inference()).max
     for name, entries in guider.conds.items():
         for rows in (entry.get("cross_attn") for entry in entries or ()):
-            if isinstance(rows, Tensor) and not torch.isfinite(rows.to(dtype).float()).all():
+            if not isinstance(rows, Tensor) or not rows.numel():
+                continue
+            low, high = rows.aminmax()
+            if not (low >= -most and high <= most):
                 raise ValueError(
                     f"The {name} prompt became NaN or infinite. Check its weights, such as (words:1.2), for one that is far "
                     "too large, and the text encoder."

@@ -22,7 +22,7 @@ from fast_animatediff.tiny.domain.subjects import find_subject
 from fast_animatediff.tiny.shipped import CHECKPOINT, MOTION_LORA_OF, MOTION_MODULE
 
 FRAMES, SIZE = 16, 8  # latents of 64x64
-CLIPS = 3  # of 16, measured once at 25 steps, all held: see CHANGELOG
+CLIPS = 3  # 16 at 25 steps were measured once: tiny/README.md
 AROUND = 5  # pixels around the subject that a person would paint white, too
 
 
