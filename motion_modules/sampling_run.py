@@ -118,7 +118,7 @@ def _check_prompts_are_numbers(guider: Any) -> None:
             if not isinstance(rows, Tensor) or not rows.numel():
                 continue
             low, high = rows.aminmax()
-            if not (low >= -most and high <= most):
+            if not ((low >= -most) & (high <= most)).all():
                 raise ValueError(
                     f"The {name} prompt became NaN or infinite. Check its weights, such as (words:1.2), for one that is far "
                     "too large, and the text encoder."

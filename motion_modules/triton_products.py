@@ -28,8 +28,8 @@ def normed_attention_kernel(
     """One head of BLOCK tokens: norm, positions, queries, keys and values, and the attention."""
     channels: tl.constexpr = HEADS * WIDTH
     token = tl.arange(0, BLOCK)
-    head = tl.program_id(0)
-    sequence = tl.program_id(1) * (BLOCK // FRAMES) + token // FRAMES
+    head = tl.program_id(0) % HEADS  # of the same tokens one after the other, which the cache then holds
+    sequence = tl.program_id(0) // HEADS * (BLOCK // FRAMES) + token // FRAMES
     frame = token % FRAMES
     is_token = ((sequence < sequences) & (frame < frames))[:, None]
     row = (sequence.to(tl.int64) * frames + frame)[:, None] * channels
@@ -128,8 +128,8 @@ def _attention(
     width = channels // heads
     total, out = x if y is None else torch.empty_like(x), torch.empty_like(x)
     blocks = attention_blocks(heads, width, f)
-    programs = heads, triton.cdiv(n, blocks["BLOCK"] // blocks["FRAMES"])
-    normed_attention_kernel[programs](
+    programs = heads * triton.cdiv(n, blocks["BLOCK"] // blocks["FRAMES"])
+    normed_attention_kernel[(programs,)](
         x, y, total, out, norm[0], norm[1], positions, qkv_weight, n, f, norm[2], scale,
         ADDS=y is not None, DEPTH=DEPTH, **blocks, **attention_options(width),
     )  # fmt: skip
