@@ -80,11 +80,18 @@ class ExportVideo(io.ComfyNode):
         return io.NodeOutput(as_video(path, images, settings), ui=result(path, subfolder, cls.hidden))
 
 
-def checked_prefix(filename_prefix: str) -> str:
+def checked_prefix(filename_prefix: object) -> str:
     """The prefix without detours, and with a name where it has none.
 
-    ValueError where it points outside the output folder: the host's own error would name the server's folders.
+    ValueError where it points outside the output folder: the host's own error would name the server's folders. A number, from
+    a link that takes any type, is its text.
     """
+    if isinstance(filename_prefix, int | float) and not isinstance(filename_prefix, bool):
+        filename_prefix = str(filename_prefix)
+    if not isinstance(filename_prefix, str):
+        raise ValueError(
+            f"filename_prefix must be text, but is of type {type(filename_prefix).__name__}. Change its link."
+        )
     if "\0" in filename_prefix:
         raise ValueError("filename_prefix holds a null character. Remove it.")
     try:

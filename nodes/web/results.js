@@ -47,7 +47,8 @@ app.registerExtension({
 })
 
 function show(view, output) {
-  const address = ({ filename, subfolder, type, written }) =>
+  // Results of before 0.2.0 don't say when they were written.
+  const address = ({ filename, subfolder, type, written = '' }) =>
     api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, written })}`)
   view.show((output?.video ?? []).map(address))
 }

@@ -50,6 +50,21 @@ def test_a_loop_count_that_no_file_can_say_is_refused_with_a_sentence(folders, f
     assert list((folders / "output").rglob("*.*")) == []
 
 
+@pytest.mark.parametrize(("prefix", "name"), [(12, "12_00001_.mp4"), (0.5, "0.5_00001_.mp4")])
+def test_a_number_names_a_file(folders, prefix, name) -> None:
+    export(grey(2), filename_prefix=prefix)
+    assert [path.name for path in (folders / "output").rglob("*.mp4")] == [name]
+
+
+@pytest.mark.parametrize("prefix", [None, True, ["a"], {"a": 1}])
+def test_what_is_no_text_names_no_file(folders, prefix) -> None:
+    with pytest.raises(
+        ValueError, match=f"filename_prefix must be text, but is of type {type(prefix).__name__}"
+    ):
+        export(grey(2), filename_prefix=prefix)
+    assert list((folders / "output").rglob("*.*")) == []
+
+
 @pytest.mark.parametrize("rate", [0, -8])
 def test_a_video_made_at_no_rate_is_refused_with_a_sentence(rate) -> None:
     video = InputImpl.VideoFromComponents(
