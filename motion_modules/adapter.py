@@ -251,7 +251,7 @@ def apply_motion_module(
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, conditions_by_frame)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, begin_step)
     if settings.still_background and strength.mask is not None:
-        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, StillBackground(strength))
+        patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, StillBackground(strength.mask))
     patched.set_model_forward_timestep_embed_patch(((ResBlock, SpatialTransformer), motion_layer))
     patches = patched.model_options["transformer_options"]["patches"][LAYER_PATCH]
     patches.insert(0, patches.pop())

@@ -94,13 +94,9 @@ class FrameValues:
             return self.numbers[0]
         found = torch.tensor(self.numbers_at(frames, clip_length)).view(-1, 1, 1, 1)
         if self.mask is not None:
-            found = found * F.interpolate(self.masks_of(frames), x.shape[-2:], mode="area").cpu()
+            rows = self.mask[[frame % len(self.mask) for frame in frames], None].float()
+            found = found * F.interpolate(rows, x.shape[-2:], mode="area").cpu()
         return found.to(x.device, non_blocking=True)
-
-    def masks_of(self, frames: Sequence[int]) -> Tensor:
-        """The masks of some frames of a clip, in their own size: (frames, 1, h, w)."""
-        assert self.mask is not None
-        return self.mask[[frame % len(self.mask) for frame in frames], None].float()
 
     def numbers_at(self, frames: Sequence[int], clip_length: int) -> list[float]:
         """One number for each of some frames of a clip.

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .frame_values import FrameValues
-
 
 @dataclass(frozen=True)
 class StillBackground:
@@ -20,13 +18,16 @@ class StillBackground:
     There the model is shown the first black frame in place of each, and what it predicts is averaged over the frames: with
     noise of its own each would be another picture, and what moves beside it would shine through. Where the mask is grey the
     average is blended with what is predicted for each frame.
+
+    mask (n, h, w): for all frames, or each; fewer are repeated.
     """
 
-    strength: FrameValues
+    mask: Tensor
 
     def __call__(self, executor: Callable, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        # (f, 1, h, w), of each place of the latent the darkest: what is black stands still up to its edge
-        moving = -F.adaptive_max_pool2d(-self.strength.masks_of(range(len(x))), x.shape[-2:]).to(x)
+        # Of each place of the latent the darkest: what is black stands still up to its edge.
+        darkest = -F.adaptive_max_pool2d(-self.mask[:, None].float(), x.shape[-2:])
+        moving = darkest.to(x)[[frame % len(self.mask) for frame in range(len(x))]]  # (f, 1, h, w)
         first = (moving == 0).float().argmax(dim=0, keepdim=True).expand_as(x[:1])
         found = executor(torch.where(moving == 0, x.gather(0, first), x), *arguments, **options)
         share = 1 - moving
