@@ -154,14 +154,14 @@ def test_the_operators_know_their_shapes_without_values(channels):
 
 
 @pytest.mark.slow
-def test_compiled_for_a_card_no_kernel_spills_or_needs_more_memory_than_there_is(tmp_path):
-    command = [sys.executable, ROOT / "benchmarks" / "kernels.py", "--cards", "86,90", "--out", tmp_path]
+def test_compiled_for_the_cards_with_the_least_memory_no_kernel_spills_or_needs_more(tmp_path):
+    command = [sys.executable, ROOT / "benchmarks" / "kernels.py", "--cards", "86", "--out", tmp_path]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     [written] = tmp_path.glob("kernels-*/results.json")
     programs = json.loads(written.read_text())
-    assert {program["card"] for program in programs} == {86, 90}
+    assert {program["card"] for program in programs} == {86}
     for program in programs:
         assert program["registers"] < 255 and program["spilled"] == 0, program
         assert program["shared"] <= program["most_shared"], program
