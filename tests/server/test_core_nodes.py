@@ -76,6 +76,54 @@ def test_ksampler_renders_frames_that_know_each_other(latent: Latent) -> None:
     assert (with_motion - without).abs().max() > 0.01
 
 
+def with_left_half_white(prompt: Prompt) -> None:
+    """Core's nodes for a mask on Apply Motion Module that is white on the left."""
+    black, white = (
+        add(prompt, "SolidMask", value=value, width=width, height=64)
+        for value, width in ((0.0, 64), (1.0, 32))
+    )
+    mask = add(prompt, "MaskComposite", destination=black, source=white, x=0, y=0, operation="add")
+    inputs(prompt, "Apply Motion Module").update(mask=mask, still_background=True)
+
+
+def is_still(clip: Tensor) -> bool:
+    """Whether the right half of all frames is the same, and the left half is not."""
+    away = (clip - clip[:1]).abs()
+    return bool(away[..., 4:].max() < 1e-2 < away[1:, ..., :4].amax((1, 2, 3)).min())
+
+
+def test_a_background_is_held_in_our_sampler_and_cores(latent: Latent) -> None:
+    ours, cores = small(), small()
+    for prompt in (ours, cores):
+        with_left_half_white(prompt)
+    assert is_still(latent(ours, [node_id(ours, "AnimateDiff Sampler"), 0]))
+    assert is_still(latent(cores, ksampler(cores)))
+
+
+def test_a_background_is_held_over_the_two_halves_of_a_run(latent: Latent) -> None:
+    prompt = small()
+    with_left_half_white(prompt)
+    model, links = parts(prompt)
+    half = {
+        "model": model,
+        "steps": 4,
+        "cfg": 7.0,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "noise_seed": 1,
+    }
+    first = add(
+        prompt, "KSamplerAdvanced", **half, **links, add_noise="enable", start_at_step=0, end_at_step=2,
+        return_with_leftover_noise="enable",
+    )  # fmt: skip
+    rest = {**links, "latent_image": first}
+    second = add(
+        prompt, "KSamplerAdvanced", **half, **rest, add_noise="disable", start_at_step=2, end_at_step=4,
+        return_with_leftover_noise="disable",
+    )  # fmt: skip
+    assert is_still(latent(prompt, second))
+
+
 def test_a_core_lora_works_before_and_after_the_motion_module(latent: Latent) -> None:
     before, after = small(), small()
     inputs(after, "Apply Motion Module")["model"] = [node_id(after, "Load Checkpoint"), 0]
