@@ -48,11 +48,12 @@ def programs(card: int, kind: str) -> Iterator[Program]:
 
     # The first norm of a block has nothing to add, the last no positions.
     first = {"ADDS": False, "PLACES": True, "SHIFTS": False, "y": None, "shift": None}
+    middle = {"ADDS": True, "PLACES": True, "SHIFTS": False, "shift": None}
     last = {"ADDS": True, "PLACES": False, "SHIFTS": True, "positions": None}
     for channels in CHANNELS:
         width = channels // HEADS
         made = Compiler(card, kind, channels)
-        for name, flags in {"first norm": first, "last norm": last}.items():
+        for name, flags in {"first norm": first, "middle norm": middle, "last norm": last}.items():
             yield made(name, kernels.norm_kernel, kernels.norm_blocks(channels) | flags)
         yield made("geglu", kernels.geglu_kernel, {"BLOCK": kernels.GEGLU_BLOCK})
         blocks = products.geglu_blocks(channels)

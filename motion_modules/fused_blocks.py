@@ -1,4 +1,4 @@
-"""A block of the temporal transformer by Triton's kernels, in two ways; both overwrite its features (n, f, c).
+"""A block of the temporal transformer by Triton's kernels, in two ways; they may overwrite its features (n, f, c).
 
 No more than two layers' weights are held at once: where they are not on the card, the host has two places to put them.
 """
@@ -47,7 +47,7 @@ def can_fuse_products(x: Tensor, scale: float | Tensor) -> bool:
 def fused_products(
     block: TemporalTransformerBlock, x: Tensor, positions: Tensor, scale: float | Tensor, elements: int
 ) -> Tensor:
-    """block(x, ...), in ten kernels less: also the queries, keys and values, and the wide activation, stay in the chip."""
+    """block(x, ...), in eleven kernels less: also the queries, keys and values, and the wide activation, stay in the chip."""
     from . import triton_products as kernels
 
     first, second = (cast(TemporalAttention, attention) for attention in block.attention_blocks)
@@ -84,7 +84,7 @@ def _feed_forward(
     parts = block.ff.parts(x, elements)
     with cast_once(layers[0], x) as widen, cast_once(layers[1], x) as (weight, _):
         for some_x, some_h in zip(x.chunk(parts), h.chunk(parts), strict=True):
-            some_x.flatten(0, 1).addmm_(geglu(some_h, widen).flatten(0, 1), weight.t())
+            some_x.view(-1, x.shape[-1]).addmm_(geglu(some_h, widen).flatten(0, 1), weight.t())
     return x
 
 

@@ -7,9 +7,12 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from comfy.model_management import OOM_EXCEPTION
 
 from .fused_blocks import can_fuse_products, fused_passes, fused_products
 from .temporal import BlockRunner, TemporalTransformerBlock
@@ -17,8 +20,8 @@ from .temporal import BlockRunner, TemporalTransformerBlock
 log = logging.getLogger(__name__)
 
 TRIAL_RUNS = 5
-# Largest relative difference from PyTorch's result: twice what rounding to bf16 makes of a block.
-TOLERANCE = 0.02
+# Largest difference from PyTorch's result, as a share of what the block adds; what rounding makes of the whole comes on top.
+TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,21 @@ class FusedKernels:
         elements: int,
     ) -> Tensor:
         arguments = positions, scale, elements
-        if torch.compiler.is_compiling():  # which makes kernels of its own
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():  # the compiler makes kernels of its own
             return block(x, *arguments)
+        x = x.contiguous()
         kind = *x.shape, x.dtype, x.device, isinstance(scale, Tensor)
         # Triton launches on the current card, which is the first.
         with torch.cuda.device_of(x) if torch.cuda.device_count() > 1 else nullcontext():
             if self.always is None and kind not in self.fastest:
-                self.fastest[kind] = find_fastest(block, x, *arguments)
+                try:
+                    self.fastest[kind] = find_fastest(block, x, *arguments)
+                except OOM_EXCEPTION:
+                    log.warning(
+                        "Not enough memory to try fused kernels on %d channels: PyTorch's are used.",
+                        x.shape[2],
+                    )
+                    self.fastest[kind] = TemporalTransformerBlock.__call__
             return (self.always or self.fastest[kind])(block, x, *arguments)
 
 
@@ -78,15 +89,16 @@ def find_fastest(
             if way is fused_products and not can_fuse_products(x, scale):
                 continue
             milliseconds, found = trial(lambda way=way: way(block, x.clone(), *arguments))  # type: ignore[misc]
+        except OOM_EXCEPTION:
+            raise
         except Exception as error:  # a compiler's own, by its version and the card
             log.warning("Triton can't make the kernels for %s here: %s", name, error)
             continue
-        difference = float((found - expected).float().norm() / expected.float().norm())
-        if not difference <= TOLERANCE:
+        if not is_same(found, expected, x):
             log.warning(
-                "Motion layers with %s differ from PyTorch's by %.2g on this card: not used. Please report this, with the "
-                "card and the version of Triton.",
-                *(name, difference),
+                "Motion layers with %s differ from PyTorch's on this card: not used. Please report this, with the card and "
+                "the version of Triton.",
+                name,
             )
             continue
         times.append(f"{name} {milliseconds:.2f}")
@@ -97,6 +109,13 @@ def find_fastest(
         *(x.shape[2], ", ".join(times)),
     )
     return fastest
+
+
+def is_same(found: Tensor, expected: Tensor, x: Tensor) -> bool:
+    """Whether two results of a block for x are the same but for rounding."""
+    size = partial(torch.linalg.vector_norm, dtype=torch.float32)  # no copies in fp32
+    limit = TOLERANCE * size(expected - x) + torch.finfo(x.dtype).eps * size(expected)
+    return bool(size(found - expected) <= limit)
 
 
 def trial(run: Callable[[], Tensor]) -> tuple[float, Tensor]:

@@ -84,5 +84,7 @@ def cast_once(layer: Layer, x: Tensor) -> Iterator[CastLayer]:
         yield layer
         return
     weight, bias, stream = cast_bias_weight(layer, x, offloadable=True)
-    yield CastLayer(weight, bias)
-    uncast_bias_weight(layer, weight, bias, stream)
+    try:
+        yield CastLayer(weight, bias)
+    finally:
+        uncast_bias_weight(layer, weight, bias, stream)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,23 +13,30 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StillBackground:
-    """PREDICT_NOISE wrapper: where the mask is black, all frames of a clip show one picture.
+    """PREDICT_NOISE wrapper: where the mask is darker than half, all frames of a clip show one picture.
 
-    There the model is shown the first black frame in place of each, and what it predicts is averaged over the frames: with
-    noise of its own each would be another picture, and what moves beside it would shine through. Where the mask is grey the
-    average is blended with what is predicted for each frame.
+    There the model is shown the first such frame in place of each, and what it predicts is averaged over the frames: with
+    noise of its own each would be another picture, and what moves beside it would shine through.
 
-    mask (n, h, w): for all frames, or each; fewer are repeated.
+    mask (n, h, w): for all frames, or each; fewer are repeated. places: what it is for a clip, found once.
     """
 
     mask: Tensor
+    places: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self, executor: Callable, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        key = len(x), *x.shape[-2:], x.device
+        if key not in self.places:
+            self.places[key] = self._places(x)
+        is_still, first = self.places[key]
+        seen = torch.where(is_still, x.gather(0, first.expand_as(x[:1])), x)
+        found = executor(seen, *arguments, **options)
+        total = torch.where(is_still, found, 0).sum(dim=0, keepdim=True)
+        return torch.where(is_still, total / is_still.sum(dim=0, keepdim=True).clamp(min=1), found)
+
+    def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each frame stands still, (f, 1, h, w), and the first frame that does, (1, 1, h, w)."""
         # Of each place of the latent the darkest: what is black stands still up to its edge.
         darkest = -F.adaptive_max_pool2d(-self.mask[:, None].float(), x.shape[-2:])
-        moving = darkest.to(x)[[frame % len(self.mask) for frame in range(len(x))]]  # (f, 1, h, w)
-        first = (moving == 0).float().argmax(dim=0, keepdim=True).expand_as(x[:1])
-        found = executor(torch.where(moving == 0, x.gather(0, first), x), *arguments, **options)
-        share = 1 - moving
-        still = (found * share).sum(dim=0, keepdim=True) / share.sum(dim=0, keepdim=True).clamp(min=1e-6)
-        return torch.lerp(still.expand_as(found), found, moving)
+        is_still = (darkest < 0.5)[[frame % len(self.mask) for frame in range(len(x))]].to(x.device)
+        return is_still, is_still.float().argmax(dim=0, keepdim=True)

@@ -1,6 +1,7 @@
 """Kernels of the temporal transformer for one pass over memory where PyTorch takes two to four. Inference only.
 
-Each computes what PyTorch's operators compute one after the other, rounded where those round. To PyTorch they are
+Each computes what PyTorch's operators compute one after the other, rounded where those round; a block's last bias alone
+comes earlier. To PyTorch they are
 operators of their own, with shapes for tensors without values. This file is imported only where it is asked for: Triton
 comes with PyTorch on Linux alone.
 """

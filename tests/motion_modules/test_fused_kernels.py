@@ -12,6 +12,7 @@ import torch
 from test_temporal import features, transformer
 
 import comfy.ops
+from comfy.model_management import OOM_EXCEPTION
 from comfy.patcher_extension import WrappersMP
 from fast_animatediff.motion_modules import fused_blocks, fused_kernels, projections, temporal
 from fast_animatediff.motion_modules.adapter import KEY, apply_motion_module
@@ -187,6 +188,42 @@ def test_kernels_that_differ_on_a_card_are_not_used(trials, caplog):
     run, module = FusedKernels(), merged(64).half()
     assert torch.equal(module(HALF, 6, run=run), module(HALF, 6))
     assert caplog.text.count("differ from PyTorch's") == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_wrong_attention_is_seen_beside_large_features(dtype):
+    """The block then adds a twentieth of what it is given."""
+    module = merged(64)
+    [block] = module.transformer_blocks
+    x = 10 * torch.randn(20, 6, 64, generator=torch.Generator().manual_seed(1))
+    positions = module.positions[:, :6]
+    expected = block(x.clone(), positions, 1.0, 0)
+    rounded = block(x.clone().to(dtype).float(), positions, 1.0, 0).to(dtype)
+    wrong = block(x.clone(), positions, 1e-6, 0)  # attends to all frames alike
+    x, expected, wrong = x.to(dtype), expected.to(dtype), wrong.to(dtype)
+    assert fused_kernels.is_same(rounded, expected, x)
+    assert not fused_kernels.is_same(wrong, expected, x)
+    assert not fused_kernels.is_same(torch.full_like(x, torch.nan), expected, x)
+
+
+def test_without_memory_for_a_trial_pytorchs_are_used(monkeypatch, caplog):
+    def trial(run):
+        raise OOM_EXCEPTION("out of memory")
+
+    monkeypatch.setattr(fused_kernels, "trial", trial)
+    run, module = FusedKernels(), merged(64).half()
+    assert torch.equal(module(HALF, 6, run=run), module(HALF, 6))
+    assert "Not enough memory to try fused kernels on 64 channels" in caplog.text
+
+
+def test_weights_are_given_back_when_a_kernel_fails(monkeypatch):
+    given, back = [], []
+    cast, uncast = projections.cast_bias_weight, projections.uncast_bias_weight
+    monkeypatch.setattr(projections, "cast_bias_weight", lambda *a, **o: given.append(a) or cast(*a, **o))
+    monkeypatch.setattr(projections, "uncast_bias_weight", lambda *a: back.append(a) or uncast(*a))
+    with pytest.raises(RuntimeError), projections.cast_once(merged(64).proj_in, features(2, 64)):
+        raise RuntimeError("no such kernel")
+    assert len(given) == len(back) == 1
 
 
 def test_a_card_that_triton_has_no_kernels_for_uses_pytorchs(monkeypatch, caplog):
